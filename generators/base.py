@@ -1,0 +1,69 @@
+"""The interface every generator implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from recgen.diffusion import Backbone
+from recgen.features.encoders import Encoder
+from recgen.records import Creative, Request, RunData
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total) while something long runs."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing: the default progress callback."""
+
+
+class GeneratorConfig(BaseModel):
+    """Base of every generator's `Config`: unknown and ill-typed keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Generator(ABC):
+    """Makes a picture of an item for a user.
+
+    A creative depends on its request, the config and the weights only: not on batch size, order, device count or what
+    ran before. The backbone and the encoder are shared by all generators of a run and are never trained in place.
+
+    Parameters
+    ----------
+    config
+        An instance of the class's own `Config`.
+    backbone
+        The diffusion pipeline that draws.
+    encoder
+        The CLIP model whose embeddings `RunData.image_features` holds.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[GeneratorConfig]]
+
+    def __init__(self, config: Any, backbone: Backbone, encoder: Encoder) -> None:
+        self.config, self.backbone, self.encoder = config, backbone, encoder
+
+    @abstractmethod
+    def fit(self, data: RunData, reward: Any = None, progress: Progress = silent) -> None:
+        """Learn from `data` (and from a what-if scorer `reward`, if the method uses one); set `curves` if it has any."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+        """Yield one creative per request, in the order of `requests`."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write everything `fit` learned to `folder` (safetensors and JSON), the same bytes for the same state."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote."""
+
+    curves: dict[str, list[tuple[int, float]]] = {}
+    """Training curves, series name to (step, value); shown in the report."""

@@ -1,0 +1,40 @@
+"""The one kind of error a user sees without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; the command line prints it and exits with status 2.
+
+    Parameters
+    ----------
+    where
+        The file, key, row or item that is wrong.
+    found
+        What is there.
+    expected
+        What should be there.
+    todo
+        What to do about it, in one imperative sentence.
+    """
+
+    def __init__(self, where: str, *, found: str, expected: str, todo: str = "") -> None:
+        self.where, self.found, self.expected, self.todo = where, found, expected, todo
+        message = f"{where}: found {found}; expected {expected}."
+        super().__init__(f"{message} {todo}" if todo else message)
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (self.where, self.found, self.expected, self.todo)
+
+
+def _rebuild(where: str, found: str, expected: str, todo: str) -> UserError:
+    return UserError(where, found=found, expected=expected, todo=todo)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return "did you mean X?" for the valid name closest to `name`, or the empty string."""
+    match = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"Did you mean {match[0]!r}?" if match else ""

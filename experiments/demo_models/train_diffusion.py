@@ -1,0 +1,227 @@
+"""Train the demo Stable-Diffusion pipeline (text encoder, UNet) and its IP-Adapter, together.
+
+Each step trains one of two modes: text only (the adapter off, as when the pipeline is used without one), or through the
+adapter. With the adapter, the image embedding is the picture's own, or the mean over pictures of the same style but other
+content, with the content named in the prompt: so text can decide what is shown and a picture how it looks.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from corpus import Corpus
+from safetensors.torch import save_file
+from torch.nn import functional as F
+from train_tokenizer import CONTEXT
+from train_vae import as_input
+
+from recgen.compat import prepare_torchvision
+
+prepare_torchvision()
+import open_clip  # noqa: E402
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+
+IMAGE_TOKENS = 4
+WIDTH = 128
+BATCH = 32
+
+
+def new_unet() -> UNet2DConditionModel:
+    """A UNet of the Stable-Diffusion kind for 16 x 16 latents, about 5 M parameters."""
+    return UNet2DConditionModel(
+        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, cross_attention_dim=WIDTH,
+        block_out_channels=(64, 96, 128), norm_num_groups=16, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A CLIP text model of two layers."""
+    return CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=CONTEXT, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, projection_dim=64,
+    ))  # fmt: skip
+
+
+def new_adapter(unet: UNet2DConditionModel, embedding: int) -> dict[str, dict[str, torch.Tensor]]:
+    """Return a fresh IP-Adapter state for `unet`, in the layout of ip-adapter_sd15."""
+    torch.manual_seed(1)
+    state: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    state["image_proj"]["proj.weight"] = torch.randn(IMAGE_TOKENS * WIDTH, embedding) / embedding**0.5
+    state["image_proj"]["proj.bias"] = torch.zeros(IMAGE_TOKENS * WIDTH)
+    state["image_proj"]["norm.weight"], state["image_proj"]["norm.bias"] = torch.ones(WIDTH), torch.zeros(WIDTH)
+    for key, (name, size) in enumerate(cross_attentions(unet)):
+        if name:
+            for part in ("to_k_ip", "to_v_ip"):
+                state["ip_adapter"][f"{key}.{part}.weight"] = torch.randn(size, WIDTH) / WIDTH**0.5
+    return state
+
+
+def cross_attentions(unet: UNet2DConditionModel) -> list[tuple[str, int]]:
+    """One entry per attention processor, in diffusers' order: (name, inner size), the name empty for self-attention."""
+    rows = []
+    for name in unet.attn_processors:
+        module = unet.get_submodule(name.removesuffix(".processor"))
+        rows.append(("" if "attn1" in name else name, module.to_q.out_features))
+    return rows
+
+
+def adapter_state(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """Read the trained adapter back out of the UNet, flat, in the layout of ip-adapter_sd15.safetensors."""
+    projection = unet.encoder_hid_proj.image_projection_layers[0]
+    state = {
+        "image_proj.proj.weight": projection.image_embeds.weight, "image_proj.proj.bias": projection.image_embeds.bias,
+        "image_proj.norm.weight": projection.norm.weight, "image_proj.norm.bias": projection.norm.bias,
+    }  # fmt: skip
+    key = 1  # odd numbers, one per cross-attention: the numbering diffusers reads
+    for name, processor in unet.attn_processors.items():
+        if "attn2" in name:
+            state[f"ip_adapter.{key}.to_k_ip.weight"] = processor.to_k_ip[0].weight
+            state[f"ip_adapter.{key}.to_v_ip.weight"] = processor.to_v_ip[0].weight
+            key += 2
+    return {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
+
+
+def set_adapter_scale(unet: UNet2DConditionModel, scale: float) -> None:
+    for name, processor in unet.attn_processors.items():
+        if "attn2" in name:
+            processor.scale = [scale]
+
+
+class Examples:
+    """Latents, CLIP embeddings and sentences of the corpus."""
+
+    def __init__(self, corpus: Corpus, vae: AutoencoderKL, clip: torch.nn.Module) -> None:
+        self.corpus, latents, embeddings = corpus, [], []
+        with torch.no_grad():
+            for i in range(0, len(corpus.pictures), 200):
+                x = as_input(corpus.pictures[i : i + 200])
+                latents.append(vae.encode(x).latent_dist.mean * vae.config.scaling_factor)
+                embeddings.append(clip.encode_image(x))
+        self.latents, self.embeddings = torch.cat(latents), torch.cat(embeddings)
+        self.mates: dict[tuple[int, ...], np.ndarray] = {}
+        style = corpus.codes[:, 1:]
+        for key in {tuple(row) for row in style.tolist()}:
+            self.mates[key] = np.flatnonzero((style == key).all(1))
+
+    def style_of(self, row: int, rng: np.random.Generator) -> torch.Tensor:
+        """Mean embedding of up to eight pictures that share the row's style, whatever they show."""
+        mates = self.mates[tuple(self.corpus.codes[row, 1:].tolist())]
+        return self.embeddings[rng.choice(mates, size=int(rng.integers(1, 9)))].mean(0)
+
+    def content_prompt(self, row: int, rng: np.random.Generator) -> str:
+        """A sentence that names the row's content and not its style."""
+        motif = self.corpus.attributes[row].words[0]
+        return str(rng.choice([f"a {motif}", f"a poster of a {motif}", f"{motif}"]))
+
+    def with_text(self, rows: np.ndarray, rng: np.random.Generator) -> list[str]:
+        """Prompts for the text mode: a tenth of them empty."""
+        return ["" if rng.random() < 0.1 else text for text in self.corpus.texts(rows, rng)]
+
+    def with_adapter(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[list[str], torch.Tensor]:
+        """Prompts and image embeddings for the adapter mode."""
+        prompts, embeddings = [], []
+        texts = self.corpus.texts(rows, rng)
+        for row, text in zip(rows, texts, strict=True):
+            kind = rng.random()
+            own = self.embeddings[row]
+            if kind < 0.08:
+                prompts.append(""), embeddings.append(torch.zeros_like(own))
+            elif kind < 0.5:
+                prompts.append(""), embeddings.append(own)
+            elif kind < 0.85:
+                prompts.append(self.content_prompt(row, rng)), embeddings.append(self.style_of(row, rng))
+            else:
+                prompts.append(text), embeddings.append(own)
+        return prompts, torch.stack(embeddings)
+
+
+def main(out: Path, tokenizer_folder: Path, vae_folder: Path, clip_folder: Path, seconds: float) -> None:
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    clip = open_clip.create_model(f"local-dir:{clip_folder}", precision="fp32").eval().requires_grad_(False)
+    examples = Examples(Corpus(24_000, seed=3), vae, clip)
+    unet, text_encoder = new_unet(), new_text_encoder(tokenizer)
+    unet._load_ip_adapter_weights([new_adapter(unet, clip.visual.output_dim)], low_cpu_mem_usage=False)
+    print(f"unet with adapter: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters", flush=True)
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+    )  # fmt: skip
+    models = torch.nn.ModuleList([unet.to(memory_format=torch.channels_last), text_encoder])
+    average = train(models, examples, tokenizer, scheduler, seconds, out)
+    save(average, vae, tokenizer, scheduler, out)
+
+
+def train(
+    models: torch.nn.ModuleList, examples: Examples, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler, seconds: float, out: Path
+) -> torch.nn.ModuleList:
+    """Train on the noise-prediction loss for `seconds`; return the moving average of the weights."""
+    unet, text_encoder = models
+    average = copy.deepcopy(models).requires_grad_(False)
+    optimiser = torch.optim.AdamW(models.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.99))
+    rng, start, step, shown, losses = np.random.default_rng(0), time.time(), 0, 0.0, {"text": 0.0, "image": 0.0}
+    while (spent := time.time() - start) < seconds:
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min(1, step / 200) * max(0.01, min(1.0, 1.6 * (1 - spent / seconds)))
+        rows = rng.integers(len(examples.latents), size=BATCH)
+        mode = "text" if rng.random() < 0.42 else "image"
+        prompts, embeddings = (examples.with_text(rows, rng), None) if mode == "text" else examples.with_adapter(rows, rng)
+        set_adapter_scale(unet, float(mode == "image"))
+        image = torch.zeros(len(rows), 1, examples.embeddings.shape[1]) if embeddings is None else embeddings[:, None]
+        tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        latents = examples.latents[rows]
+        noise, t = torch.randn_like(latents), torch.from_numpy(rng.integers(1000, size=len(rows)))
+        predicted = unet(
+            scheduler.add_noise(latents, noise, t), t, text_encoder(tokens)[0], added_cond_kwargs={"image_embeds": [image]}
+        ).sample
+        loss = F.mse_loss(predicted, noise)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
+        optimiser.step()
+        update(average, models, min(0.999, (1 + step) / (10 + step)))
+        losses[mode] = 0.98 * losses[mode] + 0.02 * loss.item() if losses[mode] else loss.item()
+        if step % 100 == 0:
+            print(f"step {step} {spent:.0f}s text {losses['text']:.4f} image {losses['image']:.4f}", flush=True)
+        if spent - shown > 600:  # a training that is cut short leaves its last average behind
+            shown = spent
+            torch.save(average.state_dict(), out.with_suffix(".partial.pt"))
+        step += 1
+    return average
+
+
+@torch.no_grad()
+def update(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+def save(
+    models: torch.nn.ModuleList, vae: AutoencoderKL, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler, out: Path
+) -> None:
+    """Write the adapter's file and, the adapter taken off, the pipeline's folder, both in half precision."""
+    unet, text_encoder = models
+    adapter = out.parent / "demo-ip-adapter"
+    adapter.mkdir(parents=True, exist_ok=True)
+    save_file(adapter_state(unet), adapter / "ip-adapter.safetensors")
+    plain = new_unet()
+    kept = {k: v for k, v in unet.state_dict().items() if "_ip." not in k and not k.startswith("encoder_hid_proj")}
+    plain.load_state_dict(kept)
+    StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=plain, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).to(torch.float16).save_pretrained(out)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*(Path(p) for p in sys.argv[1:5]), seconds=float(sys.argv[5]))

@@ -1,0 +1,63 @@
+"""Train the demo VAE (AutoencoderKL, 64 x 64 x 3 to 16 x 16 x 4) on rendered pictures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from corpus import Corpus
+from torch.nn import functional as F
+
+from recgen.compat import prepare_torchvision
+
+prepare_torchvision()
+from diffusers import AutoencoderKL  # noqa: E402
+
+
+def new_vae() -> AutoencoderKL:
+    """A small VAE with a down-sampling factor of 4."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 32, 64), layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=64,
+    )  # fmt: skip
+
+
+def as_input(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 ``[B, 64, 64, 3]`` to float ``[B, 3, 64, 64]`` in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1  # channels last in memory: faster here
+
+
+def main(out: Path, seconds: float, resume: bool = False) -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_pretrained(out, torch_dtype=torch.float32) if resume else new_vae()
+    vae.train().to(memory_format=torch.channels_last)
+    corpus = Corpus(6_000, seed=2)
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=1e-4)
+    rng, start, step = np.random.default_rng(0), time.time(), 0
+    while (spent := time.time() - start) < seconds:
+        for group in optimiser.param_groups:
+            group["lr"] = 1.2e-3 * min(1, step / 50) * max(0.02, 1 - spent / seconds)
+        x = as_input(corpus.pictures[rng.integers(len(corpus.pictures), size=16)])
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample
+        reconstruction = F.mse_loss(y, x) + 0.2 * F.l1_loss(y, x)
+        loss = reconstruction + 1e-5 * posterior.kl().mean() / 64
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimiser.step()
+        if step % 50 == 0:
+            psnr = 10 * np.log10(4 / F.mse_loss(y, x).item())
+            print(f"step {step} {spent:.0f}s psnr {psnr:.2f} kl {posterior.kl().mean().item():.0f}", flush=True)
+        step += 1
+    with torch.no_grad():
+        latents = torch.cat([vae.encode(as_input(corpus.pictures[i : i + 100])).latent_dist.mean for i in range(0, 1000, 100)])
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    vae.half().save_pretrained(out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]), resume="--resume" in sys.argv)

@@ -1,0 +1,218 @@
+"""One wrapper around a diffusers Stable-Diffusion pipeline: conditions in, pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from recgen.assets import asset_folder
+from recgen.compat import prepare_torchvision
+from recgen.errors import UserError
+
+prepare_torchvision()
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline  # noqa: E402
+
+_ADAPTER_FILE = "ip-adapter.safetensors"
+_SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {}),
+    "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+}
+
+
+class Sampling(BaseModel):
+    """How pictures are sampled; the same for every picture of a call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(20, ge=1, description="denoising steps")
+    sampler: Literal["ddim", "dpm++2m"] = "ddim"
+    guidance_scale: float = Field(7.5, ge=1, description="classifier-free guidance; 1 turns it off")
+    ip_adapter_scale: float = Field(1.0, ge=0, description="weight of the image condition; 0 leaves it out")
+    batch_size: int = Field(32, ge=1, description="pictures denoised together")
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What one picture is made from.
+
+    Attributes
+    ----------
+    seed
+        Seed of the picture's own noise.
+    prompt, negative_prompt
+        Text conditions; empty for none.
+    image_embedding
+        Raw CLIP image embedding, float32 ``[D]``, that goes through IP-Adapter; None for none.
+    """
+
+    seed: int
+    prompt: str = ""
+    negative_prompt: str = ""
+    image_embedding: np.ndarray | None = None
+
+
+class _BatchedPipeline(StableDiffusionPipeline):
+    """A Stable-Diffusion pipeline whose rows each keep their own image embedding.
+
+    The stock pipeline repeats the whole batch of embeddings for every row, and each picture then attends to everybody's
+    (huggingface/diffusers issue 9813). Here the embeddings pass through: one tensor per adapter, ``[2B, 1, D]`` with
+    guidance (negatives first), ``[B, 1, D]`` without.
+    """
+
+    def prepare_ip_adapter_image_embeds(
+        self, ip_adapter_image, ip_adapter_image_embeds, device, num_images_per_prompt, do_classifier_free_guidance
+    ):
+        return [embeds.to(device=device, dtype=self.unet.dtype) for embeds in ip_adapter_image_embeds]
+
+
+class Backbone:
+    """Draws pictures from conditions.
+
+    A picture depends on its condition, the sampling settings and the weights; its noise is drawn on the CPU from its own
+    seed, so that neither batch size nor order nor device count changes it beyond rounding.
+
+    Parameters
+    ----------
+    pipeline
+        A pipeline as `load_backbone` makes it.
+    name
+        Its name in recipes and reports.
+    adapter
+        Name of the loaded IP-Adapter, or None.
+    """
+
+    def __init__(self, pipeline: _BatchedPipeline, name: str, adapter: str | None) -> None:
+        self.pipeline, self.name, self.adapter = pipeline, name, adapter
+        self._prompts: dict[str, torch.Tensor] = {}
+        self._scheduler_config = dict(pipeline.scheduler.config)
+
+    @property
+    def image_embedding_dim(self) -> int | None:
+        """Width of the image embeddings the IP-Adapter takes, or None without an adapter."""
+        if self.adapter is None:
+            return None
+        return int(self.pipeline.unet.encoder_hid_proj.image_projection_layers[0].image_embeds.in_features)
+
+    @property
+    def picture_size(self) -> int:
+        """Edge of the pictures, in pixels."""
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+
+    def generate(self, conditions: Sequence[Condition], sampling: Sampling) -> Iterator[Image.Image]:
+        """Yield one RGB picture per condition, in order."""
+        for with_image, run in groupby(conditions, key=lambda c: c.image_embedding is not None):
+            rows = list(run)
+            if with_image:
+                self._check_embeddings(rows)
+            for start in range(0, len(rows), sampling.batch_size):
+                yield from self._batch(rows[start : start + sampling.batch_size], sampling, with_image)
+
+    def _check_embeddings(self, rows: Sequence[Condition]) -> None:
+        width = len(rows[0].image_embedding) if rows[0].image_embedding is not None else 0
+        if width != self.image_embedding_dim:
+            expected = f"{self.image_embedding_dim}, the width of {self.adapter}" if self.adapter else "an IP-Adapter"
+            raise UserError(
+                "recgen.ip_adapter",
+                found=f"image embeddings of width {width} for backbone {self.name!r}",
+                expected=expected,
+                todo="Set recgen.ip_adapter to an adapter trained for recgen.encoder and recgen.backbone.",
+            )
+
+    def _batch(self, rows: Sequence[Condition], sampling: Sampling, with_image: bool) -> list[Image.Image]:
+        scheduler, changes = _SAMPLERS[sampling.sampler]
+        self.pipeline.scheduler = scheduler.from_config(self._scheduler_config, **changes)
+        guided = sampling.guidance_scale > 1
+        extra: dict[str, Any] = {}
+        if self.adapter is not None:  # a UNet with an adapter needs embeddings; scale 0 leaves the branch out
+            self.pipeline.set_ip_adapter_scale(sampling.ip_adapter_scale if with_image else 0.0)
+            extra["ip_adapter_image_embeds"] = [self._image_embeds(rows, guided)]
+        if guided:
+            extra["negative_prompt_embeds"] = self._embed_prompts([row.negative_prompt for row in rows])
+        return self.pipeline(
+            prompt_embeds=self._embed_prompts([row.prompt for row in rows]),
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
+            latents=self._noise([row.seed for row in rows]),
+            **extra,
+        ).images
+
+    def _image_embeds(self, rows: Sequence[Condition], guided: bool) -> torch.Tensor:
+        width = self.image_embedding_dim
+        embeds = [np.zeros(width, np.float32) if r.image_embedding is None else r.image_embedding for r in rows]
+        positive = torch.from_numpy(np.stack(embeds).astype(np.float32))[:, None]
+        return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
+
+    def _embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Text embeddings ``[B, T, width]``, each distinct prompt encoded once, alone."""
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._prompts:
+                self._prompts[prompt] = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, False)[0]
+        return torch.cat([self._prompts[prompt] for prompt in prompts])
+
+    def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        unet = self.pipeline.unet
+        shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.cat(noise).to(self.pipeline.device, unet.dtype)
+
+
+def load_backbone(
+    spec: str, ip_adapter: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Backbone:
+    """Load a Stable-Diffusion pipeline and, if named, its IP-Adapter.
+
+    Parameters
+    ----------
+    spec
+        A shipped model (``"demo-sd"``), a diffusers folder, or a hub id such as ``stable-diffusion-v1-5/stable-diffusion-v1-5``.
+    ip_adapter
+        A shipped adapter (``"demo-ip-adapter"``), a safetensors file, a folder with ip-adapter.safetensors, or a file in a hub
+        repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``. The image encoder beside it is not loaded: recgen's
+        own encoder has the embeddings already.
+    """
+    try:
+        pipeline = _BatchedPipeline.from_pretrained(
+            str(asset_folder(spec)), torch_dtype=dtype, safety_checker=None, requires_safety_checker=False
+        )
+    except Exception as error:  # diffusers and the hub raise many kinds; each means the weights cannot be had
+        raise _missing("recgen.backbone", spec, "a diffusers Stable-Diffusion folder or hub id", error) from error
+    if ip_adapter is not None:
+        repository, subfolder, file = _adapter_file(ip_adapter)
+        try:
+            pipeline.load_ip_adapter(repository, subfolder=subfolder, weight_name=file, image_encoder_folder=None)
+        except Exception as error:
+            raise _missing("recgen.ip_adapter", ip_adapter, "an IP-Adapter file for this backbone", error) from error
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    name = Path(spec).name if Path(spec).exists() else spec
+    return Backbone(pipeline, name, None if ip_adapter is None else Path(ip_adapter).name)
+
+
+def _adapter_file(spec: str) -> tuple[str, str, str]:
+    """Split an adapter's name into what diffusers asks for: repository or folder, subfolder, file."""
+    path = asset_folder(spec)
+    if path.is_dir():
+        return str(path), "", _ADAPTER_FILE
+    if path.is_file():
+        return str(path.parent), "", path.name
+    owner, repository, *folders, file = spec.split("/") if spec.count("/") >= 2 else ("", spec, _ADAPTER_FILE)
+    return f"{owner}/{repository}".strip("/"), "/".join(folders), file
+
+
+def _missing(key: str, spec: str, expected: str, error: Exception) -> UserError:
+    reason = str(error).strip().split("\n")[0][:200]
+    return UserError(
+        key,
+        found=f"{spec!r}, which cannot be loaded ({type(error).__name__}: {reason})",
+        expected=f"{expected} that is here or can be downloaded",
+        todo="Fetch it once on a machine with a network, or set the key to a local folder or a shipped model (demo-sd, demo-ip-adapter).",
+    )

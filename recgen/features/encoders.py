@@ -1,0 +1,139 @@
+"""Image and text encoders: any OpenCLIP model, by name or folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recgen.assets import asset_folder
+from recgen.compat import prepare_torchvision
+from recgen.errors import UserError
+
+prepare_torchvision()
+import open_clip  # noqa: E402
+
+T = TypeVar("T")
+_READ_AHEAD = 2  # batches of decoded pictures waiting while the encoder works
+_READERS = 4
+
+
+class Encoder:
+    """A CLIP model: pictures and sentences in, embeddings of one space out.
+
+    Embeddings are *raw*: as the projection gives them, not scaled to length 1. IP-Adapter is trained on raw image
+    embeddings; cosine similarities normalise for themselves.
+
+    Parameters
+    ----------
+    model
+        An open_clip model in evaluation mode.
+    preprocess
+        Its picture transform.
+    tokenizer
+        Its tokenizer.
+    name
+        Its name in recipes and reports.
+    """
+
+    def __init__(self, model: torch.nn.Module, preprocess, tokenizer, name: str, device: str = "cpu") -> None:
+        self.model, self.preprocess, self.tokenizer = model.to(device).eval().requires_grad_(False), preprocess, tokenizer
+        self.name, self.device = name, device
+
+    @property
+    def dim(self) -> int:
+        """Width D of the embeddings."""
+        return int(self.model.text_projection.shape[-1] if self.model.text_projection is not None else 0)
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """Return raw image embeddings, float32 ``[n, D]``, of RGB pictures."""
+        if not pictures:
+            return np.empty((0, self.dim), dtype=np.float32)
+        batch = torch.stack([self.preprocess(picture) for picture in pictures])
+        return self.model.encode_image(batch.to(self.device)).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def texts(self, sentences: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """Return raw text embeddings, float32 ``[n, D]``; text beyond the model's context length is cut off."""
+        rows = [
+            self.model.encode_text(self.tokenizer(list(chunk)).to(self.device)).float().cpu().numpy()
+            for chunk in _chunks(sentences, batch_size)
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+    def files(self, paths: Sequence[Path], batch_size: int = 64) -> np.ndarray:
+        """Return raw image embeddings, float32 ``[n, D]``, of picture files, decoding ahead of the encoder."""
+
+        def load(chunk: list[Path]) -> torch.Tensor:
+            return torch.stack([self.preprocess(_open_rgb(path)) for path in chunk])
+
+        rows = []
+        for batch in _ahead(load, _chunks(paths, batch_size)):
+            with torch.inference_mode():
+                rows.append(self.model.encode_image(batch.to(self.device)).float().cpu().numpy())
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+
+def load_encoder(spec: str | dict[str, str], device: str = "cpu") -> Encoder:
+    """Load an encoder.
+
+    Parameters
+    ----------
+    spec
+        ``{"model": "ViT-H-14", "pretrained": "laion2b_s32b_b79k"}`` as in `open_clip.create_model_and_transforms`; or the
+        folder of an open_clip model, or the name of a shipped one such as ``"demo-clip"``.
+    """
+    if isinstance(spec, str):
+        spec = {"model": f"local-dir:{_folder(spec)}"}
+    model, pretrained = spec.get("model", ""), spec.get("pretrained")
+    try:
+        network, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained, precision="fp32")
+        tokenizer = open_clip.get_tokenizer(model)
+    except Exception as error:  # open_clip and the hub raise many kinds; each means the weights cannot be had
+        raise UserError(
+            "recgen.encoder",
+            found=f"{model!r} with weights {pretrained!r}, which cannot be loaded ({type(error).__name__}: {error})",
+            expected="an OpenCLIP model and weights that are here or can be downloaded",
+            todo="Fetch the weights once on a machine with a network, or set recgen.encoder to a local open_clip folder or demo-clip.",
+        ) from error
+    name = Path(model.removeprefix("local-dir:")).name if model.startswith("local-dir:") else f"{model}/{pretrained}"
+    return Encoder(network, preprocess, tokenizer, name, device)
+
+
+def _folder(name: str) -> Path:
+    folder = asset_folder(name)
+    if not (folder / "open_clip_config.json").is_file():
+        raise UserError(
+            "recgen.encoder", found=f"{name!r}", expected="demo-clip, a folder with open_clip_config.json, or {model: , pretrained: }"
+        )
+    return folder
+
+
+def _open_rgb(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _ahead(load, chunks: Iterable[list[Path]]) -> Iterator[torch.Tensor]:
+    """Load chunks on threads, a few ahead of the consumer, in order."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        waiting = []
+        for chunk in chunks:
+            waiting.append(pool.submit(load, chunk))
+            if len(waiting) > _READ_AHEAD:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 
 def prepare_torchvision() -> None:
@@ -26,3 +30,67 @@ def prepare_torchvision() -> None:
 
 
 _KEEP: list[object] = []  # a Library undoes its definitions when it is collected
+
+
+def register_recbole_model(model_class: Any) -> None:
+    """Make RecBole find a model of another package by name, with its defaults and its trainer.
+
+    RecBole looks for models only inside its own package (RecBole issues 489, 1071, 1544, 1934, among others), for default settings only
+    in its own `properties` folder, and for a trainer only as ``<Model>Trainer`` in `recbole.trainer`.
+
+    Parameters
+    ----------
+    model_class
+        A RecBole model class, in a module that has it as an attribute. It may have two class attributes: ``defaults``, the path of
+        a YAML of settings (they yield to the user's), and ``trainer``, the trainer class to use for it.
+    """
+    import sys
+
+    import recbole.model.general_recommender  # noqa: F401
+    import recbole.trainer
+    from recbole.config import Config
+
+    name = model_class.__name__
+    sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = sys.modules[model_class.__module__]
+    if hasattr(model_class, "trainer"):
+        setattr(recbole.trainer, f"{name}Trainer", model_class.trainer)
+    if not _RECBOLE_DEFAULTS:
+        load_internal = Config._load_internal_config_dict
+
+        def load_with_defaults(self: Any, model: str, model_class: Any, dataset: str) -> None:
+            load_internal(self, model, model_class, dataset)
+            if model in _RECBOLE_DEFAULTS:
+                self._update_internal_config_dict(str(_RECBOLE_DEFAULTS[model]))
+
+        Config._load_internal_config_dict = load_with_defaults
+    if hasattr(model_class, "defaults"):
+        _RECBOLE_DEFAULTS[name] = model_class.defaults
+
+
+_RECBOLE_DEFAULTS: dict[str, Path] = {}
+
+
+class _NoTensorboard:
+    """Takes RecBole's TensorBoard calls and drops them."""
+
+    def add_scalar(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def add_hparams(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+@contextmanager
+def recbole_tensorboard(enabled: bool) -> Iterator[None]:
+    """Let a RecBole trainer made inside this block write TensorBoard files, or not.
+
+    RecBole 1.2.1 always makes ``log_tensorboard`` in the working directory; no key turns it off (its documentation names none;
+    RecBole issue 994 is about where the folder is).
+    """
+    import recbole.trainer.trainer as module
+
+    original = module.get_tensorboard
+    if not enabled:
+        module.get_tensorboard = lambda logger: _NoTensorboard()
+    try:
+        yield
+    finally:
+        module.get_tensorboard = original

@@ -1,0 +1,259 @@
+"""MICRO: latent item structures per modality, fused and contrasted, on top of LightGCN (Zhang et al., TKDE 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from recbole.model.init import xavier_uniform_initialization
+from recbole.utils import InputType
+from torch import nn
+from torch.nn.functional import linear, normalize, softplus
+
+from ranking_models.base import FeatureRecommender, Settings, defaults_path
+from ranking_models.contrastive import contrastive_loss
+from ranking_models.neighbours import CELLS_PER_CHUNK, Neighbours, nearest_items, normalise, unit_rows
+from ranking_models.sparse import SparsePattern, edge_similarity, interaction_graph, propagate
+from ranking_models.trainer import RankingTrainer
+
+
+class MicroSettings(Settings):
+    """MICRO's settings; recbole_configs/MICRO.yaml explains each and gives its source."""
+
+    embedding_size: int = Field(gt=0)
+    n_layers: int = Field(ge=0)
+    item_layers: int = Field(ge=1)
+    knn_k: int = Field(ge=1)
+    graph_mix: float = Field(ge=0, le=1)
+    reg_weight: float = Field(ge=0)
+    contrastive_weight: float = Field(ge=0)
+    temperature: float = Field(ge=0.02)  # e^(1/t) must fit in float32
+    ui_norm: Literal["row_self", "sym"]
+    trainable_features: bool
+    contrastive_items: int = Field(ge=2)
+    graph_rebuild_epochs: int = Field(ge=1)
+    momentum_between_rebuilds: bool
+    sampling: Literal["interactions", "users"]
+    knn_exact_up_to: int = Field(ge=1)
+    knn_probes: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class ItemGraph:
+    """One modality's A = (1 - lambda) norm(S) + lambda norm(S0): pattern ``[n_items, n_items]`` and values ``[nnz]``."""
+
+    pattern: SparsePattern
+    values: torch.Tensor
+
+    def detached(self) -> ItemGraph:
+        """The same graph as a constant."""
+        return ItemGraph(self.pattern, self.values.detach())
+
+
+class MICRO(FeatureRecommender):
+    """MICRO with sparse item graphs, as a RecBole general recommender.
+
+    Per modality m, features F_m give a fixed item graph and, projected by W_m, a learned one; item embeddings are
+    propagated over their mix, fused by attention, and added to LightGCN's. Features act only through the graphs. The
+    learned graph is rebuilt, with gradient, in the first batch after `train()` (RecBole calls it once an epoch), is a
+    constant in the epoch's other batches, and is fresh in evaluation.
+    """
+
+    input_type = InputType.PAIRWISE
+    Settings = MicroSettings
+    defaults = defaults_path("MICRO")
+    trainer: ClassVar[type] = RankingTrainer
+    settings: MicroSettings
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        width = self.settings.embedding_size
+        self.nominal_batch = config["train_batch_size"]
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.item_embedding = nn.Embedding(self.n_items, width)
+        xavier_uniform_initialization(self.user_embedding)
+        xavier_uniform_initialization(self.item_embedding)
+        dims = {m: self.features(m).shape[1] for m in self.modalities}
+        self.transform = nn.ModuleDict({m: nn.Linear(dims[m], width) for m in self.modalities})
+        self.query = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
+        for m in self.modalities:
+            self._keep_fixed_graph(m)
+        self.raw = nn.ParameterDict(
+            {m: nn.Parameter(self.features(m).clone()) for m in self.modalities if self.settings.trainable_features}
+        )
+        pattern, values = interaction_graph(dataset.inter_matrix(form="coo"), self.settings.ui_norm)
+        self.register_buffer("interaction_starts", pattern.row_starts, persistent=False)
+        self.register_buffer("interaction_columns", pattern.columns, persistent=False)
+        self.register_buffer("interaction_values", values, persistent=False)
+        self.epochs_begun = 0
+        self._reset()
+
+    # ---- graphs (specification 4.3) ----
+
+    def _keep_fixed_graph(self, modality: str) -> None:
+        near = self._nearest(unit_rows(self.features(modality)))
+        for field in ("ids", "similarity", "next_id", "next_similarity"):
+            self.register_buffer(f"fixed_{field}_{modality}", getattr(near, field), persistent=False)
+
+    def _nearest(self, unit: torch.Tensor) -> Neighbours:
+        return nearest_items(unit, self.settings.knn_k, self.settings.knn_exact_up_to, self.settings.knn_probes)
+
+    def fixed_neighbours(self, modality: str) -> Neighbours:
+        """Neighbours by the raw features, computed once."""
+        fields = ("ids", "similarity", "next_id", "next_similarity")
+        return Neighbours(*(getattr(self, f"fixed_{field}_{modality}") for field in fields))
+
+    @torch.no_grad()
+    def projected(self, modality: str, raw: torch.Tensor) -> torch.Tensor:
+        """Return unit rows of W_m F_m + b_m, float32 ``[n, d]``, for raw features ``[n, D]``.
+
+        Rounded from float64, so that a picture projected alone equals the same picture projected among others.
+        """
+        layer = self.transform[modality]
+        weight, bias = layer.weight.double(), layer.bias.double()
+        chunks = raw.split(max(CELLS_PER_CHUNK // raw.shape[1], 1))
+        return unit_rows(torch.cat([linear(rows.double(), weight, bias).float() for rows in chunks]))
+
+    def _raw(self, modality: str) -> torch.Tensor:
+        return self.raw[modality] if self.settings.trainable_features else self.features(modality)
+
+    def learned_neighbours(self, modality: str) -> Neighbours:
+        """Neighbours by the projected features, for the present parameters."""
+        return self._nearest(self.projected(modality, self._raw(modality).detach()))
+
+    def _mixed(self, modality: str, learned: Neighbours, similarity: torch.Tensor) -> ItemGraph:
+        fixed, mix = self.fixed_neighbours(modality), self.settings.graph_mix
+        columns = torch.cat([fixed.ids, learned.ids], 1)
+        dtype = self.item_embedding.weight.dtype
+        original = mix * normalise(fixed.ids, fixed.similarity.to(dtype))
+        values = torch.cat([original, (1 - mix) * normalise(learned.ids, similarity.to(dtype))], 1)
+        starts = torch.arange(0, columns.numel() + 1, columns.shape[1], device=columns.device)
+        return ItemGraph(SparsePattern(starts, columns.reshape(-1), self.n_items), values.reshape(-1))
+
+    def item_graph(self, modality: str, learned: Neighbours) -> ItemGraph:
+        """The modality's mixed graph as a constant."""
+        return self._mixed(modality, learned, learned.similarity)
+
+    def _item_graph_with_gradient(self, modality: str) -> ItemGraph:
+        learned = self.learned_neighbours(modality)
+        unit = normalize(self.transform[modality](self._raw(modality)))
+        starts = torch.arange(0, learned.ids.numel() + 1, learned.ids.shape[1], device=unit.device)
+        pattern = SparsePattern(starts, learned.ids.reshape(-1), self.n_items)
+        similarity = edge_similarity(pattern, unit).view_as(learned.similarity)
+        return self._mixed(modality, learned, similarity.where(learned.similarity != 0, 0))
+
+    def train(self, mode: bool = True) -> MICRO:
+        """Set the mode; entering training begins an epoch, which may be one that rebuilds the learned graph."""
+        super().train(mode)
+        if mode:
+            self._stale = self._stale or self.epochs_begun % self.settings.graph_rebuild_epochs == 0
+            self.epochs_begun += 1
+            self._evaluated = None
+        return self
+
+    def _reset(self) -> None:
+        self._stale = True
+        self._training_graphs: dict[str, ItemGraph] = {}
+        self._evaluated: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._interaction_pattern: SparsePattern | None = None
+
+    def _graphs_for_batch(self) -> dict[str, ItemGraph]:
+        if not self._stale:
+            return self._training_graphs
+        graphs = {m: self._item_graph_with_gradient(m) for m in self.modalities}
+        self._training_graphs = {m: graph.detached() for m, graph in graphs.items()}
+        self._stale = False
+        return graphs
+
+    # ---- forward (specification 4.4) ----
+
+    def collaborative(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """LightGCN's users ``[n_users, d]`` and items ``[n_items, d]``: the mean of the layers on the user-item graph."""
+        if self._interaction_pattern is None:
+            n_nodes = self.n_users + self.n_items
+            self._interaction_pattern = SparsePattern(self.interaction_starts, self.interaction_columns, n_nodes)
+        layer = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        values = self.interaction_values.to(layer.dtype)
+        layers = [layer]
+        for _ in range(self.settings.n_layers):
+            layers.append(propagate(self._interaction_pattern, values, layers[-1]))
+        mean = torch.stack(layers).mean(0)
+        return mean[: self.n_users], mean[self.n_users :]
+
+    def views(self, graphs: dict[str, ItemGraph]) -> list[torch.Tensor]:
+        """h_m = A_m^L E_i ``[n_items, d]`` of each modality."""
+        views = []
+        for graph in graphs.values():
+            view = self.item_embedding.weight
+            for _ in range(self.settings.item_layers):
+                view = propagate(graph.pattern, graph.values, view)
+            views.append(view)
+        return views
+
+    def fuse(self, views: list[torch.Tensor]) -> torch.Tensor:
+        """h = sum_m alpha_m h_m ``[n, d]`` with alpha the softmax over modalities of query(h_m)."""
+        stacked = torch.stack(views)
+        return (self.query(stacked).softmax(0) * stacked).sum(0)
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return final users ``[n_users, d]`` and items ``[n_items, d]`` with fresh graphs; a score is their dot product."""
+        users, items = self.collaborative()
+        graphs = {m: self.item_graph(m, self.learned_neighbours(m)) for m in self.modalities}
+        return users, items + normalize(self.fuse(self.views(graphs)))
+
+    # ---- loss (specification 4.5) ----
+
+    def calculate_loss(self, interaction: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the BPR, L2 and contrastive losses of a batch, already weighted; RecBole adds them."""
+        views = self.views(self._graphs_for_batch())
+        fused = self.fuse(views)
+        users, items = self.collaborative()
+        items = items + normalize(fused)
+        user = users[interaction[self.USER_ID]]
+        positive, negative = items[interaction[self.ITEM_ID]], items[interaction[self.NEG_ITEM_ID]]
+        ranking = softplus((user * (negative - positive)).sum(1)).mean()
+        squares = user.square().sum() + positive.square().sum() + negative.square().sum()
+        return (
+            ranking,
+            self.settings.reg_weight * 0.5 * squares / self.nominal_batch,
+            self.settings.contrastive_weight * self._contrast(views, fused),
+        )
+
+    def _contrast(self, views: list[torch.Tensor], fused: torch.Tensor) -> torch.Tensor:
+        population, sample = self.n_items - 1, self.settings.contrastive_items
+        if population <= sample:
+            chosen = torch.arange(1, self.n_items, device=fused.device)
+        else:
+            chosen = torch.randperm(population, device=fused.device)[:sample] + 1
+        target = fused[chosen]
+        losses = [contrastive_loss(view[chosen], target, self.settings.temperature, population) for view in views]
+        return torch.stack(losses).sum()
+
+    # ---- scoring ----
+
+    def final(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `forward()` without gradient; computed once between two changes of the parameters."""
+        if self.training:
+            raise RuntimeError("call eval() first: in training the learned graph is a step behind the parameters")
+        if self._evaluated is None:
+            with torch.no_grad():
+                self._evaluated = self.forward()
+        return self._evaluated
+
+    def predict(self, interaction: Any) -> torch.Tensor:
+        """Scores ``[B]`` of the pairs in `interaction`."""
+        users, items = self.final()
+        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
+
+    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """Scores of the users in `interaction` for every item, flat ``[B * n_items]``."""
+        users, items = self.final()
+        return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
+
+    def what_if(self, mode: str) -> Any:
+        """The scorer of replaced pictures; see `ranking_models.what_if.scorer`."""
+        from ranking_models.what_if_micro import MicroWhatIf
+
+        return MicroWhatIf(self, mode)

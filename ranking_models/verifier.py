@@ -1,0 +1,107 @@
+"""The verifier: does this user like this picture? (REBECA, section 4.4.)"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from recbole.utils import InputType
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ranking_models.base import FeatureRecommender, Settings, defaults_path
+from ranking_models.trainer import RankingTrainer
+from recgen.errors import UserError
+
+SMALLEST_DEVIATION = 1e-6
+
+
+class VerifierSettings(Settings):
+    """The verifier's settings; recbole_configs/Verifier.yaml explains each."""
+
+    embedding_size: int = Field(gt=0)
+    standardise: bool
+    bias: bool
+    user_reg: float = Field(ge=0)
+    map_reg: float = Field(ge=0)
+
+
+class Verifier(FeatureRecommender):
+    """P(R = 1 | u, I) = sigmoid(phi(u) . W e(I)), with phi free per user and e a frozen image embedding.
+
+    With ``bias``, phi(u) and e(I) each carry a constant component. This stays within the paper's form: the row of W that
+    meets phi's constant is an intercept per picture (what everybody likes), the column that meets e's is one per user (how
+    generous the user is), and phi is then how a user differs, which is what the L2 term draws to zero.
+
+    Trained by cross-entropy on the label field (RecBole's ``threshold``), or on sampled negatives if
+    ``train_neg_sample_args`` is set.
+    """
+
+    input_type = InputType.POINTWISE
+    Settings = VerifierSettings
+    defaults = defaults_path("Verifier")
+    trainer: ClassVar[type] = RankingTrainer
+    settings: VerifierSettings
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.label_field = config["LABEL_FIELD"]
+        if config["train_neg_sample_args"]["distribution"] == "none" and self.label_field not in dataset.inter_feat:
+            raise UserError(
+                f"the data set {config['dataset']!r}",
+                found="no likes and dislikes to learn from",
+                expected="a label, or sampled negatives",
+                todo="Set threshold: {rating: 4} and load the rating, or set train_neg_sample_args: {distribution: uniform}.",
+            )
+        raw = self.features("image")
+        distinct = raw[1:].unique(dim=0)  # items without a picture share one row, which must not shrink the deviation
+        deviation = distinct.std(0).clamp(min=SMALLEST_DEVIATION) if len(distinct) > 1 else torch.ones(raw.shape[1])
+        standardise = self.settings.standardise
+        self.register_buffer("mean", distinct.mean(0) if standardise else torch.zeros(raw.shape[1]))
+        self.register_buffer("deviation", deviation if standardise else torch.ones(raw.shape[1]))
+        constant, width = int(self.settings.bias), self.settings.embedding_size
+        self.user_embedding = nn.Embedding(self.n_users, width)
+        self.map = nn.Parameter(torch.empty(width + constant, raw.shape[1] + constant))
+        nn.init.normal_(self.user_embedding.weight, std=0.1)
+        nn.init.normal_(self.map, std=0.1 / raw.shape[1] ** 0.5)
+        self.n_train = max(len(dataset.inter_feat), 1)
+
+    def picture(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return W e(I) ``[B, d]`` of raw image embeddings ``[B, D]``."""
+        return self._with_constant((embeddings - self.mean) / self.deviation) @ self.map.T
+
+    def user(self, users: torch.Tensor) -> torch.Tensor:
+        """Return phi(u) ``[B, d]``."""
+        return self._with_constant(self.user_embedding(users))
+
+    def _with_constant(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.cat([rows, torch.ones_like(rows[:, :1])], 1) if self.settings.bias else rows
+
+    def logits(self, users: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return phi(u) . W e(I) ``[B]`` for users ``[B]`` and raw image embeddings ``[B, D]``."""
+        return (self.user(users) * self.picture(embeddings)).sum(1)
+
+    def calculate_loss(self, interaction: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the batch's mean cross-entropy and the L2 terms; RecBole adds them."""
+        embeddings = self.features("image")[interaction[self.ITEM_ID]]
+        logits = self.logits(interaction[self.USER_ID], embeddings)
+        error = binary_cross_entropy_with_logits(logits, interaction[self.label_field].float())
+        users, maps = self.user_embedding.weight.square().sum(), self.map.square().sum()
+        return error, (self.settings.user_reg * users + self.settings.map_reg * maps) / (2 * self.n_train)
+
+    def predict(self, interaction: Any) -> torch.Tensor:
+        """P(R = 1 | u, I) ``[B]`` of the pairs in `interaction`."""
+        return self.logits(interaction[self.USER_ID], self.features("image")[interaction[self.ITEM_ID]]).sigmoid()
+
+    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """P(R = 1 | u, I) of the users in `interaction` for every item's own picture, flat ``[B * n_items]``."""
+        return (self.user(interaction[self.USER_ID]) @ self.picture(self.features("image")).T).sigmoid().reshape(-1)
+
+    def what_if(self, mode: str) -> Any:
+        """The scorer of replaced pictures; see `ranking_models.what_if.scorer`."""
+        from ranking_models.what_if import VerifierWhatIf
+
+        return VerifierWhatIf(self)

@@ -1,0 +1,317 @@
+"""The one table of what recgen measures; metrics.json, the report and the README read their words from it.
+
+An exact metrics.json (numbers for show; `low` and `high` are null where no interval exists)::
+
+    {
+      "creatives": {
+        "rebeca": {
+          "delta_r_judge": {"value": 0.121, "low": 0.083, "high": 0.158, "n": 943},
+          "delta_r_reward": {"value": 0.148, "low": 0.112, "high": 0.183, "n": 943},
+          "over_optimisation_gap": {"value": 0.027, "low": 0.009, "high": 0.045, "n": 943},
+          "cis": {"value": 71.2, "low": 70.1, "high": 72.3, "n": 941},
+          "cmmd": {"value": 0.68, "low": 0.61, "high": 0.75, "n": 943}
+        },
+        "ip_adapter": {
+          "delta_r_judge": {"value": 0.02, "low": -0.02, "high": 0.06, "n": 943}
+        }
+      },
+      "downstream": {
+        "ORI": {
+          "recall@10": {"value": 0.061, "low": 0.058, "high": 0.064, "n": 5},
+          "ndcg@10": {"value": 0.031, "low": 0.029, "high": 0.033, "n": 5}
+        },
+        "rebeca": {
+          "recall@10": {"value": 0.063, "low": 0.060, "high": 0.066, "n": 5},
+          "ndcg@10": {"value": 0.032, "low": 0.030, "high": 0.034, "n": 5}
+        }
+      },
+      "tests": {
+        "permutation": {
+          "rebeca": {"p": 0.000999, "sd": 5.9, "observed": 0.61, "null_mean": 0.52, "null": [0.51, 0.53]}
+        },
+        "paired": [
+          {
+            "a": "rebeca", "b": "ip_adapter", "metric": "delta_r_judge",
+            "difference": 0.101, "low": 0.06, "high": 0.14, "p": 0.0001, "n": 943,
+            "test": "paired sign-flip permutation over users"
+          },
+          {
+            "a": "rebeca", "b": "ORI", "metric": "ndcg@10",
+            "difference": 0.001, "low": -0.001, "high": 0.003, "p": 0.31, "n": 5,
+            "test": "paired t over seeds"
+          }
+        ]
+      },
+      "unavailable": {"fid": "the package torch-fidelity is not installed; pip install torch-fidelity"},
+      "run": {
+        "dataset": "ml-100k", "users": 943, "items": 1682, "interactions": 55375, "requests": 943,
+        "seed": 2026, "reward": "MICRO", "judge": "MICRO", "same_judge": false,
+        "encoder": "demo-clip", "backbone": "demo-sd"
+      }
+    }
+
+`null` in a permutation test is optional (the report plots it). per_request.parquet has user_id, item_id,
+generator, one float column per metric of kind ``"creative"`` (NaN: not measurable), and the 0-based
+rank_original_judge and rank_creative_judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower", "none"]
+Kind = Literal["creative", "set", "downstream"]
+Question = Literal["personal", "same item", "picture quality", "ranking"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table.
+
+    Attributes
+    ----------
+    key
+        Its name in metrics.json and per_request.parquet.
+    title
+        Its name in the literature, as tables print it.
+    meaning
+        One sentence for someone who has not read the papers.
+    unit
+        What a value counts.
+    direction
+        Which way is better.
+    source
+        Where it is defined.
+    kind
+        One value per creative, per set of creatives, or per retrained recommender.
+    question
+        The question it helps to answer.
+    digits
+        Decimals worth printing.
+    """
+
+    key: str
+    title: str
+    meaning: str
+    unit: str
+    direction: Direction
+    source: str
+    kind: Kind
+    question: Question
+    digits: int = 3
+
+
+RAGAR, REBECA, RECGEN = "RAGAR (evaluation metrics)", "REBECA (section 4.4)", "recgen"
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "delta_r_judge",
+        "ΔR (judge)",
+        "How far the item rises in the user's list when it shows the creative, relative to where it stood, "
+        "by a model that took no part in making the picture.",
+        "share of the original place; 0 = unchanged, below 1, falls can be large",
+        "higher",
+        RAGAR,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "delta_r_reward",
+        "ΔR (reward)",
+        "The same rise by the model whose opinion the generator may have been trained on, so it tends to "
+        "flatter.",
+        "share of the original place",
+        "higher",
+        RAGAR,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "over_optimisation_gap",
+        "over-optimisation gap",
+        "ΔR by the reward minus ΔR by the judge: clearly above zero means the generator learned the reward "
+        "model's quirks, not the users' taste.",
+        "difference of ΔR; 0 = none",
+        "none",
+        RECGEN,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "cps",
+        "CPS",
+        "How well the creative matches words for what the user likes.",
+        "100 × cosine of CLIP embeddings, 0 to 100",
+        "higher",
+        RAGAR,
+        "creative",
+        "personal",
+        1,
+    ),
+    Metric(
+        "cpis",
+        "CPIS",
+        "How much the creative looks like the pictures the user liked before, on average.",
+        "100 × cosine of CLIP embeddings, −100 to 100",
+        "higher",
+        RAGAR,
+        "creative",
+        "personal",
+        1,
+    ),
+    Metric(
+        "ssim_personal",
+        "SSIM (history)",
+        "How similar the creative is to the user's liked pictures in light, contrast and structure, pixel by"
+        " pixel.",
+        "−1 to 1; 1 = the same picture",
+        "higher",
+        "Wang et al. 2004; RAGAR",
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "lpips_personal",
+        "LPIPS (history)",
+        "How different the creative looks from the user's liked pictures to a network trained on human "
+        "judgements.",
+        "distance; 0 = the same picture",
+        "lower",
+        "Zhang et al. 2018; RAGAR",
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "verifier_score",
+        "verifier score",
+        "The chance, by a model trained on likes and dislikes, that the user likes the creative.",
+        "probability",
+        "higher",
+        REBECA,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "true_utility_gain",
+        "true utility gain",
+        "How much more the simulated user truly likes the creative than the original picture (simulated data"
+        " only).",
+        "log-odds of a click",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "cis",
+        "CIS",
+        "How much the creative looks like the item's own picture.",
+        "100 × cosine of CLIP embeddings, −100 to 100",
+        "higher",
+        RAGAR,
+        "creative",
+        "same item",
+        1,
+    ),
+    Metric(
+        "cs",
+        "CS",
+        "How well the creative matches the item's own text.",
+        "100 × cosine of CLIP embeddings, 0 to 100",
+        "higher",
+        "Hessel et al. 2021; RAGAR",
+        "creative",
+        "same item",
+        1,
+    ),
+    Metric(
+        "ssim_semantic",
+        "SSIM (reference)",
+        "How similar the creative is to the item's own picture in light, contrast and structure, pixel by "
+        "pixel.",
+        "−1 to 1; 1 = the same picture",
+        "higher",
+        "Wang et al. 2004; RAGAR",
+        "creative",
+        "same item",
+    ),
+    Metric(
+        "lpips_semantic",
+        "LPIPS (reference)",
+        "How different the creative looks from the item's own picture to a network trained on human "
+        "judgements.",
+        "distance; 0 = the same picture",
+        "lower",
+        "Zhang et al. 2018; RAGAR",
+        "creative",
+        "same item",
+    ),
+    Metric(
+        "content_preservation",
+        "content preserved",
+        "Whether the creative still shows the thing the item is, read off the picture (simulated data only).",
+        "share of creatives",
+        "higher",
+        RECGEN,
+        "creative",
+        "same item",
+    ),
+    Metric(
+        "cmmd",
+        "CMMD",
+        "How far the creatives, as a set, are from the real pictures, in CLIP space; about 0 for two sets of"
+        " the same kind.",
+        "1000 × MMD² (RBF, sigma 10, unbiased: may fall below 0)",
+        "lower",
+        "Jayasumana et al. 2024; REBECA",
+        "set",
+        "picture quality",
+        2,
+    ),
+    Metric(
+        "fid",
+        "FID",
+        "How far the creatives, as a set, are from the real pictures, in the features of an Inception "
+        "network.",
+        "squared Fréchet distance; compare equal set sizes only",
+        "lower",
+        "Heusel et al. 2017; REBECA",
+        "set",
+        "picture quality",
+        1,
+    ),
+    Metric(
+        "recall@10",
+        "Recall@10",
+        "How often the item a user chose next is among the recommender's first ten, after retraining with "
+        "these pictures.",
+        "share of users",
+        "higher",
+        "RecBole",
+        "downstream",
+        "ranking",
+        4,
+    ),
+    Metric(
+        "ndcg@10",
+        "NDCG@10",
+        "The same, giving more credit the higher the item stands.",
+        "0 to 1",
+        "higher",
+        "Järvelin and Kekäläinen 2002; RecBole",
+        "downstream",
+        "ranking",
+        4,
+    ),
+)
+
+BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
+
+
+def lookup(key: str) -> Metric:
+    """Return the table's row for `key`, or a plain one for a metric from elsewhere (such as recall@20)."""
+    known = BY_KEY.get(key)
+    return known or Metric(
+        key, key, "A metric this version's table does not describe.", "", "none", "", "creative", "ranking"
+    )

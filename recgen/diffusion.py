@@ -19,6 +19,8 @@ from recgen.errors import UserError
 
 prepare_torchvision()
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline  # noqa: E402
+from diffusers.utils import logging as diffusers_logging  # noqa: E402
+from transformers.utils import logging as transformers_logging  # noqa: E402
 
 _ADAPTER_FILE = "ip-adapter.safetensors"
 _SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -178,9 +180,10 @@ def load_backbone(
         repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``. The image encoder beside it is not loaded: recgen's
         own encoder has the embeddings already.
     """
+    _quiet()
     try:
         pipeline = _BatchedPipeline.from_pretrained(
-            str(asset_folder(spec)), torch_dtype=dtype, safety_checker=None, requires_safety_checker=False
+            str(asset_folder(spec)), dtype=dtype, safety_checker=None, requires_safety_checker=False
         )
     except Exception as error:  # diffusers and the hub raise many kinds; each means the weights cannot be had
         raise _missing("recgen.backbone", spec, "a diffusers Stable-Diffusion folder or hub id", error) from error
@@ -195,6 +198,13 @@ def load_backbone(
     pipeline.unet.to(memory_format=torch.channels_last)
     name = Path(spec).name if Path(spec).exists() else spec
     return Backbone(pipeline, name, None if ip_adapter is None else Path(ip_adapter).name)
+
+
+def _quiet() -> None:
+    """Keep the libraries' loading bars and advice out of the run's log; errors still come."""
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _adapter_file(spec: str) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -147,9 +148,11 @@ class Examples:
 def main(out: Path, tokenizer_folder: Path, vae_folder: Path, clip_folder: Path, seconds: float) -> None:
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    vae = AutoencoderKL.from_pretrained(vae_folder, dtype=torch.float32).eval().requires_grad_(False)
+    vae.to(memory_format=torch.channels_last)
     clip = open_clip.create_model(f"local-dir:{clip_folder}", precision="fp32").eval().requires_grad_(False)
-    examples = Examples(Corpus(24_000, seed=3), vae, clip)
+    clip.visual.to(memory_format=torch.channels_last)
+    examples = Examples(Corpus(14_000, seed=3), vae, clip)
     unet, text_encoder = new_unet(), new_text_encoder(tokenizer)
     unet._load_ip_adapter_weights([new_adapter(unet, clip.visual.output_dim)], low_cpu_mem_usage=False)
     print(f"unet with adapter: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters", flush=True)
@@ -158,14 +161,14 @@ def main(out: Path, tokenizer_folder: Path, vae_folder: Path, clip_folder: Path,
         clip_sample=False, set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
     models = torch.nn.ModuleList([unet.to(memory_format=torch.channels_last), text_encoder])
-    average = train(models, examples, tokenizer, scheduler, seconds, out)
-    save(average, vae, tokenizer, scheduler, out)
+    for average in train(models, examples, tokenizer, scheduler, seconds):
+        save(copy.deepcopy(average), copy.deepcopy(vae), tokenizer, scheduler, out)
 
 
 def train(
-    models: torch.nn.ModuleList, examples: Examples, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler, seconds: float, out: Path
-) -> torch.nn.ModuleList:
-    """Train on the noise-prediction loss for `seconds`; return the moving average of the weights."""
+    models: torch.nn.ModuleList, examples: Examples, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler, seconds: float
+) -> Iterator[torch.nn.ModuleList]:
+    """Train on the noise-prediction loss for `seconds`; yield the moving average of the weights every ten minutes and last."""
     unet, text_encoder = models
     average = copy.deepcopy(models).requires_grad_(False)
     optimiser = torch.optim.AdamW(models.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.99))
@@ -195,9 +198,9 @@ def train(
             print(f"step {step} {spent:.0f}s text {losses['text']:.4f} image {losses['image']:.4f}", flush=True)
         if spent - shown > 600:  # a training that is cut short leaves its last average behind
             shown = spent
-            torch.save(average.state_dict(), out.with_suffix(".partial.pt"))
+            yield average
         step += 1
-    return average
+    yield average
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def as_input(pictures: np.ndarray) -> torch.Tensor:
 
 def main(out: Path, seconds: float, resume: bool = False) -> None:
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(out, torch_dtype=torch.float32) if resume else new_vae()
+    vae = AutoencoderKL.from_pretrained(out, dtype=torch.float32) if resume else new_vae()
     vae.train().to(memory_format=torch.channels_last)
     corpus = Corpus(6_000, seed=2)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=1e-4)

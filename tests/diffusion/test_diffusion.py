@@ -60,7 +60,7 @@ def test_order_and_batch_size_do_not_matter(backbone, conditions):
 
 def test_equals_a_stock_diffusers_pipeline(backbone, conditions):
     """One row through the stock pipeline and the stock IP-Adapter loader, from the same noise."""
-    stock = StableDiffusionPipeline.from_pretrained(FOLDER / "demo-sd", torch_dtype=torch.float32, safety_checker=None)
+    stock = StableDiffusionPipeline.from_pretrained(FOLDER / "demo-sd", dtype=torch.float32, safety_checker=None)
     stock.load_ip_adapter(
         str(FOLDER / "demo-ip-adapter"), subfolder="", weight_name="ip-adapter.safetensors", image_encoder_folder=None
     )

@@ -1,0 +1,1 @@
+"""The YAMLs that `recgen run --config` and RecBole find by name."""

@@ -1,0 +1,93 @@
+"""The commands; each calls one function, and nothing heavy is imported before one is chosen."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+
+import click
+
+from recgen import __version__
+from recgen.errors import UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def recgen() -> None:
+    """Personalised item pictures for RecBole, judged by the recommender itself."""
+
+
+@recgen.command()
+@click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
+@click.option("--out", help="The run's folder; runs/<config name> by default.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, dotted: recgen.seed=7.")
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
+def run(config: str, out: str | None, overrides: tuple[str, ...], until: str | None, force: str | None) -> None:
+    """Run all stages, from a data set to a report; what is done already is skipped."""
+    from recgen import session
+
+    session.run(config, out, overrides, until, force)
+
+
+@recgen.command()
+@click.option("--run", "folder", required=True, help="The folder of a finished run.")
+def report(folder: str) -> None:
+    """Write a run's report again."""
+    from recgen import session
+
+    click.echo(session.report_again(folder))
+
+
+@recgen.command()
+def doctor() -> None:
+    """Say what is installed, what is here, and what to do about what is missing."""
+    from recgen import doctor as examination
+
+    click.echo(examination.examine())
+
+
+@recgen.group()
+def data() -> None:
+    """Make data sets."""
+
+
+@data.command()
+@click.option("--out", required=True, help="The data set's folder; its name becomes the data set's.")
+@click.option("--users", default=500, show_default=True)
+@click.option("--items", default=600, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def simulate(out: str, users: int, items: int, seed: int) -> None:
+    """Make a data set of users whose taste in pictures is known."""
+    from recgen import session
+
+    click.echo(session.simulate(out, users, items, seed))
+
+
+def main() -> None:
+    """Run a command; exit with 0 when done, 2 for a mistake in what the user gave, 1 for anything else."""
+    try:
+        recgen()
+    except UserError as error:
+        logging.getLogger("recgen.user").error("%s", error)
+        click.echo(f"recgen: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("recgen: interrupted; the same command goes on where it stopped.", err=True)
+        sys.exit(1)
+    except Exception as error:
+        click.echo(f"recgen: {type(error).__name__}: {error}\nThe log has the details: {_logged(error)}", err=True)
+        sys.exit(1)
+
+
+def _logged(error: Exception) -> str:
+    """Write the traceback to the log in use, or to a file of its own, and return its path."""
+    from recgen import session
+
+    path = session.log_path()
+    if path is None:
+        path = session.Path(tempfile.mkdtemp(prefix="recgen-")) / "log.txt"
+        session.log_to(path)
+    logging.getLogger("recgen.failure").error("failed", exc_info=error)
+    return str(path)

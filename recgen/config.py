@@ -1,0 +1,307 @@
+"""One YAML: RecBole's keys at top level, ours under `recgen:`; typed, checked and explained before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recgen import plugins
+from recgen.errors import UserError, nearest
+
+
+class Strict(BaseModel):
+    """Base of our blocks: unknown and ill-typed keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenClip(Strict):
+    """An OpenCLIP model: `model` is an architecture or a folder, `pretrained` a tag of it or a weight file."""
+
+    model: str
+    pretrained: str | None = None
+
+
+class Rankers(Strict):
+    """Which ranking models play which part.
+
+    Attributes
+    ----------
+    reward
+        Rewards the generators; sees one half of each user's training interactions.
+    judge
+        Judges the creatives; sees the other half.
+    verifier
+        Predicts P(like | user, picture) from all of them and from the dislikes.
+    same_judge
+        True gives reward and judge one model trained on everything: the papers' protocol.
+    what_if
+        How a replaced picture is scored: `exact`, or the cheaper `own_row`.
+    settings
+        RecBole keys by model name, over those at the top level, for example ``{Verifier: {epochs: 5}}``.
+    """
+
+    reward: str = "MICRO"
+    judge: str = "MICRO"
+    verifier: str = "Verifier"
+    same_judge: bool = False
+    what_if: Literal["exact", "own_row"] = "exact"
+    settings: dict[str, dict[str, Any]] = {}
+
+
+class Downstream(Strict):
+    """How the judge is retrained with creatives in place of pictures.
+
+    Attributes
+    ----------
+    seeds
+        Number of retrainings per source; differences are paired over them.
+    mix_weight
+        Weight of the mean creative in an item's new image feature; the original picture has the rest.
+    settings
+        RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
+    """
+
+    seeds: int = Field(5, ge=1)
+    mix_weight: float = Field(0.5, ge=0, le=1)
+    settings: dict[str, Any] = {}
+
+
+class Simulator(Strict):
+    """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
+
+    users: int = Field(500, ge=2)
+    items: int = Field(600, ge=2)
+    seed: int = 0
+    interactions_per_user: int = Field(100, ge=4)
+    tastes_per_user: int = Field(1, ge=1)
+
+
+class Settings(Strict):
+    """The `recgen:` block, without the generators' own blocks.
+
+    Attributes
+    ----------
+    seed
+        Every random number of the run follows from it.
+    threads
+        CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
+    images
+        `rendered`, a folder of <item token>.jpg|jpeg|png|webp, or null for an `image:token` column of paths in `.item`.
+    image_ids
+        A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
+    text_fields
+        Columns of `.item` that make an item's text; null takes every token column but the item's id and picture.
+    encoder, backbone, ip_adapter
+        `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
+    generators
+        Names of the generators to fit and compare.
+    requests
+        How many users get a picture; null means all of them.
+    chunk
+        Requests per unit of generation: what a kill can cost.
+    like_threshold
+        Ratings from here up are likes; null, or data without ratings, makes every interaction one.
+    max_bad_images
+        Share of pictures that may be unreadable before the run stops.
+    gallery
+        How many requests the report shows.
+    """
+
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+    images: str | None = "rendered"
+    image_ids: str | None = None
+    text_fields: list[str] | None = None
+    encoder: str | OpenClip = "demo-clip"
+    backbone: str = "demo-sd"
+    ip_adapter: str | None = "demo-ip-adapter"
+    ranker: Rankers = Rankers()
+    generators: list[str] = Field(["rebeca"], min_length=1)
+    requests: int | None = Field(None, ge=1)
+    chunk: int = Field(32, ge=1)
+    like_threshold: float | None = 4.0
+    max_bad_images: float = Field(0.05, ge=0, le=1)
+    downstream: Downstream = Downstream()
+    simulator: Simulator | None = None
+    gallery: int = Field(24, ge=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration.
+
+    Attributes
+    ----------
+    name
+        The YAML's name without its ending; runs go to ``runs/<name>`` unless told otherwise.
+    source
+        The YAML's path as the user knows it, for messages.
+    recbole
+        RecBole's keys, as given.
+    settings
+        The `recgen:` block.
+    generators
+        Each listed generator's own checked block.
+    """
+
+    name: str
+    source: str
+    recbole: dict[str, Any]
+    settings: Settings
+    generators: dict[str, BaseModel]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole configuration with every default filled in, as plain YAML values."""
+        blocks = {name: block.model_dump(mode="json") for name, block in self.generators.items()}
+        return {**self.recbole, "recgen": {**self.settings.model_dump(mode="json"), **blocks}}
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that also reads `1e-5` as a number, as RecBole does and YAML 1.1 does not."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the values of a YAML text, or raise `UserError` with the line that is wrong."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "text that is not YAML"
+        raise UserError(f"{where}{line}", found=problem, expected="safe YAML") from error
+
+
+def shipped() -> list[str]:
+    """Return the names of the YAMLs in recbole_configs that `--config` takes."""
+    folder = files("recbole_configs")
+    found = (entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(name.removesuffix(".yaml") for name in found if name[:1].islower())
+
+
+def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
+    """Read, override and check a configuration.
+
+    Parameters
+    ----------
+    source
+        A path, or the name of a file in recbole_configs with or without its ending.
+    overrides
+        ``KEY=VALUE`` strings with dotted keys; values are YAML.
+
+    Raises
+    ------
+    UserError
+        For a missing file, text that is not YAML, an unknown or ill-typed key, or an unknown generator or ranking model.
+    """
+    text, where = _read(source)
+    values = parse_yaml(text, where)
+    if not isinstance(values, dict):
+        raise UserError(where, found=type(values).__name__, expected="a mapping of keys to values")
+    for override in overrides:
+        _apply(values, override)
+    ours = values.pop("recgen", None) or {}
+    if not isinstance(ours, dict):
+        raise UserError(f"{where}: recgen", found=type(ours).__name__, expected="a mapping of keys to values")
+    if not isinstance(values.get("dataset"), str):
+        raise UserError(f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name")
+    settings, generators = _check(ours, where)
+    return Config(Path(source).stem, where, values, settings, generators)
+
+
+def _read(source: str) -> tuple[str, str]:
+    path = Path(source)
+    name = source.removesuffix(".yaml")
+    if path.is_file():
+        return path.read_text(encoding="utf-8"), source
+    if name in shipped():
+        return files("recbole_configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml"
+    raise UserError(
+        f"--config {source}",
+        found="no such file",
+        expected=f"a path or one of {', '.join(shipped())}",
+        todo=nearest(name, shipped()),
+    )
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one dotted key in place."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}", found="no KEY=VALUE", expected="for example recgen.seed=7")
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            above = ".".join(parents[: depth + 1])
+            raise UserError(f"--set {override}", found=f"{above} = {values!r}", expected="a key that holds other keys")
+    values[last] = parse_yaml(text, f"--set {override}")
+
+
+def _check(ours: Mapping[str, Any], where: str) -> tuple[Settings, dict[str, BaseModel]]:
+    """Split the `recgen:` block into settings and generators' blocks, each checked by its owner."""
+    installed = plugins.names(plugins.GENERATORS)
+    known = [*Settings.model_fields, *installed]
+    for key in ours:
+        if key not in known:
+            todo = nearest(str(key), known)
+            raise UserError(f"{where}: recgen.{key}", found="an unknown key", expected="a key of recgen", todo=todo)
+    settings = _validate(Settings, {key: value for key, value in ours.items() if key not in installed}, where, "recgen")
+    for name in (settings.ranker.reward, settings.ranker.judge, settings.ranker.verifier, *settings.ranker.settings):
+        plugins.check(plugins.RANKING_MODELS, name, f"{where}: recgen.ranker")
+    _check_same_judge(settings.ranker, where)
+    if len(set(settings.generators)) < len(settings.generators):
+        raise UserError(f"{where}: recgen.generators", found=str(settings.generators), expected="each name once")
+    for name in settings.generators:
+        plugins.check(plugins.GENERATORS, name, f"{where}: recgen.generators")
+    blocks = {}
+    for name in settings.generators:
+        config = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators").Config
+        blocks[name] = _validate(config, ours.get(name) or {}, where, f"recgen.{name}")
+    return settings, blocks
+
+
+def _check_same_judge(ranker: Rankers, where: str) -> None:
+    if ranker.same_judge and ranker.reward != ranker.judge:
+        raise UserError(
+            f"{where}: recgen.ranker.same_judge",
+            found=f"true with reward {ranker.reward} and judge {ranker.judge}",
+            expected="one model for both",
+        )
+
+
+def _validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
+    """Return `model` filled from `values`; the first mistake becomes a `UserError` that names its key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        parts = [str(part) for part in first["loc"]]
+        key = ".".join([prefix, *parts])
+        if first["type"] == "extra_forbidden":
+            todo = nearest(parts[-1], _fields(model, parts[:-1]))
+            raise UserError(f"{where}: {key}", found="an unknown key", expected=f"a key of {prefix}", todo=todo) from error
+        message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise UserError(f"{where}: {key}", found=repr(first["input"])[:200], expected=message) from error
+
+
+def _fields(model: Any, path: list[str]) -> list[str]:
+    """Return the field names of the block at `path` below `model`."""
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", {}))

@@ -1,0 +1,233 @@
+"""The stages in their order, and the loop that runs them. Read this first.
+
+Each `Task` is a piece of work: what to call, the stage it belongs to, the settings and files it reads, the tasks it comes after
+and the files it owns. A task whose fingerprint is on record is skipped; see `recgen.workspace`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from recgen import __version__, hosting, plugins
+from recgen.assets import asset_folder
+from recgen.config import OpenClip
+from recgen.errors import UserError, nearest
+from recgen.run import Run
+from recgen.workspace import digest, identity
+
+logger = logging.getLogger("recgen")
+
+STAGES = ("dataset", "features", "ranker", "generator.fit", "generate", "evaluate", "downstream", "report")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work.
+
+    Attributes
+    ----------
+    name, stage
+        Its own name and its stage's.
+    call
+        "module:function" to call with the run and `arguments`; it returns the files it wrote. A name, so that torch, RecBole and
+        diffusers are not imported to find that nothing is to be done.
+    reads
+        The settings and the identities of the files that it reads.
+    after
+        Names of the tasks whose results it reads.
+    owns
+        Files and folders, relative to the run's, that are removed before it starts anew.
+    """
+
+    name: str
+    stage: str
+    call: str
+    reads: dict[str, Any]
+    after: tuple[str, ...] = ()
+    owns: tuple[str, ...] = ()
+    arguments: tuple[Any, ...] = ()
+
+
+def tasks(run: Run) -> list[Task]:
+    """Return all work of a run, each task after those it needs."""
+    names = run.settings.generators
+    return [
+        *_data(run),
+        *(_ranker(run, role) for role in run.roles),
+        *(task for name in names for task in _generator(run, name)),
+        _collect(run),
+        *(_evaluate(run, name) for name in names),
+        _summary(run),
+        *_downstream(run),
+        _report(run),
+    ]
+
+
+def execute(run: Run, until: str | None = None, force: str | None = None) -> list[str]:
+    """Run what is not done yet, in order, and return the names of the tasks that ran.
+
+    Parameters
+    ----------
+    run
+        The run, whose folder the caller has locked.
+    until
+        The last stage to run; None runs all.
+    force
+        A stage to do again, with everything that comes after it.
+    """
+    work = tasks(run)
+    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    prints = fingerprints(work, run.settings.seed)
+    for name in _with_followers(work, force):
+        run.workspace.forget(name)
+    done = []
+    for task in work:
+        if STAGES.index(task.stage) > last or run.workspace.finished(task.name, prints[task.name]):
+            continue
+        logger.info("%s", task.name)
+        started = time.perf_counter()
+        run.workspace.begin(task.name, prints[task.name], task.owns)
+        run.prepare_torch()
+        outputs = resolve_name(task.call)(run, *task.arguments)
+        seconds = time.perf_counter() - started
+        run.workspace.finish(task.name, prints[task.name], seconds, outputs)
+        logger.info("%s: %.1f s", task.name, seconds)
+        done.append(task.name)
+        if task.stage in ("dataset", "features"):
+            run.forget()
+    return done
+
+
+def fingerprints(work: list[Task], seed: int) -> dict[str, str]:
+    """Return each task's fingerprint: of what it reads and, through those before it, of everything behind that."""
+    found: dict[str, str] = {}
+    for task in work:
+        behind = [found[name] for name in task.after]
+        found[task.name] = digest([__version__, task.name, task.reads, seed, behind])
+    return found
+
+
+def _stage(name: str, option: str) -> str:
+    if name not in STAGES:
+        raise UserError(f"{option} {name}", found="no such stage", expected=", ".join(STAGES), todo=nearest(name, STAGES))
+    return name
+
+
+def _with_followers(work: list[Task], stage: str | None) -> list[str]:
+    """Return the names of a stage's tasks and of all tasks that come after one of them; none without a stage."""
+    chosen: set[str] = set()
+    if stage is not None:
+        _stage(stage, "--force")
+    for task in work:
+        if task.stage == stage or chosen & set(task.after):
+            chosen.add(task.name)
+    return sorted(chosen)
+
+
+def _data(run: Run) -> list[Task]:
+    s = run.settings
+    chosen = s.model_dump(include={"images", "image_ids", "text_fields", "like_threshold", "max_bad_images", "simulator"})
+    reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    return [
+        Task("dataset", "dataset", "recgen.data.dataset:build", reads, owns=("dataset", "simulated")),
+        Task("dataset/requests", "dataset", "recgen.data.dataset:choose", {"requests": s.requests}, ("dataset",)),
+        Task("features", "features", "recgen.features.store:compute", {"encoder": _weights(s.encoder)}, ("dataset",), ("features",)),
+    ]
+
+
+def _ranker(run: Run, role: str) -> Task:
+    ranker = run.settings.ranker
+    name = getattr(ranker, role)
+    reads = {
+        "keys": hosting.training_keys(run.config.recbole),
+        "model": [name, plugins.target(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
+        "same_judge": ranker.same_judge,
+    }
+    folder = f"ranker/{role}"
+    return Task(folder, "ranker", "recgen.ranker:train", reads, ("features",), (folder,), (role,))
+
+
+def _generator(run: Run, name: str) -> list[Task]:
+    s = run.settings
+    reads = {
+        "config": run.config.generators[name].model_dump(mode="json"),
+        "class": plugins.target(plugins.GENERATORS, name),
+        "weights": [_weights(s.backbone), _weights(s.ip_adapter)],
+    }
+    fit, draw = f"generator.fit/{name}", f"generate/{name}"
+    needs = ("features", f"ranker/{run.acting('reward')}")
+    pictures = (f"creatives/shards/{name}", f"creatives/images/{name}")
+    return [
+        Task(fit, "generator.fit", "recgen.generation:fit", reads, needs, (f"generator/{name}",), (name,)),
+        Task(
+            draw, "generate", "recgen.generation:generate", {"chunk": s.chunk}, (fit, "dataset/requests"), pictures, (name,)
+        ),
+    ]
+
+
+def _collect(run: Run) -> Task:
+    names = run.settings.generators
+    after = tuple(f"generate/{name}" for name in names)
+    return Task("generate", "generate", "recgen.generation:collect", {"generators": names}, after)
+
+
+def _evaluate(run: Run, name: str) -> Task:
+    reads = {"what_if": run.settings.ranker.what_if, "reader": _weights("attribute-reader")}
+    after = (f"generate/{name}", *(f"ranker/{role}" for role in run.roles))
+    return Task(f"evaluate/{name}", "evaluate", "recgen.evaluation:measure", reads, after, arguments=(name,))
+
+
+def _summary(run: Run) -> Task:
+    after = ("generate", *(f"evaluate/{name}" for name in run.settings.generators))
+    reads = {"facts": run.settings.model_dump(mode="json", exclude={"gallery", "chunk"})}
+    return Task("evaluate", "evaluate", "recgen.evaluation:summarise", reads, after, ("metrics.json",))
+
+
+def _downstream(run: Run) -> list[Task]:
+    s = run.settings
+    reads = {
+        "keys": hosting.training_keys(run.config.recbole),
+        "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
+        "settings": s.downstream.model_dump(exclude={"seeds"}),
+    }
+    found = []
+    for source in ("ORI", *s.generators):
+        for seed in range(s.downstream.seeds):
+            name = f"downstream/{source}/{seed}"
+            needs = ("features", "dataset/requests") if source == "ORI" else (f"downstream/ORI/{seed}", f"generate/{source}")
+            found.append(
+                Task(name, "downstream", "recgen.downstream:retrain", reads, needs, (name,), (source, seed))
+            )
+    last = ("evaluate", *(task.name for task in found))
+    return [*found, Task("downstream", "downstream", "recgen.downstream:summarise", {}, last)]
+
+
+def _report(run: Run) -> Task:
+    reads = {"gallery": run.settings.gallery}
+    return Task("report", "report", "recgen.session:report", reads, ("downstream",), ("report.html",))
+
+
+def _weights(spec: str | OpenClip | None) -> Any:
+    """Identify weights: a shipped or local folder by its files, anything else by its name."""
+    if spec is None or isinstance(spec, OpenClip):
+        return None if spec is None else spec.model_dump()
+    folder = asset_folder(spec)
+    return [spec, identity(folder)] if folder.exists() else spec
+
+
+def _source_files(run: Run) -> dict[str, str]:
+    """Identify the user's files; what a run simulates follows from its settings."""
+    s, name = run.settings, run.config.recbole["dataset"]
+    if s.simulator is not None:
+        return {}
+    found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
+    if run.images_folder is not None and s.images != "rendered":
+        found["images"] = identity(run.images_folder)
+    if s.image_ids is not None:
+        found["image_ids"] = identity(Path(s.image_ids))
+    return found

@@ -1,0 +1,57 @@
+"""Packaging of recgen; see constraints.txt for the set of versions that is tested."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="recgen",
+    version="0.1.0",
+    description="Personalised item pictures for RecBole, judged by the recommender itself",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["recgen*", "ranking_models*", "generators*", "recbole_configs"]),
+    package_data={
+        "recbole_configs": ["*.yaml"],
+        "recgen": ["assets/**/*", "report/*.html", "report/*.css", "report/*.js", "report/*.j2", "report/**/*.j2"],
+    },
+    install_requires=[
+        "recbole>=1.2.1,<1.3",
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "torchmetrics>=1.4",
+        "numpy>=1.24,<2",  # RecBole 1.2.1 and the ray it pins use names that numpy 2 removed (RecBole issue 2215)
+        "pandas>=2,<3",  # RecBole fills columns in place, which pandas 3 no longer does
+        "scipy>=1.10",
+        "pyarrow>=14,<22",  # later ones ask for numpy 2
+        "setuptools<81",  # ray 2.6.3 imports pkg_resources (RecBole issue 2215)
+        "diffusers>=0.30",
+        "transformers>=4.44",
+        "open_clip_torch>=2.26",
+        "peft>=0.12",
+        "faiss-cpu>=1.8",
+        "safetensors>=0.4.3",
+        "pillow>=10",
+        "pydantic>=2.6",
+        "click>=8.1",
+        "pyyaml>=6",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "gpu": ["faiss-gpu-cu12>=1.8"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "pandas-stubs", "types-PyYAML", "scikit-learn>=1.3"],
+    },
+    entry_points={
+        "console_scripts": ["recgen = recgen.cli:main"],
+        "recgen.generators": ["rebeca = generators.rebeca:REBECA"],
+        "recgen.ranking_models": [
+            "MICRO = ranking_models.micro:MICRO",
+            "Verifier = ranking_models.verifier:Verifier",
+        ],
+    },
+)

@@ -1,0 +1,63 @@
+"""Two small generators for the host's tests, installed as another package's would be: by entry point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from generators.base import Generator, GeneratorConfig, Progress, silent
+from recgen.records import Creative, Request, RunData
+
+
+class ToyConfig(GeneratorConfig):
+    """One number."""
+
+    strength: float = Field(0.5, ge=0, le=1)
+
+
+class Toy(Generator):
+    """Mixes the item's picture with noise of the request's own, towards the mean colour of all liked pictures."""
+
+    name = "toy"
+    Config = ToyConfig
+    mean: list[float]
+
+    def fit(self, data: RunData, reward: Any = None, progress: Progress = silent) -> None:
+        """Learn the mean colour."""
+        liked = data.interactions.loc[data.interactions["like"], "item"].unique()
+        pictures = [self._pixels(path) for row in liked if (path := data.pictures[row]) is not None]
+        self.mean = np.mean(pictures, axis=(0, 1, 2)).tolist()
+        self.curves = {"loss": [(0, 1.0), (1, 0.5)]}
+
+    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+        """Draw."""
+        for request in requests:
+            path = data.pictures[data.item_rows[request.item_id]]
+            own = self._pixels(path) if path is not None else np.zeros((32, 32, 3))
+            noise = np.random.default_rng(request.seed).uniform(-40, 40, own.shape)
+            mixed = (1 - self.config.strength) * own + self.config.strength * np.array(self.mean) + noise
+            image = Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+            yield Creative(request, self.name, image, {"strength": self.config.strength}, seconds=0.01)
+
+    def _pixels(self, path: Path) -> np.ndarray:
+        return np.asarray(Image.open(path).convert("RGB").resize((32, 32)), dtype=float)
+
+    def save(self, folder: Path) -> None:
+        """Write the mean colour."""
+        (folder / "mean.json").write_text(json.dumps(self.mean))
+
+    def load(self, folder: Path) -> None:
+        """Read the mean colour."""
+        self.mean = json.loads((folder / "mean.json").read_text())
+
+
+class Other(Toy):
+    """The same under another name."""
+
+    name = "other"

@@ -52,7 +52,7 @@ class WhatIf(ABC):
 
     @abstractmethod
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        """Scores ``[B, n_items]`` of every item as it is."""
+        """Scores ``[B, n_items]`` of every item as it is, or anything that ranks as they do."""
 
     def _score_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return self._all_scores(users).gather(1, items[:, None])[:, 0]
@@ -110,11 +110,13 @@ class VerifierWhatIf(WhatIf):
         return self.model.logits(users, embeddings).sigmoid()
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        logits = self.model.user(users) @ self.pictures.T
-        return self._count_above(logits, self.model.logits(users, embeddings), users, items)
+        return self._count_above(self._all_scores(users), self.model.logits(users, embeddings), users, items)
+
+    def _score_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return super()._score_original(users, items).sigmoid()
 
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        return (self.model.user(users) @ self.pictures.T).sigmoid()
+        return self.model.user(users) @ self.pictures.T  # logits: probabilities near 0 and 1 would tie
 
 
 def scorer(model: Any, mode: Literal["exact", "own_row"] = "exact") -> WhatIf:

@@ -1,0 +1,183 @@
+"""MICRO against its specification, worked out independently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dense_micro import DenseMicro, contrast
+from recbole.data.interaction import Interaction
+
+from ranking_models.contrastive import contrastive_loss
+from recgen.errors import UserError
+
+SMALL = {"embedding_size": 8, "knn_k": 4, "train_batch_size": 32, "reg_weight": 0.1, "contrastive_weight": 0.5}
+
+
+def pairs_of(built) -> list[tuple[int, int]]:
+    inter = built.train._dataset.inter_feat
+    return list(zip(inter["user_id"].tolist(), inter["item_id"].tolist(), strict=True))
+
+
+def first_batch(built) -> Interaction:
+    return next(iter(built.train))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"ui_norm": "sym"}, {"item_layers": 2}, {"graph_mix": 0.3, "temperature": 0.1}],
+    ids=["default", "sym", "two item layers", "mix"],
+)
+def test_forward_equals_the_specification(build, settings):
+    built = build(**{**SMALL, **settings})
+    model = built.model.eval()
+    users, items = model.final()
+    dense_users, dense_items, _, _ = DenseMicro(model, pairs_of(built)).forward()
+    torch.testing.assert_close(users.double(), dense_users, atol=1e-5, rtol=0)
+    torch.testing.assert_close(items[1:].double(), dense_items, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ui_norm": "sym", "item_layers": 2, "temperature": 0.2}], ids=["default", "other"])
+def test_loss_and_gradients_equal_the_specification(build, settings):
+    built = build(**{**SMALL, **settings})
+    model, batch = built.model, first_batch(built)
+    dense = DenseMicro(model, pairs_of(built))
+    ids = batch["user_id"], batch["item_id"], batch["neg_item_id"]
+    model.train()
+    for constant in (False, True):  # the batch that rebuilds the learned graph, and the next one
+        model.zero_grad()
+        loss = sum(model.calculate_loss(batch))
+        loss.backward()
+        expected = dense.loss(*ids, learned_constant=constant)
+        names = {f"weight.{m}": dense.weight[m] for m in dense.names} | {f"bias.{m}": dense.bias[m] for m in dense.names}
+        leaves = {"users": dense.users, "items": dense.items, "q1": dense.q1, "q1_bias": dense.q1_bias, "q2": dense.q2}
+        grads = torch.autograd.grad(expected, list((leaves | names).values()), allow_unused=True)
+        wanted = dict(zip(leaves | names, grads, strict=True))
+        got = {
+            "users": model.user_embedding.weight.grad,
+            "items": model.item_embedding.weight.grad[1:],
+            "q1": model.query[0].weight.grad,
+            "q1_bias": model.query[0].bias.grad,
+            "q2": model.query[2].weight.grad,
+        }
+        for m in dense.names:
+            got[f"weight.{m}"], got[f"bias.{m}"] = model.transform[m].weight.grad, model.transform[m].bias.grad
+        assert abs(loss.item() - expected.item()) < 1e-5
+        for name, grad in got.items():
+            if constant and name.startswith(("weight", "bias")):
+                assert grad is None and wanted[name] is None
+            else:
+                assert wanted[name].abs().max() > 1e-7, f"{name}: a gradient of zero would prove nothing"
+                torch.testing.assert_close(grad.double(), wanted[name], atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_padding_takes_no_part(build):
+    built = build(**SMALL)
+    model = built.model.eval()
+    users, items = (tensor.clone() for tensor in model.final())
+    with torch.no_grad():
+        model.item_embedding.weight[0] = 1e3
+        model.user_embedding.weight[0] = -1e3
+    model.features("image")[0] = 1e3
+    model._keep_fixed_graph("image")
+    model._reset()
+    again_users, again_items = model.final()
+    assert torch.equal(users[1:], again_users[1:]) and torch.equal(items[1:], again_items[1:])
+    model.train()
+    sum(model.calculate_loss(first_batch(built))).backward()
+    assert model.item_embedding.weight.grad[0].abs().sum() == 0
+
+
+def test_trained_features_start_frozen_equal_and_move(build):
+    frozen, trained = build(**SMALL), build(**SMALL, trainable_features=True)
+    trained.model.load_state_dict({**trained.model.state_dict(), **frozen.model.state_dict()})
+    torch.testing.assert_close(frozen.model.eval().final()[1], trained.model.eval().final()[1])
+    model = trained.model.train()
+    sum(model.calculate_loss(first_batch(trained))).backward()
+    grad = model.raw["image"].grad
+    assert grad[1:].abs().max() > 0 and grad[0].abs().max() == 0
+
+
+def test_contrastive_loss_is_exact_on_all_items_and_its_gradient_too():
+    torch.manual_seed(0)
+    a, b = torch.randn(700, 8, dtype=torch.float64), torch.randn(700, 8, dtype=torch.float64)
+    ours, dense = [[x.clone().requires_grad_() for x in (a, b)] for _ in range(2)]
+    loss, expected = contrastive_loss(*ours, 0.5, population=700), contrast(*dense, 0.5)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for mine, theirs in zip(ours, dense, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_sampled_contrastive_loss_estimates_that_of_all_items():
+    torch.manual_seed(0)
+    a = torch.randn(2000, 8, dtype=torch.float64)
+    b = a + 0.5 * torch.randn_like(a)
+    full = contrastive_loss(a, b, 0.5, population=2000).item()
+    samples = [torch.randperm(2000)[:400] for _ in range(40)]
+    estimates = [contrastive_loss(a[s], b[s], 0.5, population=2000).item() for s in samples]
+    assert abs(np.mean(estimates) - full) < 0.01
+    unscaled = [contrastive_loss(a[s], b[s], 0.5, population=400).item() for s in samples]
+    assert abs(np.mean(unscaled) - full) > 1  # without the scaling it estimates something else
+
+
+def test_graph_parameters_move_between_rebuilds_by_momentum_as_in_the_reference(build):
+    moved = {}
+    for momentum in (True, False):
+        built = build(**SMALL, momentum_between_rebuilds=momentum)
+        trainer, layer = built.trainer(), built.model.transform["image"]
+        built.model.train()
+        steps = []
+        for batch in list(built.train)[:3]:
+            before = layer.weight.detach().clone()
+            trainer.optimizer.zero_grad()
+            sum(built.model.calculate_loss(batch)).backward()
+            trainer.optimizer.step()
+            steps.append((layer.weight - before).abs().max().item())
+        moved[momentum] = steps
+    assert moved[True][0] > 0 and moved[True][1] > 0
+    assert moved[False][0] > 0 and moved[False][1] == 0
+
+
+def test_learned_graph_is_rebuilt_once_an_epoch_and_fresh_in_evaluation(build):
+    built = build(**SMALL, learning_rate=0.05, graph_rebuild_epochs=2)
+    model, batch = built.model, first_batch(built)
+    seen = []
+    for _ in range(3):
+        model.train()
+        model.calculate_loss(batch)
+        seen.append(model._training_graphs["image"].values)
+        with torch.no_grad():
+            model.transform["image"].weight += torch.randn_like(model.transform["image"].weight)
+        model.calculate_loss(batch)
+        assert model._training_graphs["image"].values is seen[-1]
+        evaluated = model.eval().final()[1]
+        torch.testing.assert_close(evaluated[1:].double(), DenseMicro(model, pairs_of(built)).forward()[1], atol=1e-5, rtol=0)
+    assert seen[0] is seen[1] and seen[2] is not seen[1]
+
+
+def test_scores_of_pairs_and_of_all_items_agree(build):
+    built = build(**SMALL)
+    model = built.model.eval()
+    users = torch.tensor([3, 1, 7])
+    scores = model.full_sort_predict(Interaction({"user_id": users})).view(3, -1)
+    items = torch.tensor([5, 2, 9])
+    paired = model.predict(Interaction({"user_id": users, "item_id": items}))
+    torch.testing.assert_close(paired, scores[torch.arange(3), items])
+
+
+@pytest.mark.parametrize(
+    "settings, word",
+    [({"knn_k": 0}, "knn_k"), ({"ui_norm": "rows"}, "ui_norm"), ({"temperature": "hot"}, "temperature")],
+)
+def test_a_wrong_setting_is_named(build, settings, word):
+    with pytest.raises(UserError, match=word):
+        build(**settings)
+
+
+def test_missing_features_are_named(build):
+    with pytest.raises(UserError, match="item_features"):
+        build(item_features=None)
+    with pytest.raises(UserError, match="nowhere.safetensors"):
+        build(item_features={"image": "nowhere.safetensors"})

@@ -1,0 +1,91 @@
+"""Nearest neighbours against brute force, duplicates and the corners of the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ranking_models.neighbours import nearest_items, normalise, unit_rows
+from ranking_models.sparse import SparsePattern, edge_similarity, propagate
+
+EXACT = {"exact_up_to": 10_000, "probes": 1}
+
+
+def features(n: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n + 1, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def brute_force(table: torch.Tensor, k: int) -> list[list[int]]:
+    """Itself, then the k - 1 others of highest cosine in float32 steps, lower ids first among equals; the k-th other last."""
+    rows = table.double().numpy()[1:]
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32).astype(np.float64)
+    cosine = (unit @ unit.T).astype(np.float32)
+    result = []
+    for item in range(len(rows)):
+        others = sorted((j for j in range(len(rows)) if j != item), key=lambda j: (-cosine[item, j], j))
+        result.append([item + 1, *(j + 1 for j in others[:k])])
+    return result
+
+
+def listed(near) -> list[list[int]]:
+    return torch.cat([near.ids, near.next_id[:, None]], 1)[1:].tolist()
+
+
+def test_neighbours_equal_brute_force():
+    table = features(300)
+    near = nearest_items(unit_rows(table), 10, **EXACT)
+    assert listed(near) == brute_force(table, 10)
+    assert near.ids[0].eq(0).all() and near.similarity[0].eq(0).all()
+    assert not near.ids[1:].eq(0).any()
+    expected = torch.nn.functional.cosine_similarity(table[1:, None], table[near.ids[1:]], dim=2)
+    torch.testing.assert_close(near.similarity[1:], expected)
+
+
+def test_more_duplicates_than_neighbours_are_listed_by_id():
+    table = features(60)
+    table[[5, 9, 14, 20, 33, 41, 50, 58]] = table[2].clone()
+    table[[7, 8]] = table[3].clone()
+    near = nearest_items(unit_rows(table), 4, **EXACT)
+    assert listed(near) == brute_force(table, 4)
+    assert near.ids[50].tolist() == [50, 2, 5, 9] and near.next_id[50] == 14
+    assert near.ids[2].tolist() == [2, 5, 9, 14]
+
+
+def test_an_item_without_features_has_weight_zero_and_no_nan():
+    table = features(30)
+    table[4] = 0
+    near = nearest_items(unit_rows(table), 5, **EXACT)
+    weights = normalise(near.ids, near.similarity)
+    assert weights.isfinite().all() and weights[4].eq(0).all()
+    assert near.ids[4, 0] == 4
+
+
+def test_fewer_items_than_neighbours_takes_all():
+    near = nearest_items(unit_rows(features(6)), 10, **EXACT)
+    assert near.ids.shape == (7, 6)
+    assert sorted(near.ids[3].tolist()) == [1, 2, 3, 4, 5, 6]
+    assert near.next_id.eq(-1).all() and near.next_similarity.isneginf().all()
+
+
+def test_inverted_file_finds_nearly_all_and_never_padding():
+    table = torch.nn.functional.normalize(features(3000, 16, seed=1)) + features(3000, 16, seed=2) * 0.1
+    unit = unit_rows(table)
+    exact, fast = nearest_items(unit, 10, **EXACT), nearest_items(unit, 10, exact_up_to=100, probes=32)
+    found = [len(set(a) & set(b)) for a, b in zip(exact.ids[1:].tolist(), fast.ids[1:].tolist(), strict=True)]
+    assert np.mean(found) > 9
+    assert not fast.ids[1:].eq(0).any() and fast.ids[1:, 0].tolist() == list(range(1, 3001))
+
+
+def test_sparse_products_and_their_gradients_equal_dense_ones():
+    torch.manual_seed(0)
+    starts = torch.tensor([0, 3, 3, 5, 9])
+    columns = torch.tensor([2, 0, 2, 1, 4, 4, 3, 0, 0])  # column 2 twice in row 0, column 0 twice in row 3
+    pattern = SparsePattern(starts, columns, 5)
+    values = torch.randn(9, dtype=torch.float64, requires_grad=True)
+    dense = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    matrix = torch.zeros(4, 5, dtype=torch.float64).index_put((pattern.rows, columns), values, accumulate=True)
+    torch.testing.assert_close(propagate(pattern, values, dense), matrix @ dense)
+    assert torch.autograd.gradcheck(lambda v, x: propagate(pattern, v, x), (values, dense))
+    square = SparsePattern(torch.tensor([0, 2, 4, 5]), torch.tensor([0, 1, 2, 0, 1]), 3)
+    unit = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: edge_similarity(square, x), (unit,))

@@ -34,12 +34,15 @@ BATCH = 32
 
 
 def new_unet() -> UNet2DConditionModel:
-    """A UNet of the Stable-Diffusion kind for 16 x 16 latents, about 5 M parameters."""
+    """A UNet of the Stable-Diffusion kind for 16 x 16 latents, 4.7 M parameters.
+
+    It attends at 8 x 8 and 4 x 4 only: attention at 16 x 16 doubled the time of a step.
+    """
     return UNet2DConditionModel(
         sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, cross_attention_dim=WIDTH,
         block_out_channels=(64, 96, 128), norm_num_groups=16, attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
 
 

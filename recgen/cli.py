@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import tempfile
+import traceback
 
 import click
 
@@ -33,11 +33,12 @@ def run(config: str, out: str | None, overrides: tuple[str, ...], until: str | N
 
 @recgen.command()
 @click.option("--run", "folder", required=True, help="The folder of a finished run.")
-def report(folder: str) -> None:
+@click.option("--compare", multiple=True, metavar="DIR", help="Another run to put beside it.")
+def report(folder: str, compare: tuple[str, ...]) -> None:
     """Write a run's report again."""
     from recgen import session
 
-    click.echo(session.report_again(folder))
+    click.echo(session.report_again(folder, compare))
 
 
 @recgen.command()
@@ -70,24 +71,19 @@ def main() -> None:
     try:
         recgen()
     except UserError as error:
-        logging.getLogger("recgen.user").error("%s", error)
         click.echo(f"recgen: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         click.echo("recgen: interrupted; the same command goes on where it stopped.", err=True)
         sys.exit(1)
     except Exception as error:
-        click.echo(f"recgen: {type(error).__name__}: {error}\nThe log has the details: {_logged(error)}", err=True)
+        log = getattr(error, "log", None) or _written(error)
+        click.echo(f"recgen: {type(error).__name__}: {error}\nThe log has the details: {log}", err=True)
         sys.exit(1)
 
 
-def _logged(error: Exception) -> str:
-    """Write the traceback to the log in use, or to a file of its own, and return its path."""
-    from recgen import session
-
-    path = session.log_path()
-    if path is None:
-        path = session.Path(tempfile.mkdtemp(prefix="recgen-")) / "log.txt"
-        session.log_to(path)
-    logging.getLogger("recgen.failure").error("failed", exc_info=error)
-    return str(path)
+def _written(error: Exception) -> str:
+    """Write the traceback of an error that no run's log has to a file of its own, and return its path."""
+    with tempfile.NamedTemporaryFile("w", prefix="recgen-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return file.name

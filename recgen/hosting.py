@@ -73,8 +73,8 @@ def data_folder(recbole: Mapping[str, Any]) -> Path:
     return Path(recbole.get("data_path", "dataset/")) / recbole["dataset"]
 
 
-def defaults(config: settings.Config, columns: list[str]) -> dict[str, Any]:
-    """Return the RecBole keys that recgen sets unless the YAML does.
+def with_defaults(config: settings.Config, columns: list[str], has_items: bool) -> dict[str, Any]:
+    """Return RecBole's keys: recgen's defaults under the YAML's own, and the columns a run needs among those to load.
 
     Parameters
     ----------
@@ -82,20 +82,34 @@ def defaults(config: settings.Config, columns: list[str]) -> dict[str, Any]:
         The run's configuration.
     columns
         Field names of the data set's `.inter` file.
+    has_items
+        Whether there is an `.item` file; the catalogue is then all of it, and not the items somebody liked.
     """
-    keys = config.recbole
-    rating, threshold = keys.get("RATING_FIELD", "rating"), config.settings.like_threshold
-    chosen: dict[str, Any] = {
+    given = config.recbole
+    user, item, rating, time = (
+        given.get(key, usual)
+        for key, usual in zip(
+            ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD"), ("user_id", "item_id", "rating", "timestamp"), strict=True
+        )
+    )
+    threshold = config.settings.like_threshold
+    keys: dict[str, Any] = {
         "seed": seed_for(config.settings.seed, "recbole") % 2**31,
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
         "metrics": ["Recall", "NDCG"],
         "topk": [10, 20],
         "valid_metric": "Recall@20",
         "show_progress": False,
+        "load_col": {"inter": [user, item], **({"item": [item]} if has_items else {})},
     }
     if threshold is not None and rating in columns:
-        chosen["val_interval"] = {rating: f"[{threshold},inf)"}
-    return chosen
+        keys["val_interval"] = {rating: f"[{threshold},inf)"}
+    keys |= given
+    loaded = keys["load_col"]
+    if isinstance(loaded, dict) and isinstance(loaded.get("inter"), list):
+        wanted = [name for name in (rating, time) if name in columns]
+        keys["load_col"] = {**loaded, "inter": list(dict.fromkeys([*loaded["inter"], *wanted]))}
+    return keys
 
 
 def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:

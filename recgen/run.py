@@ -108,8 +108,9 @@ class Run:
         """Return RecBole's keys for a model by name: our defaults, the YAML's, the model's own block, then `extra`."""
         from recgen.data.atomic import columns
 
-        inter = self.source / f"{self.config.recbole['dataset']}.inter"
-        keys = {**hosting.defaults(self.config, columns(inter, self.separator)), **self.config.recbole}
+        files = self.source / self.config.recbole["dataset"]
+        fields = columns(files.with_name(f"{files.name}.inter"), self.separator)
+        keys = hosting.with_defaults(self.config, fields, files.with_name(f"{files.name}.item").exists())
         if self.settings.simulator is not None:
             keys["data_path"] = str(self.source.parent)
         folder = self.folder / "recbole"

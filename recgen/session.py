@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recgen import pipeline
@@ -26,11 +26,11 @@ def run(
         raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
     work = Run(loaded, folder)
     with work.workspace.lock():
-        log_to(folder / "log.txt")
-        started = time.perf_counter()
-        work.write_config()
-        done = pipeline.execute(work, until, force)
-        _conclude(work, done, time.perf_counter() - started)
+        with logging_to(folder / "log.txt"):
+            started = time.perf_counter()
+            work.write_config()
+            done = pipeline.execute(work, until, force)
+            _conclude(work, done, time.perf_counter() - started)
 
 
 def _conclude(work: Run, done: list[str], seconds: float) -> None:
@@ -45,18 +45,16 @@ def _conclude(work: Run, done: list[str], seconds: float) -> None:
 
 def report(work: Run) -> list[Path]:
     """The report stage: write report.html and return its path."""
-    from recgen.report import write_report
+    from recgen.report import build
 
-    return [write_report(work.folder, gallery=work.settings.gallery)]
+    return [build(work.folder)]
 
 
-def report_again(folder: str) -> Path:
-    """Write the report of a run's folder anew and return its path."""
-    from recgen.report import write_report
+def report_again(folder: str, compare: Iterable[str]) -> Path:
+    """Write the report of a run's folder anew, with other runs beside it, and return its path."""
+    from recgen.report import build
 
-    if not (Path(folder) / "metrics.json").is_file():
-        raise UserError(f"--run {folder}", found="no metrics.json", expected="the folder of a run that was evaluated")
-    return write_report(Path(folder))
+    return build(Path(folder), [Path(other) for other in compare])
 
 
 def simulate(out: str, users: int, items: int, seed: int) -> str:
@@ -67,21 +65,35 @@ def simulate(out: str, users: int, items: int, seed: int) -> str:
     return f"{out}: {len(made.user_ids)} users, {len(made.item_ids)} items, and the truth about them in {out}/simulator"
 
 
-def log_to(path: Path) -> None:
-    """Send everything to a log file, and our own lines to the terminal as well."""
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where."""
     root = logging.getLogger()
-    file = logging.FileHandler(path, encoding="utf-8")
+    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    root.addHandler(file)
-    root.setLevel(logging.INFO)
-    terminal = logging.StreamHandler()
     terminal.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(file)
     logger.addHandler(terminal)
+    level = root.level
+    root.setLevel(logging.INFO)
     logging.captureWarnings(True)  # RecBole's pandas warnings are for the log, not for the user
-    warnings.simplefilter("default")
+    try:
+        yield
+    except UserError as error:
+        file.handle(_line(logging.ERROR, str(error)))
+        raise
+    except Exception as error:
+        file.handle(_line(logging.CRITICAL, "failed", error))
+        error.log = path  # type: ignore[attr-defined]
+        raise
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(level)
+        logger.removeHandler(terminal)
+        root.removeHandler(file)
+        file.close()
 
 
-def log_path() -> Path | None:
-    """Return the log file in use."""
-    files = (handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler))
-    return next((Path(handler.baseFilename) for handler in files), None)
+def _line(level: int, text: str, error: Exception | None = None) -> logging.LogRecord:
+    details = None if error is None else (type(error), error, error.__traceback__)
+    return logging.LogRecord("recgen", level, "", 0, text, None, details)

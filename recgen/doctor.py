@@ -1,0 +1,83 @@
+"""What is installed, which weights and data are here, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from recgen import __version__, plugins
+from recgen.assets import asset_folder
+from recgen.hosting import PACKAGED, data_folder
+
+PACKAGES = (
+    "torch", "torchvision", "recbole", "numpy", "pandas", "pyarrow", "diffusers", "transformers", "open_clip_torch", "peft",
+    "faiss-cpu", "torchmetrics", "torch_fidelity",
+)  # fmt: skip
+SHIPPED = ("demo-clip", "demo-sd", "demo-ip-adapter", "demo-llm", "attribute-reader")
+
+Finding = tuple[bool, str, str]  # whether it is here, what it is, and what is known of it or to be done
+
+
+def examine() -> str:
+    """Return the findings as lines of text, one each, with `--` before what is missing."""
+    sections = {
+        "Machine": _machine(),
+        "Packages": _packages(),
+        "Plugins": _plugins(),
+        "Weights": _weights(),
+        "Data": _data(),
+    }
+    lines = []
+    for title, findings in sections.items():
+        lines.append(title)
+        lines += [f"  {'ok' if here else '--'}  {what:<20} {known}".rstrip() for here, what, known in findings]
+    return "\n".join(lines)
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    yield True, "recgen", f"{__version__}, Python {platform.python_version()}"
+    tested = platform.python_version_tuple()[:2] == ("3", "11")
+    yield tested, "Python 3.11", "the tested version" if tested else "not in use: RecBole's ray has no wheel for 3.12; use 3.11"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield True, "CPU", f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory"
+    if torch.cuda.is_available():
+        yield True, "GPU", torch.cuda.get_device_name(0)
+    else:
+        yield False, "GPU", "none that torch can use; everything runs on the CPU"
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield True, name, version(name)
+        except PackageNotFoundError:
+            yield False, name, f"pip install -c constraints.txt {name}"
+
+
+def _plugins() -> Iterator[Finding]:
+    for title, group in (("generators", plugins.GENERATORS), ("ranking models", plugins.RANKING_MODELS)):
+        found = plugins.names(group)
+        yield bool(found), title, ", ".join(found) or "none; install recgen itself: pip install -e ."
+
+
+def _weights() -> Iterator[Finding]:
+    from recgen.metrics import networks
+
+    for name in SHIPPED:
+        folder = asset_folder(name)
+        files = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
+        size = sum(file.stat().st_size for file in files) / 2**20
+        yield bool(files), name, f"{size:.1f} MiB" if files else "not shipped with this version"
+    for metric in networks.WANTED:
+        reason = networks.missing(metric)
+        yield reason is None, f"weights of {metric.upper()}", reason or "here"
+
+
+def _data() -> Iterator[Finding]:
+    folder = data_folder({"dataset": PACKAGED})
+    here = (folder / f"{PACKAGED}.inter").is_file()
+    yield here, PACKAGED, str(folder) if here else "reinstall recbole: pip install --force-reinstall --no-deps recbole"

@@ -304,6 +304,29 @@ METRICS: tuple[Metric, ...] = (
         "ranking",
         4,
     ),
+    Metric(
+        "recall@10 per_user",
+        "Recall@10, own creative",
+        "How often the next item is among the first ten when, without retraining, it alone shows each user "
+        "the creative made for them: the most that creatives could do.",
+        "share of requests",
+        "higher",
+        RECGEN,
+        "downstream",
+        "ranking",
+        4,
+    ),
+    Metric(
+        "ndcg@10 per_user",
+        "NDCG@10, own creative",
+        "The same, giving more credit the higher the item stands.",
+        "0 to 1",
+        "higher",
+        RECGEN,
+        "downstream",
+        "ranking",
+        4,
+    ),
 )
 
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}

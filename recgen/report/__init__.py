@@ -1,0 +1,75 @@
+"""The report of a run: one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from recgen import __version__
+from recgen.metrics.registry import METRICS, lookup
+from recgen.report import gallery, plots, tables, text
+from recgen.report.answers import answers
+from recgen.report.run_files import RunFiles
+from recgen.workspace import write_bytes
+
+HERE = Path(__file__).parent
+
+
+def build(run: Path, compare: Sequence[Path] = ()) -> Path:
+    """Write report.html into a run's folder.
+
+    Parameters
+    ----------
+    run
+        The folder of a run whose evaluate stage is finished; the downstream stage may be missing.
+    compare
+        Folders of other runs to put beside it.
+
+    Returns
+    -------
+    The path of report.html. It is one file: styles, pictures and plots are inside.
+
+    Raises
+    ------
+    UserError
+        If a folder has no metrics.json, or a table lacks a column.
+    """
+    files = RunFiles.read(run)
+    others = [RunFiles.read(folder) for folder in compare]
+    metrics, rows = tables.downstream(files.metrics)
+    page = _template().render(
+        version=__version__,
+        run=files,
+        answers=answers(files),
+        sections=tables.sections(
+            list(files.metrics["creatives"].values()), files.metrics.get("unavailable", {})
+        ),
+        unavailable=files.metrics.get("unavailable", {}),
+        downstream_metrics=metrics,
+        downstream_rows=rows,
+        between=tables.between_generators(files.metrics),
+        plots=plots.plots(files),
+        cards=gallery.cards(files),
+        comparison=tables.comparison([files, *others]) if others else None,
+        facts=tables.facts(files),
+        all_metrics=METRICS,
+        style=(HERE / "style.css").read_text(encoding="utf-8"),
+    )
+    path = run / "report.html"
+    write_bytes(path, page.encode("utf-8", errors="replace"))
+    return path
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": text.duration, "shorten": text.shorten, "plain": text.plain}
+    environment.globals |= {"questions": tables.QUESTIONS, "lookup": lookup}
+    return environment.get_template("template.html.j2")

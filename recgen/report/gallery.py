@@ -1,0 +1,99 @@
+"""The gallery: for some users, what they liked, the item as it is, and the item as it was drawn for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from recgen.report.pictures import GALLERY_EDGE, STRIP_EDGE, data_uri
+from recgen.report.run_files import RunFiles
+from recgen.report.text import MINUS, plain, shorten
+from recgen.seeding import numpy_rng
+
+STRIP_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture with its words; `uri` is None where there is no picture."""
+
+    uri: str | None
+    alt: str
+    title: str
+    place: str = ""
+    change: str = ""
+    direction: str = "same"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One request."""
+
+    user: str
+    item: str
+    history: list[Shown]
+    older: int
+    reference: Shown
+    creatives: list[Shown]
+
+
+def cards(run: RunFiles) -> list[Card]:
+    """Return `recgen.gallery` requests, drawn with the run's seed among those every generator answered."""
+    pairs = run.per_request.groupby(["user_id", "item_id"], sort=True)["generator"].nunique()
+    complete = pairs[pairs == pairs.max()].index.to_list()
+    rng = numpy_rng(run.seed, "gallery")
+    chosen = rng.permutation(len(complete))[: run.gallery_size]
+    rows = run.per_request.set_index(["user_id", "item_id"]).sort_index()
+    return [_card(run, *complete[index], rows.loc[[complete[index]]]) for index in chosen]
+
+
+def _card(run: RunFiles, user: str, item: str, rows: pd.DataFrame) -> Card:
+    text, picture = run.items.get(item, ("", None))
+    liked = run.histories.get((user, item), [])
+    strip = [_item(run, token) for token in liked[-STRIP_LENGTH:]]
+    name = shorten(text) or shorten(item, 60)
+    first = rows.iloc[0]
+    place = _place(run, first.get("rank_original_judge"))
+    own = Shown(data_uri(picture, GALLERY_EDGE), f"The item's own picture: {name}", "Its own picture", place)
+    order = {generator: position for position, generator in enumerate(run.generators)}
+    answered = sorted(rows.to_dict("records"), key=lambda row: order.get(row["generator"], len(order)))
+    made = [_creative(run, (user, item, row["generator"]), row, name) for row in answered]
+    return Card(shorten(user, 60), name, strip, max(len(liked) - STRIP_LENGTH, 0), own, made)
+
+
+def _item(run: RunFiles, token: str) -> Shown:
+    text, picture = run.items.get(token, ("", None))
+    name = shorten(text, 90) or shorten(token, 60)
+    return Shown(data_uri(picture, STRIP_EDGE), name, name)
+
+
+def _creative(run: RunFiles, key: tuple[str, str, str], row: dict, name: str) -> Shown:
+    before, after = row.get("rank_original_judge"), row.get("rank_creative_judge")
+    change, direction = _change(before, after)
+    alt = f"Picture of {name} made for user {shorten(key[0], 60)} by {key[2]}"
+    return Shown(
+        data_uri(run.creatives.get(key), GALLERY_EDGE), alt, key[2], _place(run, after), change, direction
+    )
+
+
+def _place(run: RunFiles, rank: float | None) -> str:
+    """A 0-based rank as the place a person would count."""
+    return (
+        "" if rank is None or np.isnan(rank) else f"place {plain(int(rank) + 1)} of {plain(len(run.items))}"
+    )
+
+
+def _change(before: float | None, after: float | None) -> tuple[str, str]:
+    """How many places the item moved, as words and as a direction."""
+    if before is None or after is None or np.isnan(before) or np.isnan(after):
+        return "", "same"
+    moved = int(before) - int(after)
+    if moved == 0:
+        return "stays", "same"
+    return (
+        (f"▲ rises {plain(moved)}", "up")
+        if moved > 0
+        else (f"▼ falls {plain(-moved)}".replace("-", MINUS), "down")
+    )

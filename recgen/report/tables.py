@@ -1,0 +1,247 @@
+"""The report's tables, from metrics.json to cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recgen.metrics.registry import METRICS, Metric, lookup
+from recgen.report.run_files import RunFiles
+from recgen.report.text import interval, number, p_value, plain
+
+ORIGINAL = "ORI"
+QUESTIONS = {
+    "personal": "Is it personal?",
+    "same item": "Is it still the same item?",
+    "picture quality": "Does it look like a real picture?",
+    "ranking": "Does the recommender rank better?",
+}
+ARROWS = {
+    "higher": ("↑", "higher is better"),
+    "lower": ("↓", "lower is better"),
+    "none": ("", "neither direction is better"),
+}
+FACTS = {
+    "dataset": "Data set",
+    "users": "Users",
+    "items": "Items",
+    "pictures": "Items with a picture",
+    "bad_images": "Pictures that could not be used",
+    "interactions": "Interactions (likes) of the ranking data",
+    "dislikes": "Dislikes kept for the verifier",
+    "requests": "Requests (one picture for one user)",
+    "seed": "Seed",
+    "reward": "Reward model",
+    "judge": "Judge",
+    "same_judge": "Reward and judge are one model",
+    "verifier": "Verifier",
+    "what_if": "What-if scoring of a replaced picture",
+    "encoder": "CLIP encoder",
+    "backbone": "Diffusion backbone",
+    "downstream": "Downstream training",
+    "threads": "CPU threads",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: the exact value for machines, and the text for people."""
+
+    value: float | None
+    text: str
+    interval: str
+    n: int
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric over the columns of a table."""
+
+    metric: Metric
+    cells: list[Cell | None]
+    reason: str = ""
+
+    @property
+    def arrow(self) -> tuple[str, str]:
+        """The direction's sign and words."""
+        return ARROWS[self.metric.direction]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows that answer one question."""
+
+    title: str
+    rows: list[Row]
+
+
+def sections(columns: Sequence[Mapping[str, Any]], unavailable: Mapping[str, str]) -> list[Section]:
+    """Group metrics by question, one column per generator (or per run and generator).
+
+    Parameters
+    ----------
+    columns
+        For each column its metrics, as metrics.json holds them.
+    unavailable
+        Metrics that could not be computed, with the reason.
+    """
+    present = {key for column in columns for key in column} | set(unavailable)
+    known = [metric.key for metric in METRICS]
+    ordered = [key for key in known if key in present] + sorted(present - set(known))
+    rows = [_row(lookup(key), columns, unavailable.get(key, "")) for key in ordered]
+    grouped = [
+        (title, [row for row in rows if row.metric.question == key]) for key, title in QUESTIONS.items()
+    ]
+    return [Section(title, found) for title, found in grouped if found]
+
+
+def _row(metric: Metric, columns: Sequence[Mapping[str, Any]], reason: str) -> Row:
+    estimates = [column.get(metric.key) for column in columns]
+    values = [estimate["value"] for estimate in estimates if estimate and estimate["value"] is not None]
+    best = _best(metric, values)
+    return Row(metric, [_cell(metric, estimate, best) for estimate in estimates], "" if values else reason)
+
+
+def _best(metric: Metric, values: list[float]) -> float | None:
+    """The best of several values, for a metric that has a better end."""
+    if len(set(values)) < 2 or metric.direction == "none":
+        return None
+    return max(values) if metric.direction == "higher" else min(values)
+
+
+def _cell(metric: Metric, estimate: Mapping[str, Any] | None, best: float | None = None) -> Cell | None:
+    if not estimate or estimate["value"] is None:
+        return None
+    value = estimate["value"]
+    bounds = interval(estimate["low"], estimate["high"], metric.digits)
+    return Cell(value, number(value, metric.digits), bounds, estimate["n"], value == best)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A paired difference between two columns, ready to print."""
+
+    a: str
+    b: str
+    metric: Metric
+    value: float | None
+    text: str
+    interval: str
+    p: str
+    n: int
+    test: str
+    clear: bool
+
+
+def changes(tests: Iterable[Mapping[str, Any]]) -> list[Change]:
+    """Return metrics.json's paired tests ready to print."""
+    return [_change(test) for test in tests]
+
+
+def _change(test: Mapping[str, Any]) -> Change:
+    metric = lookup(test["metric"])
+    low, high = test["low"], test["high"]
+    return Change(
+        test["a"],
+        test["b"],
+        metric,
+        test["difference"],
+        number(test["difference"], metric.digits, signed=True),
+        interval(low, high, metric.digits),
+        p_value(test["p"]),
+        test["n"],
+        test["test"],
+        clear=low is not None and high is not None and (low > 0 or high < 0),
+    )
+
+
+def between_generators(metrics: Mapping[str, Any]) -> list[Change]:
+    """Paired tests of generators' creatives (not the downstream ones)."""
+    return changes(
+        test
+        for test in _paired(metrics)
+        if lookup(test["metric"]).kind != "downstream" and "@" not in test["metric"]
+    )
+
+
+def against_original(metrics: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    """Paired downstream tests of a source, by metric, as source minus the original pictures."""
+    found = {}
+    for test in _paired(metrics):
+        if (test["a"], test["b"]) == (source, ORIGINAL):
+            found[test["metric"]] = dict(test)
+        elif (test["a"], test["b"]) == (ORIGINAL, source):
+            turned = {"difference": test["difference"], "low": test["high"], "high": test["low"]}
+            found[test["metric"]] = {**test, **{k: None if v is None else -v for k, v in turned.items()}}
+    return found
+
+
+def _paired(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return metrics.get("tests", {}).get("paired", [])
+
+
+@dataclass(frozen=True)
+class DownstreamRow:
+    """One source of pictures: its results, and its differences from the original pictures."""
+
+    source: str
+    cells: list[Cell | None]
+    changes: list[Change | None]
+
+
+def downstream(metrics: Mapping[str, Any]) -> tuple[list[Metric], list[DownstreamRow]]:
+    """Return the downstream metrics, and a row per source with the originals first; both may be empty."""
+    results = metrics.get("downstream") or {}
+    keys = list(dict.fromkeys(key for found in results.values() for key in found))
+    rows = []
+    for source in sorted(results, key=lambda name: name != ORIGINAL):
+        tests = against_original(metrics, source)
+        cells = [_cell(lookup(key), results[source].get(key)) for key in keys]
+        rows.append(
+            DownstreamRow(source, cells, [_change(tests[key]) if key in tests else None for key in keys])
+        )
+    return [lookup(key) for key in keys], rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side: (run, generator) columns, their metrics, and the facts in which the runs differ."""
+
+    runs: list[tuple[str, int]]
+    generators: list[str]
+    sections: list[Section]
+    differing: list[tuple[str, list[str]]]
+
+
+def comparison(runs: Sequence[RunFiles]) -> Comparison:
+    """Put the generators of several runs side by side."""
+    columns = [(run, generator) for run in runs for generator in run.generators]
+    values = [
+        {**run.metrics["creatives"][generator], **(run.metrics.get("downstream") or {}).get(generator, {})}
+        for run, generator in columns
+    ]
+    keys = dict.fromkeys(key for run in runs for key in run.facts)
+    facts = [(FACTS.get(key, key), [plain(run.facts.get(key, "–")) for run in runs]) for key in keys]
+    return Comparison(
+        [(label, len(run.generators)) for label, run in zip(_labels(runs), runs, strict=True)],
+        [generator for _, generator in columns],
+        sections(values, {}),
+        [(label, found) for label, found in facts if len(set(found)) > 1],
+    )
+
+
+def _labels(runs: Sequence[RunFiles]) -> list[str]:
+    """The runs' names, with their parent folder's where two have the same."""
+    names = [run.name for run in runs]
+    return [
+        f"{run.folder.resolve().parent.name}/{run.name}" if names.count(run.name) > 1 else run.name
+        for run in runs
+    ]
+
+
+def facts(run: RunFiles) -> list[tuple[str, str]]:
+    """What a reader must know beside the numbers, in order; facts without a label keep their key."""
+    ordered = [*(key for key in FACTS if key in run.facts), *(key for key in run.facts if key not in FACTS)]
+    return [(FACTS.get(key, key), plain(run.facts[key])) for key in ordered]

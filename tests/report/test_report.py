@@ -1,0 +1,373 @@
+"""The report says what metrics.json says, to anyone, from one file."""
+
+import doctest
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import HOSTILE, ITEMS, USERS, make_run
+from page import by_id, read
+
+from recgen.errors import UserError
+from recgen.metrics.registry import METRICS, lookup
+from recgen.report import build, text
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A report of three generators beside a second run, and its run's folder."""
+    folder = make_run(tmp_path_factory.mktemp("a") / "toy", ("rebeca", "ip_adapter", "folder"))
+    other = make_run(tmp_path_factory.mktemp("b") / "toy", ("rebeca",), seed=6)
+    return folder, other, read(build(folder, [other]))
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def rows(table):
+    return {row.attributes["data-metric"]: row for row in table.all("tr") if "data-metric" in row.attributes}
+
+
+def test_the_headline_table_has_every_number_of_metrics_json(three):
+    folder, _, page = three
+    creatives, table = metrics_of(folder)["creatives"], rows(by_id(page, "headline"))
+    for position, (generator, measured) in enumerate(creatives.items()):
+        for key, estimate in measured.items():
+            cell = table[key].all("td")[position]
+            assert cell.value == estimate["value"], (generator, key)
+            assert f"n {estimate['n']}" in cell.text
+            assert text.interval(estimate["low"], estimate["high"], lookup(key).digits) in cell.text
+    assert [cell.text for cell in by_id(page, "headline").all("thead")[0].all("th")] == ["Metric", *creatives]
+
+
+def test_the_best_of_a_row_is_bold_where_a_direction_exists(three):
+    folder, _, page = three
+    creatives, table = metrics_of(folder)["creatives"], rows(by_id(page, "headline"))
+    best = max(creatives, key=lambda name: creatives[name]["cis"]["value"])
+    bold = [
+        name
+        for name, cell in zip(creatives, table["cis"].all("td"), strict=True)
+        if cell.has("class_", "best")
+    ]
+    assert bold == [best]
+    assert not any(cell.has("class_", "best") for cell in table["over_optimisation_gap"].all("td"))
+    assert not any(cell.has("class_", "best") for cell in table["cmmd"].all("td"))  # all three equal
+
+
+def test_a_metric_that_is_not_available_says_why(three):
+    assert (
+        "not available: its weights are not here; copy them" in rows(by_id(three[2], "headline"))["fid"].text
+    )
+
+
+def test_the_downstream_table_has_results_and_paired_differences(three):
+    folder, _, page = three
+    stored = metrics_of(folder)
+    tests = {test["a"]: test for test in stored["tests"]["paired"] if test["b"] == "ORI"}
+    lines = by_id(page, "downstream-table").all("tbody")[0].all("tr")
+    assert [line.all("th")[0].text for line in lines] == ["ORI", "rebeca", "ip_adapter", "folder"]
+    for line in lines:
+        source, (result, change) = line.all("th")[0].text, line.all("td")
+        assert result.value == stored["downstream"][source]["ndcg@10"]["value"]
+        if source != "ORI":
+            assert (
+                change.value == tests[source]["difference"]
+                and text.p_value(tests[source]["p"]) in change.text
+            )
+
+
+def test_a_test_stored_the_other_way_round_is_turned(run):
+    stored = metrics_of(run)
+    (test,) = (test for test in stored["tests"]["paired"] if test["b"] == "ORI")
+    turned = {
+        "a": "ORI",
+        "b": "rebeca",
+        "difference": -test["difference"],
+        "low": -test["high"],
+        "high": -test["low"],
+    }
+    before = by_id(read(build(run)), "downstream-table").text
+    stored["tests"]["paired"] = [{**test, **turned}]
+    (run / "metrics.json").write_text(json.dumps(stored))
+    assert by_id(read(build(run)), "downstream-table").text == before
+
+
+def test_paired_tests_between_generators_are_listed(three):
+    folder, _, page = three
+    stored = [test for test in metrics_of(folder)["tests"]["paired"] if test["b"] != "ORI"]
+    lines = by_id(page, "paired").all("tbody")[0].all("tr")
+    assert [line.value for line in lines] == [test["difference"] for test in stored]
+
+
+def test_compared_runs_stand_side_by_side_and_differences_are_named(three):
+    folder, other, page = three
+    table = by_id(page, "compare-table")
+    values = [cell.value for cell in rows(table)["cis"].all("td")]
+    both = [*metrics_of(folder)["creatives"].values(), *metrics_of(other)["creatives"].values()]
+    assert values == [measured["cis"]["value"] for measured in both]
+    heads = [head.text for head in table.all("thead")[0].all("th")][:2]
+    assert heads == [f"{folder.parent.name}/toy", f"{other.parent.name}/toy"]  # both folders are called toy
+
+
+def test_runs_of_different_data_are_not_passed_off_as_comparable(tmp_path):
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    stored = metrics_of(second)
+    stored["run"]["dataset"] = "another"
+    (second / "metrics.json").write_text(json.dumps(stored))
+    page = read(build(first, [second]))
+    section = next(part for part in page.all("section") if part.has("aria-labelledby", "compare"))
+    assert (
+        "Data set" in section.text and "another" in section.text and "comparable only where" in section.text
+    )
+
+
+@pytest.mark.parametrize(
+    "low, high, label, sentence",
+    [
+        (0.02, 0.2, "yes", None),
+        (-0.2, -0.02, "no: it falls", None),
+        (-0.02, 0.2, "cannot tell", "cannot tell a rise from a fall"),
+        (None, None, "too few to tell", "no interval"),
+    ],
+)
+def test_the_first_answer_claims_no_more_than_the_interval(run, low, high, label, sentence):
+    stored = metrics_of(run)
+    stored["creatives"]["rebeca"]["delta_r_judge"] = {"value": 0.1, "low": low, "high": high, "n": 30}
+    (run / "metrics.json").write_text(json.dumps(stored))
+    answer = read(build(run)).all("article", class_="answer")[0]
+    assert answer.all("span", class_="verdict")[0].text == label
+    assert "+0.100" in answer.text and (sentence is None or sentence in answer.text)
+    assert sentence is not None or "cannot tell" not in answer.text
+
+
+def test_the_answer_counts_rises_and_falls(run):
+    table = pd.read_parquet(run / "per_request.parquet")
+    before, after = table["rank_original_judge"], table["rank_creative_judge"]
+    answer = read(build(run)).all("article", class_="answer")[0].text
+    assert (
+        f"{100 * (after < before).mean():.0f}% of the items rise, {100 * (after > before).mean():.0f}% fall"
+        in answer
+    )
+    assert f"from {before.median() + 1:,.0f} to {after.median() + 1:,.0f} of {ITEMS}" in answer
+
+
+def test_recognisability_is_measured_against_the_average_item(run):
+    from safetensors.numpy import load_file
+
+    made = load_file(run / "creatives/embeddings.safetensors")["features"].astype(float)
+    pictures = load_file(run / "features/image.safetensors")["features"].astype(float)
+    made, pictures = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (made, pictures))
+    keep = [row for row in range(USERS) if row != 3]  # item 3 has no picture
+    cosines = 100 * made[keep] @ pictures.T
+    own = np.array([cosines[k, row if row < 3 else row - 1] for k, row in enumerate(keep)])
+    answer = read(build(run)).all("article", class_="answer")[1].text
+    assert f"The average item's picture scores {cosines.mean():.1f}" in answer
+    assert f"leaves +{(own - cosines.mean(axis=1)).mean():.1f}" in answer
+
+
+def test_one_model_as_reward_and_judge_shows_no_gap(run):
+    stored = metrics_of(run)
+    stored["run"]["same_judge"] = True
+    (run / "metrics.json").write_text(json.dumps(stored))
+    answer = read(build(run)).all("article", class_="answer")[4]
+    assert "Reward and judge are one model" in answer.text and not answer.all("span", class_="verdict")
+
+
+def test_the_gallery_is_seeded_and_complete(tmp_path):
+    run = make_run(tmp_path / "run", without_history=(4,))
+    cards = read(build(run)).all("article", class_="card")
+    assert len(cards) == 22  # recgen.gallery of the run's config.yaml
+    shown = [card.all("h3")[0].text for card in cards]
+    assert shown == [card.all("h3")[0].text for card in read(build(run)).all("article", class_="card")]
+    users = [int(re.search(r"user u(\d+)", title).group(1)) for title in shown]
+    assert users != sorted(users) and len(set(users)) == 22
+    stored = metrics_of(run)
+    stored["run"]["seed"] = 6
+    (run / "metrics.json").write_text(json.dumps(stored))
+    assert shown != [card.all("h3")[0].text for card in read(build(run)).all("article", class_="card")]
+
+
+def test_gallery_captions_give_places_from_one(run):
+    table = pd.read_parquet(run / "per_request.parquet").set_index("user_id")
+    for card in read(build(run)).all("article", class_="card"):
+        row = table.loc[re.search(r"user (u\d+)", card.all("h3")[0].text).group(1)]
+        own, made = card.all("ul", class_="pair")[0].all("li")
+        before, after = int(row["rank_original_judge"]), int(row["rank_creative_judge"])
+        assert f"place {before + 1} of {ITEMS}" in own.text and f"place {after + 1} of {ITEMS}" in made.text
+        word = (
+            "stays"
+            if after == before
+            else f"rises {before - after}"
+            if after < before
+            else f"falls {after - before}"
+        )
+        assert word in made.text
+
+
+def test_the_history_strip_is_the_latest_items_and_may_be_empty(tmp_path):
+    run = make_run(tmp_path / "run", without_history=(4,), without_picture=tuple(range(20, 40)))
+    (run / "config.yaml").write_text("recgen: {gallery: 30}")
+    cards = {
+        re.search(r"user (u\d+)", c.all("h3")[0].text).group(1): c
+        for c in read(build(run)).all("article", class_="card")
+    }
+    assert len(cards) == USERS
+    assert "Nothing on record" in cards["u4"].text
+    strip = (
+        cards["u14"].all("ul", class_="strip")[0].all("li")
+    )  # likes i15 to i31; none from i20 on has a picture
+    numbers = [int(re.search(r"number (\d+)", shown.attributes["title"]).group(1)) for shown in strip]
+    assert numbers == list(range(24, 32)) and "and 9 earlier" in cards["u14"].text
+    assert all(shown.all("span", class_="none") and not shown.all("img") for shown in strip)
+
+
+def test_a_broken_or_missing_creative_leaves_a_gap_not_an_error(run):
+    (run / "creatives/images/rebeca/u0.png").write_bytes(b"not a picture")
+    (run / "creatives/images/rebeca/u1.png").unlink()
+    (run / "config.yaml").write_text("recgen: {gallery: 30}")
+    cards = read(build(run)).all("article", class_="card")
+    empty = [
+        card for card in cards if card.all("ul", class_="pair")[0].all("li")[1].all("span", class_="none")
+    ]
+    assert {card.all("h3")[0].text.split()[-1] for card in empty} == {"u0", "u1"}
+
+
+def test_nothing_is_fetched_from_anywhere(three):
+    folder, _, page = three
+    for element in page.all():
+        for name, value in element.attributes.items():
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+                assert value.startswith(("data:", "#")), f"<{element.tag} {name}={value[:80]!r}>"
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\((?!#)", source) and not page.all("script") and not page.all("iframe")
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", source))
+    assert addresses <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }  # names of XML languages
+
+
+def test_hostile_texts_are_shown_as_text(tmp_path):
+    texts = {k: HOSTILE for k in range(ITEMS)} | {7: "x" * 1_000_000, 8: "word " * 200_000, 9: ""}
+    run = make_run(tmp_path / "run", texts=texts)
+    (run / "config.yaml").write_text("recgen: {gallery: 30}")
+    path = build(run)
+    page, source = read(path), path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 2_000_000
+    assert not page.all("script") and "\x00" not in source and "\u202e" not in source
+    titles = {card.all("h3")[0].text for card in page.all("article", class_="card")}
+    assert any('<script>alert("x")</script> Amélie & "Ωmega" 映画' in title for title in titles)
+    assert max(map(len, titles)) < 200 and any(title.startswith("i9 ") for title in titles)
+
+
+def test_hostile_names_are_shown_as_text(tmp_path):
+    run = make_run(tmp_path / "run", ("<b>bold</b>",))
+    page = read(build(run))
+    assert not page.all("b") and "<b>bold</b>" in by_id(page, "headline").text
+
+
+def test_it_can_be_read_without_seeing_it(three):
+    page = three[2]
+    images = page.all("img")
+    assert images and all(image.attributes.get("alt") for image in images)
+    drawings = [
+        element
+        for element in page.all("div")
+        if element.all("svg") and element.attributes.get("role") == "img"
+    ]
+    assert len(drawings) == len(page.all("svg")) == 5
+    assert all(len(drawing.attributes["aria-label"]) > 40 for drawing in drawings)
+    for table in page.all("table"):
+        assert table.all("th", scope="col") and table.all("tr")
+    assert page.all("html")[0].attributes["lang"] == "en"
+
+
+def test_ids_are_unique_and_every_link_inside_the_page_leads_somewhere(three):
+    page = three[2]
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    targets = [
+        element.attributes.get("href") or element.attributes.get("xlink:href") for element in page.all()
+    ]
+    assert {target[1:] for target in targets if target and target.startswith("#")} <= set(ids)
+    clips = [
+        value for element in page.all() for value in element.attributes.values() if value and "url(#" in value
+    ]
+    assert {re.search(r"url\(#([^)]+)\)", clip).group(1) for clip in clips} <= set(ids)
+
+
+def test_the_words_come_from_the_table_of_metrics(run):
+    section = next(part for part in read(build(run)).all("section") if part.has("aria-labelledby", "reading"))
+    for metric in METRICS:
+        assert metric.meaning in section.text and metric.title in section.text
+
+
+def test_facts_bad_pictures_and_times_are_there(run):
+    page = read(build(run))
+    section = next(part for part in page.all("section") if part.has("aria-labelledby", "facts"))
+    for words in (
+        "Data set toy",
+        "Seed 5",
+        "truncated",
+        "posters/i3.jpg",
+        "1 min 38 s in all",
+        "ranker.judge 1 min 5 s",
+    ):
+        assert words in section.text
+
+
+def test_a_run_without_the_optional_files(tmp_path):
+    run = make_run(tmp_path / "run", downstream=False)
+    for name in ("creatives/embeddings.safetensors", "config.yaml", "dataset/bad_images.json"):
+        (run / name).unlink()
+    for name in ("ranker", "generator", "stages"):
+        for path in (run / name).rglob("*.json"):
+            path.unlink()
+    stored = metrics_of(run)
+    stored = {"creatives": {"rebeca": {"cis": stored["creatives"]["rebeca"]["cis"]}}}
+    (run / "metrics.json").write_text(json.dumps(stored))
+    table = pd.read_parquet(run / "per_request.parquet")[["user_id", "item_id", "generator", "cis"]]
+    table.to_parquet(run / "per_request.parquet")
+    page = read(build(run))
+    assert page.text.count("Not measured in this run") >= 4
+    assert rows(by_id(page, "headline")).keys() == {"cis"}
+    assert len(page.all("article", class_="card")) == 24 and "Nothing to plot" in page.text
+
+
+def test_ten_generators_fold_their_sentences(tmp_path):
+    names = tuple(f"generator_{k}" for k in range(10))
+    page = read(build(make_run(tmp_path / "run", names)))
+    lines = page.all("article", class_="answer")[0].all("details", class_="line")
+    assert [line.all("summary")[0].all("span", class_="who")[0].text for line in lines] == list(names)
+    assert len(page.all("article", class_="card")[0].all("ul", class_="pair")[0].all("li")) == 11
+
+
+def test_the_same_run_gives_the_same_bytes_and_no_leftovers(run):
+    first = build(run).read_bytes()
+    before = {path.name for path in run.iterdir()}
+    assert build(run).read_bytes() == first
+    assert {path.name for path in run.iterdir()} == before
+
+
+def test_mistakes_are_named(tmp_path, run):
+    with pytest.raises(UserError, match="metrics.json: found no such file"):
+        build(tmp_path)
+    with pytest.raises(UserError, match="metrics.json: found no such file"):
+        build(run, [tmp_path])
+    (run / "dataset/items.parquet").unlink()
+    with pytest.raises(UserError, match="items.parquet"):
+        build(run)
+    (run / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match="broken JSON"):
+        build(run)
+    (run / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="no measured creatives"):
+        build(run)
+
+
+def test_text_examples_run():
+    result = doctest.testmod(text)
+    assert result.failed == 0 and result.attempted >= 7

@@ -16,7 +16,14 @@ setup(
     packages=find_packages(include=["recgen*", "ranking_models*", "generators*", "recbole_configs"]),
     package_data={
         "recbole_configs": ["*.yaml"],
-        "recgen": ["assets/**/*", "report/*.html", "report/*.css", "report/*.js", "report/*.j2", "report/**/*.j2"],
+        "recgen": [
+            "assets/**/*",
+            "report/*.html",
+            "report/*.css",
+            "report/*.js",
+            "report/*.j2",
+            "report/**/*.j2",
+        ],
     },
     install_requires=[
         "recbole>=1.2.1,<1.3",
@@ -44,7 +51,17 @@ setup(
     ],
     extras_require={
         "gpu": ["faiss-gpu-cu12>=1.8"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "pandas-stubs", "types-PyYAML", "scikit-learn>=1.3"],
+        "fid": ["torch-fidelity>=0.3"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "pandas-stubs",
+            "types-PyYAML",
+            "scikit-learn>=1.3",
+            "torch-fidelity>=0.3",
+        ],
     },
     entry_points={
         "console_scripts": ["recgen = recgen.cli:main"],

@@ -21,10 +21,14 @@ def recgen() -> None:
 @recgen.command()
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option("--out", help="The run's folder; runs/<config name> by default.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, dotted: recgen.seed=7.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, dotted: recgen.seed=7."
+)
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
-def run(config: str, out: str | None, overrides: tuple[str, ...], until: str | None, force: str | None) -> None:
+def run(
+    config: str, out: str | None, overrides: tuple[str, ...], until: str | None, force: str | None
+) -> None:
     """Run all stages, from a data set to a report; what is done already is skipped."""
     from recgen import session
 

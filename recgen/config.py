@@ -169,7 +169,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
 )
 
 
@@ -216,7 +218,9 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     if not isinstance(ours, dict):
         raise UserError(f"{where}: recgen", found=type(ours).__name__, expected="a mapping of keys to values")
     if not isinstance(values.get("dataset"), str):
-        raise UserError(f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name")
+        raise UserError(
+            f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name"
+        )
     settings, generators = _check(ours, where)
     return Config(Path(source).stem, where, values, settings, generators)
 
@@ -248,7 +252,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values = values[parent]
         if not isinstance(values, dict):
             above = ".".join(parents[: depth + 1])
-            raise UserError(f"--set {override}", found=f"{above} = {values!r}", expected="a key that holds other keys")
+            raise UserError(
+                f"--set {override}", found=f"{above} = {values!r}", expected="a key that holds other keys"
+            )
     values[last] = parse_yaml(text, f"--set {override}")
 
 
@@ -259,13 +265,24 @@ def _check(ours: Mapping[str, Any], where: str) -> tuple[Settings, dict[str, Bas
     for key in ours:
         if key not in known:
             todo = nearest(str(key), known)
-            raise UserError(f"{where}: recgen.{key}", found="an unknown key", expected="a key of recgen", todo=todo)
-    settings = _validate(Settings, {key: value for key, value in ours.items() if key not in installed}, where, "recgen")
-    for name in (settings.ranker.reward, settings.ranker.judge, settings.ranker.verifier, *settings.ranker.settings):
+            raise UserError(
+                f"{where}: recgen.{key}", found="an unknown key", expected="a key of recgen", todo=todo
+            )
+    settings = _validate(
+        Settings, {key: value for key, value in ours.items() if key not in installed}, where, "recgen"
+    )
+    for name in (
+        settings.ranker.reward,
+        settings.ranker.judge,
+        settings.ranker.verifier,
+        *settings.ranker.settings,
+    ):
         plugins.check(plugins.RANKING_MODELS, name, f"{where}: recgen.ranker")
     _check_same_judge(settings.ranker, where)
     if len(set(settings.generators)) < len(settings.generators):
-        raise UserError(f"{where}: recgen.generators", found=str(settings.generators), expected="each name once")
+        raise UserError(
+            f"{where}: recgen.generators", found=str(settings.generators), expected="each name once"
+        )
     for name in settings.generators:
         plugins.check(plugins.GENERATORS, name, f"{where}: recgen.generators")
     blocks = {}
@@ -294,7 +311,9 @@ def _validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
         key = ".".join([prefix, *parts])
         if first["type"] == "extra_forbidden":
             todo = nearest(parts[-1], _fields(model, parts[:-1]))
-            raise UserError(f"{where}: {key}", found="an unknown key", expected=f"a key of {prefix}", todo=todo) from error
+            raise UserError(
+                f"{where}: {key}", found="an unknown key", expected=f"a key of {prefix}", todo=todo
+            ) from error
         message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         raise UserError(f"{where}: {key}", found=repr(first["input"])[:200], expected=message) from error
 

@@ -32,7 +32,9 @@ def examine() -> str:
     lines = []
     for title, findings in sections.items():
         lines.append(title)
-        lines += [f"  {'ok' if here else '--'}  {what:<20} {known}".rstrip() for here, what, known in findings]
+        lines += [
+            f"  {'ok' if here else '--'}  {what:<20} {known}".rstrip() for here, what, known in findings
+        ]
     return "\n".join(lines)
 
 
@@ -41,7 +43,11 @@ def _machine() -> Iterator[Finding]:
 
     yield True, "recgen", f"{__version__}, Python {platform.python_version()}"
     tested = platform.python_version_tuple()[:2] == ("3", "11")
-    yield tested, "Python 3.11", "the tested version" if tested else "not in use: RecBole's ray has no wheel for 3.12; use 3.11"
+    yield (
+        tested,
+        "Python 3.11",
+        "the tested version" if tested else "not in use: RecBole's ray has no wheel for 3.12; use 3.11",
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield True, "CPU", f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory"
     if torch.cuda.is_available():
@@ -80,4 +86,8 @@ def _weights() -> Iterator[Finding]:
 def _data() -> Iterator[Finding]:
     folder = data_folder({"dataset": PACKAGED})
     here = (folder / f"{PACKAGED}.inter").is_file()
-    yield here, PACKAGED, str(folder) if here else "reinstall recbole: pip install --force-reinstall --no-deps recbole"
+    yield (
+        here,
+        PACKAGED,
+        str(folder) if here else "reinstall recbole: pip install --force-reinstall --no-deps recbole",
+    )

@@ -110,7 +110,9 @@ def _per_user(run: Run, what_if: Any, source: str | None) -> dict[str, float]:
     import torch
 
     users, items = (
-        torch.as_tensor(np.asarray(run.split.whole.token2id(field, np.array(tokens, dtype=object))), dtype=torch.long)
+        torch.as_tensor(
+            np.asarray(run.split.whole.token2id(field, np.array(tokens, dtype=object))), dtype=torch.long
+        )
         for field, tokens in (
             (run.split.whole.uid_field, [request.user_id for request in run.requests]),
             (run.split.whole.iid_field, [request.item_id for request in run.requests]),
@@ -132,7 +134,8 @@ def summarise(run: Run) -> list[Path]:
 
     results = {source: _results(run, source) for source in sources(run)}
     means = {
-        source: {key: seed_mean(values).as_json() for key, values in found.items()} for source, found in results.items()
+        source: {key: seed_mean(values).as_json() for key, values in found.items()}
+        for source, found in results.items()
     }
     tests = [
         paired_seeds(results[b][key], results[a][key]).as_json(b, a, key)
@@ -147,6 +150,9 @@ def summarise(run: Run) -> list[Path]:
 
 def _results(run: Run, source: str) -> dict[str, list[float]]:
     """Return each metric's values over the seeds."""
-    files = [run.folder / f"downstream/{source}/{seed}/results.json" for seed in range(run.settings.downstream.seeds)]
+    files = [
+        run.folder / f"downstream/{source}/{seed}/results.json"
+        for seed in range(run.settings.downstream.seeds)
+    ]
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     return {key: [row[key] for row in rows] for key in rows[0]}

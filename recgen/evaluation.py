@@ -7,8 +7,9 @@ measurement; `summarise` puts them together.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def load(run: Run, name: str) -> Made:
     histories = {(request.user_id, request.item_id): request.history for request in run.requests}
     rows, data = run.data.item_rows, run.data
     pairs = list(zip(chosen["user_id"], chosen["item_id"], strict=True))
-    seen = [[rows[item] for item in histories[pair] if data.pictures[rows[item]] is not None] for pair in pairs]
+    seen = [
+        [rows[item] for item in histories[pair] if data.pictures[rows[item]] is not None] for pair in pairs
+    ]
     items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
     paths = [run.folder / path for path in chosen["path"]]
     return Made(chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings)
@@ -102,7 +105,10 @@ def by_clip(run: Run, made: Made) -> Columns:
     data = run.data
     histories = {request.user_id: request.history for request in run.requests}
     keywords = Keywords(data.texts)
-    words = [", ".join(keywords.of(data.texts[data.item_rows[item]] for item in histories[user])) for user in made.users]
+    words = [
+        ", ".join(keywords.of(data.texts[data.item_rows[item]] for item in histories[user]))
+        for user in made.users
+    ]
     taste = run.encoder.texts(words)
     taste[[not sentence for sentence in words]] = np.nan
     return {
@@ -115,16 +121,22 @@ def by_clip(run: Run, made: Made) -> Columns:
 
 def by_pixels(run: Run, made: Made) -> Columns:
     """SSIM, and LPIPS where its weights are here, against the history's pictures and the item's own."""
-    measures = {"ssim": semantics.ssim_pairs}
+    measures: dict[str, Callable[..., np.ndarray]] = {"ssim": semantics.ssim_pairs}
     if networks.missing("lpips") is None:
-        measures["lpips"] = lambda *pairs: networks.lpips_pairs(*pairs, device=run.device)
-    columns = {f"{name}_{side}": np.full(len(made.users), np.nan) for name in measures for side in ("personal", "semantic")}
+        measures["lpips"] = partial(networks.lpips_pairs, device=run.device)
+    columns = {
+        f"{name}_{side}": np.full(len(made.users), np.nan)
+        for name in measures
+        for side in ("personal", "semantic")
+    }
     for start in range(0, len(made.users), BLOCK):
         here = slice(start, start + BLOCK)
         block = _Block(run, made, here)
         for name, pairs in measures.items():
             values = pairs(block.creatives, block.pictures, block.owners, block.liked)
-            columns[f"{name}_personal"][here] = personalisation.history_mean(values, block.owners, len(block.creatives))
+            columns[f"{name}_personal"][here] = personalisation.history_mean(
+                values, block.owners, len(block.creatives)
+            )
             values = pairs(block.creatives, block.pictures, block.with_own, block.own)
             columns[f"{name}_semantic"][here.start + block.with_own] = values
     return columns
@@ -143,7 +155,9 @@ class _Block:
         place = {row: position for position, row in enumerate(wanted)}
         found = [_square(_open(run.data.pictures[row]), edge) for row in wanted]
         self.pictures = np.stack(found) if found else self.creatives[:0]
-        self.owners, self.liked = personalisation.history_pairs([[place[row] for row in history] for history in histories])
+        self.owners, self.liked = personalisation.history_pairs(
+            [[place[row] for row in history] for history in histories]
+        )
         self.with_own = np.flatnonzero(known)
         self.own = np.array([place[row] for row in rows[known].tolist()], dtype=np.int64)
 
@@ -185,7 +199,9 @@ def by_verifier(run: Run, made: Made) -> tuple[Columns, dict[str, Any]]:
     own = verifier.score(made.users, made.items, made.embeddings).cpu().numpy()
     users = list(dict.fromkeys(made.users))
     n = len(made.items)
-    scores = np.stack([verifier.score([user] * n, made.items, made.embeddings).cpu().numpy() for user in users])
+    scores = np.stack(
+        [verifier.score([user] * n, made.items, made.embeddings).cpu().numpy() for user in users]
+    )
     position = {user: row for row, user in enumerate(users)}
     owners = [position[user] for user in made.users]
     test = statistics.permutation_test(scores, owners, seed_for(run.settings.seed, "permutation test"))
@@ -258,7 +274,7 @@ def _paired(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any
 
 def _unavailable(means: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Say what was not measured and what it takes."""
-    reasons = {}
+    reasons: dict[str, str] = {}
     for metric, keys in {"lpips": ["lpips_personal", "lpips_semantic"], "fid": ["fid"]}.items():
         reason = networks.missing(metric)
         reasons |= {key: reason for key in keys if reason is not None}

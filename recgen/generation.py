@@ -71,9 +71,13 @@ def _draw(run: Run, drawer: Any, name: str, requests: Sequence[Request], table: 
     """Draw, encode and write one chunk."""
     creatives = list(drawer.generate(requests, run.data))
     if [creative.request for creative in creatives] != list(requests):
-        raise RuntimeError(f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order")
+        raise RuntimeError(
+            f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
+        )
     rows = [_write(run, name, creative) for creative in creatives]
-    write_features(table.with_suffix(".safetensors"), run.encoder.images([creative.image for creative in creatives]))
+    write_features(
+        table.with_suffix(".safetensors"), run.encoder.images([creative.image for creative in creatives])
+    )
     flush()
     write_parquet(table, pd.DataFrame(rows))
 
@@ -81,7 +85,13 @@ def _draw(run: Run, drawer: Any, name: str, requests: Sequence[Request], table: 
 def _write(run: Run, name: str, creative: Creative) -> dict[str, Any]:
     """Write one picture with its recipe inside and return its row of the manifest."""
     request = creative.request
-    recipe = {"generator": name, "user": request.user_id, "item": request.item_id, "seed": request.seed, **creative.recipe}
+    recipe = {
+        "generator": name,
+        "user": request.user_id,
+        "item": request.item_id,
+        "seed": request.seed,
+        **creative.recipe,
+    }
     text = json.dumps(recipe, sort_keys=True, ensure_ascii=True)
     png = _png(creative, text)
     key = f"{request.user_id}\x1f{request.item_id}".encode()

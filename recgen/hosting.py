@@ -24,15 +24,26 @@ from recgen.seeding import seed_for
 
 PACKAGED = "ml-100k"  # the one data set inside RecBole's own package
 
-_DATA_KEYS = (  # RecBole's `dataset_arguments`, and where and how the data is read and split
-    "dataset data_path field_separator seq_separator encoding USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD seq_len "
-    "LABEL_FIELD threshold NEG_PREFIX ITEM_LIST_LENGTH_FIELD LIST_SUFFIX MAX_ITEM_LIST_LENGTH POSITION_FIELD HEAD_ENTITY_ID_FIELD "
-    "TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD kg_reverse_r entity_kg_num_interval relation_kg_num_interval load_col "
-    "unload_col unused_col additional_feat_suffix rm_dup_inter val_interval filter_inter_by_user_or_item user_inter_num_interval "
-    "item_inter_num_interval alias_of_user_id alias_of_item_id alias_of_entity_id alias_of_relation_id preload_weight "
-    "normalize_field normalize_all benchmark_filename numerical_features discretization eval_args seed reproducibility"
-).split()
-_NO_MATTER = ("show_progress", "state", "checkpoint_dir", "log_wandb", "wandb_project", "worker", "log_tensorboard")
+_DATA_KEYS = frozenset(  # RecBole's `dataset_arguments`, and where and how the data is read and split
+    """
+    dataset data_path field_separator seq_separator encoding USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD
+    seq_len LABEL_FIELD threshold NEG_PREFIX ITEM_LIST_LENGTH_FIELD LIST_SUFFIX MAX_ITEM_LIST_LENGTH POSITION_FIELD
+    HEAD_ENTITY_ID_FIELD TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD kg_reverse_r
+    entity_kg_num_interval relation_kg_num_interval load_col unload_col unused_col additional_feat_suffix
+    rm_dup_inter val_interval filter_inter_by_user_or_item user_inter_num_interval item_inter_num_interval
+    alias_of_user_id alias_of_item_id alias_of_entity_id alias_of_relation_id preload_weight normalize_field
+    normalize_all benchmark_filename numerical_features discretization eval_args seed reproducibility
+    """.split()  # noqa: SIM905
+)
+_NO_MATTER = (
+    "show_progress",
+    "state",
+    "checkpoint_dir",
+    "log_wandb",
+    "wandb_project",
+    "worker",
+    "log_tensorboard",
+)
 
 
 def data_keys(recbole: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,12 +97,8 @@ def with_defaults(config: settings.Config, columns: list[str], has_items: bool) 
         Whether there is an `.item` file; the catalogue is then all of it, and not the items somebody liked.
     """
     given = config.recbole
-    user, item, rating, time = (
-        given.get(key, usual)
-        for key, usual in zip(
-            ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD"), ("user_id", "item_id", "rating", "timestamp"), strict=True
-        )
-    )
+    user, item = given.get("USER_ID_FIELD", "user_id"), given.get("ITEM_ID_FIELD", "item_id")
+    rating, time = given.get("RATING_FIELD", "rating"), given.get("TIME_FIELD", "timestamp")
     threshold = config.settings.like_threshold
     keys: dict[str, Any] = {
         "seed": seed_for(config.settings.seed, "recbole") % 2**31,
@@ -151,10 +158,14 @@ def split(config: Any, where: str) -> Split:
         whole = create_dataset(config)
         built = whole.build()
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise UserError(where, found=str(error), expected="data that RecBole can load with these keys") from error
+        raise UserError(
+            where, found=str(error), expected="data that RecBole can load with these keys"
+        ) from error
     for name, part in zip(("training", "validation", "test"), built, strict=True):
         if len(part.inter_feat) == 0:
-            raise UserError(where, found=f"no {name} interactions", expected="some of each after filtering and splitting")
+            raise UserError(
+                where, found=f"no {name} interactions", expected="some of each after filtering and splitting"
+            )
     return Split(whole, *built)
 
 
@@ -176,7 +187,9 @@ def loaders(config: Any, parts: Split, keep: np.ndarray | None = None) -> Loader
     samplers = utils.create_samplers(config, parts.whole, [train, parts.valid, parts.test])
     return Loaders(
         *(
-            utils.get_dataloader(config, phase)(config, data, sampler, shuffle=phase == "train" and config["shuffle"])
+            utils.get_dataloader(config, phase)(
+                config, data, sampler, shuffle=phase == "train" and config["shuffle"]
+            )
             for phase, data, sampler in zip(
                 ("train", "valid", "test"), (train, parts.valid, parts.test), samplers, strict=True
             )

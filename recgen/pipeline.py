@@ -114,7 +114,9 @@ def fingerprints(work: list[Task], seed: int) -> dict[str, str]:
 
 def _stage(name: str, option: str) -> str:
     if name not in STAGES:
-        raise UserError(f"{option} {name}", found="no such stage", expected=", ".join(STAGES), todo=nearest(name, STAGES))
+        raise UserError(
+            f"{option} {name}", found="no such stage", expected=", ".join(STAGES), todo=nearest(name, STAGES)
+        )
     return name
 
 
@@ -131,12 +133,15 @@ def _with_followers(work: list[Task], stage: str | None) -> list[str]:
 
 def _data(run: Run) -> list[Task]:
     s = run.settings
-    chosen = s.model_dump(include={"images", "image_ids", "text_fields", "like_threshold", "max_bad_images", "simulator"})
+    chosen = s.model_dump(
+        include={"images", "image_ids", "text_fields", "like_threshold", "max_bad_images", "simulator"}
+    )
     reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    encoder, first = {"encoder": _weights(s.encoder)}, ("dataset",)
     return [
         Task("dataset", "dataset", "recgen.data.dataset:build", reads, owns=("dataset", "simulated")),
-        Task("dataset/requests", "dataset", "recgen.data.dataset:choose", {"requests": s.requests}, ("dataset",)),
-        Task("features", "features", "recgen.features.store:compute", {"encoder": _weights(s.encoder)}, ("dataset",), ("features",)),
+        Task("dataset/requests", "dataset", "recgen.data.dataset:choose", {"requests": s.requests}, first),
+        Task("features", "features", "recgen.features.store:compute", encoder, first, ("features",)),
     ]
 
 
@@ -165,7 +170,13 @@ def _generator(run: Run, name: str) -> list[Task]:
     return [
         Task(fit, "generator.fit", "recgen.generation:fit", reads, needs, (f"generator/{name}",), (name,)),
         Task(
-            draw, "generate", "recgen.generation:generate", {"chunk": s.chunk}, (fit, "dataset/requests"), pictures, (name,)
+            draw,
+            "generate",
+            "recgen.generation:generate",
+            {"chunk": s.chunk},
+            (fit, "dataset/requests"),
+            pictures,
+            (name,),
         ),
     ]
 
@@ -199,7 +210,11 @@ def _downstream(run: Run) -> list[Task]:
     for source in ("ORI", *s.generators):
         for seed in range(s.downstream.seeds):
             name = f"downstream/{source}/{seed}"
-            needs = ("features", "dataset/requests") if source == "ORI" else (f"downstream/ORI/{seed}", f"generate/{source}")
+            needs = (
+                ("features", "dataset/requests")
+                if source == "ORI"
+                else (f"downstream/ORI/{seed}", f"generate/{source}")
+            )
             found.append(
                 Task(name, "downstream", "recgen.downstream:retrain", reads, needs, (name,), (source, seed))
             )

@@ -56,5 +56,9 @@ def check(group: str, name: str, where: str) -> None:
     """Raise `UserError` when nothing of that name is installed; imports nothing."""
     installed = _installed(group)
     if name not in installed:
-        expected = f"one of {', '.join(installed)}" if installed else f"an installed package with entry points in {group}"
+        expected = (
+            f"one of {', '.join(installed)}"
+            if installed
+            else f"an installed package with entry points in {group}"
+        )
         raise UserError(where, found=repr(name), expected=expected, todo=nearest(name, installed))

@@ -16,6 +16,7 @@ from recgen.run import Run
 from recgen.seeding import numpy_rng, seed_for
 from recgen.workspace import write_bytes, write_json
 
+
 def train(run: Run, role: str) -> list[Path]:
     """Train the model of one role and save it to ranker/<role>; return what was written."""
     config, parts, keep = _task(run, role)
@@ -29,7 +30,10 @@ def train(run: Run, role: str) -> list[Path]:
 def _task(run: Run, role: str) -> tuple[Any, hosting.Split, np.ndarray | None]:
     """Return RecBole's Config, the split data and the training interactions of a role."""
     name = getattr(run.settings.ranker, role)
-    seed = {"seed": seed_for(run.settings.seed, f"ranker {role}") % 2**31, "item_features": item_features(run)}
+    seed = {
+        "seed": seed_for(run.settings.seed, f"ranker {role}") % 2**31,
+        "item_features": item_features(run),
+    }
     if role == "verifier":
         config = verifier_config(run, name, seed)
         return config, hosting.split(config, run.config.source), None
@@ -147,7 +151,9 @@ class Ranker:
             self.dataset.token2id(field, np.asarray(tokens, dtype=object))
             for field, tokens in ((self.dataset.uid_field, users), (self.dataset.iid_field, items))
         ]
-        user, item = (torch.as_tensor(np.asarray(row), dtype=torch.long, device=self.model.device) for row in rows)
+        user, item = (
+            torch.as_tensor(np.asarray(row), dtype=torch.long, device=self.model.device) for row in rows
+        )
         return user, item
 
     def score(self, users: Sequence[str], items: Sequence[str], embeddings: Any) -> Any:
@@ -181,7 +187,14 @@ def verifier_config(run: Run, name: str, extra: dict[str, Any]) -> Any:
 
     folder = run.folder / "recbole/verifier"
     _write_verifier_data(run, folder)
-    ranking = {*dataset_arguments, *evaluation_arguments, "train_neg_sample_args", "eval_args", "valid_metric", "metrics"}
+    ranking = {
+        *dataset_arguments,
+        *evaluation_arguments,
+        "train_neg_sample_args",
+        "eval_args",
+        "valid_metric",
+        "metrics",
+    }
     keys = {key: value for key, value in run.config.recbole.items() if key not in ranking}
     keys |= run.settings.ranker.settings.get(name, {})
     keys |= {
@@ -200,13 +213,20 @@ def verifier_config(run: Run, name: str, extra: dict[str, Any]) -> Any:
 def _write_verifier_data(run: Run, folder: Path) -> None:
     known = run.interactions[run.interactions["split"] != "test"]
     rows = pd.concat([known, _unseen(run, known)]) if known["like"].all() else known
+    labelled = {
+        "user_id:token": rows["user_id"],
+        "item_id:token": rows["item_id"],
+        "label:float": rows["like"] * 1.0,
+    }
     tables = {
-        "inter": pd.DataFrame({"user_id:token": rows["user_id"], "item_id:token": rows["item_id"], "label:float": rows["like"] * 1.0}),
+        "inter": pd.DataFrame(labelled),
         "user": pd.DataFrame({"user_id:token": run.interactions["user_id"].unique()}),
         "item": pd.DataFrame({"item_id:token": run.items["item_id"]}),
     }
     for ending, table in tables.items():
-        write_bytes(folder / f"{folder.name}.{ending}", table.to_csv(sep="\t", index=False).encode(), durable=False)
+        write_bytes(
+            folder / f"{folder.name}.{ending}", table.to_csv(sep="\t", index=False).encode(), durable=False
+        )
 
 
 def _unseen(run: Run, known: pd.DataFrame) -> pd.DataFrame:

@@ -114,7 +114,12 @@ class Run:
         if self.settings.simulator is not None:
             keys["data_path"] = str(self.source.parent)
         folder = self.folder / "recbole"
-        return {**keys, "checkpoint_dir": str(folder), **self.settings.ranker.settings.get(model, {}), **(extra or {})}
+        return {
+            **keys,
+            "checkpoint_dir": str(folder),
+            **self.settings.ranker.settings.get(model, {}),
+            **(extra or {}),
+        }
 
     def recbole_config(self, model: str, extra: dict[str, Any] | None = None) -> Any:
         """Return RecBole's Config of a ranking model by name."""

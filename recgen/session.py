@@ -25,12 +25,11 @@ def run(
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
     work = Run(loaded, folder)
-    with work.workspace.lock():
-        with logging_to(folder / "log.txt"):
-            started = time.perf_counter()
-            work.write_config()
-            done = pipeline.execute(work, until, force)
-            _conclude(work, done, time.perf_counter() - started)
+    with work.workspace.lock(), logging_to(folder / "log.txt"):
+        started = time.perf_counter()
+        work.write_config()
+        done = pipeline.execute(work, until, force)
+        _conclude(work, done, time.perf_counter() - started)
 
 
 def _conclude(work: Run, done: list[str], seconds: float) -> None:

@@ -38,7 +38,9 @@ def identity(path: Path) -> str:
     """
     if path.is_dir():
         found = sorted(entry for entry in path.rglob("*") if entry.is_file())
-        return digest([[str(entry.relative_to(path)), _file_identity(entry, len(found) <= 64)] for entry in found])
+        return digest(
+            [[str(entry.relative_to(path)), _file_identity(entry, len(found) <= 64)] for entry in found]
+        )
     return _file_identity(path, True) if path.exists() else "absent"
 
 

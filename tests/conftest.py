@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("diffusion")
     words = tmp_path_factory.mktemp("tokenizer")
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz", *(c + "</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
+    letters = string.ascii_lowercase
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
     (words / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(vocabulary)}))
     (words / "merges.txt").write_text("#version: 0.2\n")
     torch.manual_seed(0)
@@ -55,8 +57,8 @@ def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     StableDiffusionPipeline(
         vae=AutoencoderKL(
-            down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, block_out_channels=[8, 8],
-            norm_num_groups=4, latent_channels=4,
+            down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+            block_out_channels=[8, 8], norm_num_groups=4, latent_channels=4,
         ),
         text_encoder=CLIPTextModel(text),
         tokenizer=CLIPTokenizer(str(words / "vocab.json"), str(words / "merges.txt"), model_max_length=16),
@@ -65,6 +67,7 @@ def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             cross_attention_dim=16, attention_head_dim=4, norm_num_groups=4,
         ),
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(folder)  # fmt: skip
     return folder

@@ -29,12 +29,18 @@ def _header(path: Path, separator: str) -> dict[str, str]:
     except FileNotFoundError as error:
         raise UserError(str(path), found="no such file", expected="a RecBole atomic file") from error
     except UnicodeDecodeError as error:
-        raise UserError(str(path), found="bytes that are not UTF-8", expected="a RecBole atomic file in UTF-8") from error
+        raise UserError(
+            str(path), found="bytes that are not UTF-8", expected="a RecBole atomic file in UTF-8"
+        ) from error
     fields = {}
     for column in line.removeprefix("\ufeff").split(separator):
         name, _, kind = column.partition(":")
         if kind not in _TYPES:
-            raise UserError(f"{path}, row 1", found=repr(column[:80]), expected=f"name:type with a type of {', '.join(_TYPES)}")
+            raise UserError(
+                f"{path}, row 1",
+                found=repr(column[:80]),
+                expected=f"name:type with a type of {', '.join(_TYPES)}",
+            )
         fields[name] = kind
     return fields
 
@@ -82,5 +88,9 @@ def _numbers(column: pd.Series, path: Path) -> pd.Series:
     wrong = numbers.isna() & (column != "")
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
-        raise UserError(f"{path}, row {row + 2}, column {column.name}", found=repr(column.iloc[row][:80]), expected="a number")
+        raise UserError(
+            f"{path}, row {row + 2}, column {column.name}",
+            found=repr(column.iloc[row][:80]),
+            expected="a number",
+        )
     return numbers

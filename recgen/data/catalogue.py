@@ -26,14 +26,16 @@ def texts(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> list[str]:
     """Return one text per item, its `text_fields` in order; the empty string for an item that is not in `.item`."""
     fields = run.settings.text_fields
     if fields is None:
-        fields = [name for name in catalogue if name != IMAGE_FIELD and catalogue[name].dtype == object]
+        fields = [
+            name for name in catalogue.columns if name != IMAGE_FIELD and catalogue[name].dtype == object
+        ]
     for name in fields:
-        if name not in catalogue:
+        if name not in catalogue.columns:
             raise UserError(
                 f"{run.config.source}: recgen.text_fields",
                 found=repr(name),
-                expected=f"columns of .item: {', '.join(catalogue)}",
-                todo=nearest(name, catalogue),
+                expected=f"columns of .item: {', '.join(catalogue.columns)}",
+                todo=nearest(name, catalogue.columns),
             )
     rows = catalogue[fields].reindex(item_ids).fillna("").astype(str)
     return [" ".join(" ".join(row).split())[:LONGEST_TEXT] for row in rows.itertuples(index=False)]
@@ -58,7 +60,9 @@ def pictures(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[li
         if path is not None and reason
     ]
     _check_share(run, bad, sum(path is not None for path in paths))
-    return [_name(run, path) if path and not reason else None for path, reason in zip(paths, reasons, strict=True)], bad
+    return [
+        _name(run, path) if path and not reason else None for path, reason in zip(paths, reasons, strict=True)
+    ], bad
 
 
 def _check_share(run: Run, bad: Bad, found: int) -> None:
@@ -106,7 +110,11 @@ def _finder(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
     if folder is None:
         return _from_column(run, catalogue)
     if not folder.is_dir():
-        raise UserError(f"{run.config.source}: recgen.images", found=f"no folder {folder}", expected="a folder of pictures")
+        raise UserError(
+            f"{run.config.source}: recgen.images",
+            found=f"no folder {folder}",
+            expected="a folder of pictures",
+        )
     index, stems = picture_index(folder), _image_ids(run)
 
     def find(token: str) -> Path | None:
@@ -122,7 +130,7 @@ def _from_column(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | No
     if IMAGE_FIELD not in catalogue:
         raise UserError(
             f"{root / run.config.recbole['dataset']}.item",
-            found=f"columns {', '.join(catalogue) or 'none'}",
+            found=f"columns {', '.join(catalogue.columns) or 'none'}",
             expected=f"a column {IMAGE_FIELD!r} of picture paths",
             todo="Or name a folder of pictures in recgen.images.",
         )
@@ -150,11 +158,15 @@ def _image_ids(run: Run) -> dict[str, str] | None:
         return None
     path = Path(run.settings.image_ids)
     if not path.is_file():
-        raise UserError(f"{run.config.source}: recgen.image_ids", found=f"no file {path}", expected="a CSV of two columns")
+        raise UserError(
+            f"{run.config.source}: recgen.image_ids", found=f"no file {path}", expected="a CSV of two columns"
+        )
     rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
-            raise UserError(f"{path}, row {number}", found=f"{len(row)} columns", expected="two: item token, file name")
+            raise UserError(
+                f"{path}, row {number}", found=f"{len(row)} columns", expected="two: item token, file name"
+            )
     return dict(rows[1:])
 
 
@@ -166,7 +178,7 @@ def _rendered(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> list[st
     if "class" not in catalogue or "release_year" not in catalogue:
         raise UserError(
             f"{run.config.source}: recgen.images",
-            found=f"'rendered', and columns {', '.join(catalogue) or 'none'} in .item",
+            found=f"'rendered', and columns {', '.join(catalogue.columns) or 'none'} in .item",
             expected="the columns class (genres) and release_year that posters are drawn from",
             todo="Name a folder of pictures instead.",
         )

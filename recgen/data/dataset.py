@@ -74,7 +74,9 @@ def _interactions_file(run: Run) -> pd.DataFrame:
         read_atomic(path, run.separator, [rating])
     table = table.rename(columns={user: "user_id", item: "item_id", rating: "rating", time: "timestamp"})
     for name in ("rating", "timestamp"):
-        table[name] = pd.to_numeric(table[name], errors="coerce").astype("float64") if name in table else np.nan
+        table[name] = (
+            pd.to_numeric(table[name], errors="coerce").astype("float64") if name in table else np.nan
+        )
     return table[["user_id", "item_id", "rating", "timestamp"]]
 
 
@@ -132,7 +134,11 @@ def choose(run: Run) -> list[Path]:
     """
     seed, wanted = run.settings.seed, run.settings.requests
     likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
-    users = {str(user): rows for user, rows in likes.groupby("user_id", sort=False) if (rows["split"] == "test").any()}
+    users = {
+        str(user): rows
+        for user, rows in likes.groupby("user_id", sort=False)
+        if (rows["split"] == "test").any()
+    }
     chosen = sorted(users, key=lambda user: seed_for(seed, "chosen for a request", user))[:wanted]
     rows = [_request(seed, user, users[user]) for user in users if user in set(chosen)]
     path = run.folder / "dataset/requests.parquet"
@@ -161,5 +167,7 @@ def _item_file(run: Run) -> pd.DataFrame:
     if twice.any():
         first = table[key][twice].iloc[0]
         rows = ", ".join(str(row + 2) for row in np.flatnonzero(table[key] == first)[:5])
-        raise UserError(f"{path}, rows {rows}", found=f"{key} {first!r} more than once", expected="one row per item")
+        raise UserError(
+            f"{path}, rows {rows}", found=f"{key} {first!r} more than once", expected="one row per item"
+        )
     return table.set_index(key)

@@ -42,7 +42,9 @@ def read_picture(path: Path) -> Image.Image:
         raise BadPictureError("a decompression bomb") from error
     except UnidentifiedImageError as error:
         raise BadPictureError("not a JPEG, PNG or WebP file") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad bytes
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad bytes
         raise BadPictureError(f"cannot be decoded ({str(error)[:100] or type(error).__name__})") from error
 
 

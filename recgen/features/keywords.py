@@ -30,7 +30,9 @@ class Keywords:
         A word of a single text of the history tells less than one of several, however rare it is; ties go by alphabet.
         """
         counts = Counter(word for text in history for word in _words(text))
-        worth = {word: count * math.log(self.n / max(self.documents[word], 1)) for word, count in counts.items()}
+        worth = {
+            word: count * math.log(self.n / max(self.documents[word], 1)) for word, count in counts.items()
+        }
         ranked = sorted(worth, key=lambda word: (counts[word] < 2, -worth[word], word))
         return [word for word in ranked if worth[word] > 0][:n]
 

@@ -32,7 +32,9 @@ def compute(run: Run) -> list[Path]:
     write_features(folder / "image.safetensors", images, seen["item_id"].tolist())
     write_features(folder / "text.safetensors", texts, told["item_id"].tolist())
     shutil.rmtree(folder / "shards", ignore_errors=True)
-    return [folder / f"{kind}.{ending}" for kind in ("image", "text") for ending in ("safetensors", "ids.txt")]
+    return [
+        folder / f"{kind}.{ending}" for kind in ("image", "text") for ending in ("safetensors", "ids.txt")
+    ]
 
 
 def _encoded(run: Run, kind: str, values: list[T], encode: Callable[[Sequence[T]], np.ndarray]) -> np.ndarray:

@@ -44,7 +44,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for item in range(ITEMS):
-        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"images/i{item}.png")
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(
+            folder / f"images/i{item}.png"
+        )
     rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
     for user in range(USERS):
         for turn, item in enumerate(rng.choice(ITEMS, PER_USER, replace=False)):
@@ -52,7 +54,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.inter").write_text("\n".join(rows) + "\n")
     kinds = ("war film", "love story", "space opera")
     items = [f"i{item}\tnumber {item}\t{kinds[item % 3]}" for item in range(ITEMS)]
-    (folder / "tiny.item").write_text("item_id:token\ttitle:token_seq\tclass:token_seq\n" + "\n".join(items) + "\n")
+    (folder / "tiny.item").write_text(
+        "item_id:token\ttitle:token_seq\tclass:token_seq\n" + "\n".join(items) + "\n"
+    )
     return folder
 
 
@@ -73,7 +77,8 @@ def write_config(dataset: Path, tiny_clip: Path, tiny_diffusion: Path) -> Callab
             "downstream": {"seeds": 2},
             **changes,
         }
-        values = {"dataset": "tiny", "data_path": str(dataset.parent), "epochs": 2, "eval_step": 1, "use_gpu": False, "recgen": ours}
+        training = {"epochs": 2, "eval_step": 1, "use_gpu": False}
+        values = {"dataset": "tiny", "data_path": str(dataset.parent), **training, "recgen": ours}
         path = folder / "tiny.yaml"
         path.write_text(yaml.safe_dump(values))
         return path
@@ -87,8 +92,8 @@ def in_child() -> Callable[..., int]:
 
     def run(function: Callable[..., Any], *arguments: Any) -> int:
         def body() -> None:
-            sys.stderr = open(os.devnull, "w")
-            function(*arguments)
+            with open(os.devnull, "w") as sys.stderr:
+                function(*arguments)
 
         process = multiprocessing.get_context("fork").Process(target=body)
         process.start()

@@ -49,7 +49,11 @@ def test_three_broken_pictures_are_listed_and_their_items_keep_their_text(own_da
     frames[0].save(pictures / "i5.png", save_all=True, append_images=frames[1:])
     build(write_config(tmp_path), tmp_path / "run", *at(own_data), "recgen.max_bad_images=0.1")
     bad = json.loads((tmp_path / "run/dataset/bad_images.json").read_text())
-    assert [entry["item_id"] for entry in sorted(bad, key=lambda entry: entry["item_id"])] == ["i3", "i4", "i5"]
+    assert [entry["item_id"] for entry in sorted(bad, key=lambda entry: entry["item_id"])] == [
+        "i3",
+        "i4",
+        "i5",
+    ]
     assert {entry["item_id"]: entry["reason"].split(" (")[0] for entry in bad} == {
         "i3": "cannot be decoded", "i4": "not a JPEG, PNG or WebP file", "i5": "animated",
     }  # fmt: skip
@@ -62,14 +66,22 @@ def test_too_many_broken_pictures_stop_the_run(own_data, write_config, tmp_path)
     for item in (3, 4, 5):
         (own_data / f"images/i{item}.png").write_bytes(b"")
     message = mistake(write_config(tmp_path), tmp_path / "run", *at(own_data))
-    assert "3 of 30 pictures unusable" in message and ".png (empty file) and 2 more" in message and "max_bad_images" in message
+    assert (
+        "3 of 30 pictures unusable" in message
+        and ".png (empty file) and 2 more" in message
+        and "max_bad_images" in message
+    )
 
 
 def test_a_missing_column_is_named_with_the_nearest_one(own_data, write_config, tmp_path):
     file = own_data / "tiny.inter"
     file.write_text(file.read_text().replace("item_id:token", "itemid:token", 1))
     message = mistake(write_config(tmp_path), tmp_path / "run", *at(own_data))
-    assert message.startswith(f"{file}: found columns user_id, itemid") and "'item_id'" in message and "'itemid'?" in message
+    assert (
+        message.startswith(f"{file}: found columns user_id, itemid")
+        and "'item_id'" in message
+        and "'itemid'?" in message
+    )
 
 
 def test_a_number_that_is_none_is_named_with_its_row(own_data, write_config, tmp_path):
@@ -84,11 +96,15 @@ def test_a_number_that_is_none_is_named_with_its_row(own_data, write_config, tmp
 def test_an_item_listed_twice_is_named_with_its_rows(own_data, write_config, tmp_path):
     with (own_data / "tiny.item").open("a") as file:
         file.write("i7\tagain\twar film\n")
-    assert "rows 9, 32: found item_id 'i7' more than once" in mistake(write_config(tmp_path), tmp_path / "run", *at(own_data))
+    assert "rows 9, 32: found item_id 'i7' more than once" in mistake(
+        write_config(tmp_path), tmp_path / "run", *at(own_data)
+    )
 
 
 def test_a_missing_data_set(write_config, tmp_path):
-    assert "absent.inter: found no such file" in mistake(write_config(tmp_path), tmp_path / "run", "dataset=absent")
+    assert "absent.inter: found no such file" in mistake(
+        write_config(tmp_path), tmp_path / "run", "dataset=absent"
+    )
 
 
 def test_a_folder_without_any_of_the_pictures(write_config, tmp_path):
@@ -128,7 +144,10 @@ def test_a_wrong_key_or_value_is_named(write_config, tmp_path, override, parts):
 
 
 def test_values_of_set_are_yaml(write_config, tmp_path):
-    config = load_config(str(write_config(tmp_path)), ["recgen.toy.strength=1e-1", "learning_rate=1e-3", "recgen.requests=null"])
+    config = load_config(
+        str(write_config(tmp_path)),
+        ["recgen.toy.strength=1e-1", "learning_rate=1e-3", "recgen.requests=null"],
+    )
     assert config.generators["toy"].strength == 0.1
     assert config.recbole["learning_rate"] == 0.001
     assert config.settings.requests is None
@@ -145,7 +164,9 @@ def test_values_of_set_are_yaml(write_config, tmp_path):
         (["run"], 2, "Missing option '--config'"),
     ],
 )
-def test_mistakes_exit_with_2_and_without_a_traceback(write_config, tmp_path, monkeypatch, capsys, arguments, status, said):
+def test_mistakes_exit_with_2_and_without_a_traceback(
+    write_config, tmp_path, monkeypatch, capsys, arguments, status, said
+):
     write_config(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["recgen", *arguments])
@@ -157,7 +178,9 @@ def test_mistakes_exit_with_2_and_without_a_traceback(write_config, tmp_path, mo
 
 def test_anything_else_exits_with_1_and_names_the_log(write_config, tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path)
-    monkeypatch.setattr("sys.argv", ["recgen", "run", "--config", str(config), "--out", str(tmp_path / "run")])
+    monkeypatch.setattr(
+        "sys.argv", ["recgen", "run", "--config", str(config), "--out", str(tmp_path / "run")]
+    )
     monkeypatch.setattr("recgen.data.dataset.build", lambda run: 1 / 0)
     with pytest.raises(SystemExit) as exit_:
         cli.main()

@@ -35,7 +35,9 @@ class Toy(Generator):
         self.mean = np.mean(pictures, axis=(0, 1, 2)).tolist()
         self.curves = {"loss": [(0, 1.0), (1, 0.5)]}
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Draw."""
         for request in requests:
             path = data.pictures[data.item_rows[request.item_id]]

@@ -7,6 +7,7 @@ directory; those are ours to place (`recgen.ranker`).
 
 from __future__ import annotations
 
+import csv
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -154,6 +155,7 @@ def split(config: Any, where: str) -> Split:
     from recbole.utils import init_seed
 
     init_seed(config["seed"], config["reproducibility"])
+    csv.field_size_limit(2**31 - 1)  # RecBole reads with pandas' Python engine, which refuses longer titles than 131,072
     try:
         whole = create_dataset(config)
         built = whole.build()

@@ -1,0 +1,131 @@
+"""The dataset stage: references, histories, dislikes, texts and pictures, on tables where the answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from recgen import pipeline
+from recgen.config import load_config
+from recgen.hosting import data_keys
+from recgen.run import Run
+
+
+def atomic(folder: Path, ending: str, header: str, rows: list[tuple[Any, ...]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join("\t".join(str(value) for value in row) + "\n" for row in rows)
+    (folder / f"{folder.name}.{ending}").write_text(header.replace(" ", "\t") + "\n" + text, encoding="utf-8")
+
+
+def stage(tmp_path: Path, write_config, *overrides: str) -> dict[str, pd.DataFrame]:
+    """Run the dataset stage on the data set `small` and return its tables."""
+    config = load_config(str(write_config(tmp_path)), ["dataset=small", f"data_path={tmp_path}", *overrides])
+    pipeline.execute(Run(config, tmp_path / "run"), until="dataset")
+    names = ("items", "interactions", "requests")
+    return {name: pd.read_parquet(tmp_path / f"run/dataset/{name}.parquet") for name in names}
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """Two users: a likes i1 i2 i3 i4 in this order and dislikes i5 early and i6 late; b likes i4 i3 i2 i1."""
+    rows = [("a", f"i{n}", 5, 10 * n) for n in (4, 2, 1, 3)] + [("a", "i5", 1, 5), ("a", "i6", 2, 99)]
+    rows += [("b", f"i{n}", 4, 100 - n) for n in (1, 2, 3, 4)]
+    atomic(tmp_path / "small", "inter", "user_id:token item_id:token rating:float timestamp:float", rows)
+    names = [(f"i{n}", f"film {n}", "war") for n in range(1, 8)]
+    atomic(tmp_path / "small", "item", "item_id:token title:token_seq kind:token", names)
+    (tmp_path / "small/images").mkdir()
+    for n in range(1, 8):
+        Image.new("RGB", (4, 4), (n, n, n)).save(tmp_path / f"small/images/i{n}.png")
+    return tmp_path / "small"
+
+
+def test_the_reference_is_the_last_like_and_the_history_what_came_before(small, tmp_path, write_config):
+    tables = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")
+    requests = tables["requests"].set_index("user_id")
+    assert requests.loc["a", "item_id"] == "i4" and requests.loc["a", "history"].tolist() == ["i1", "i2", "i3"]
+    assert requests.loc["b", "item_id"] == "i1" and requests.loc["b", "history"].tolist() == ["i4", "i3", "i2"]
+    seen = tables["interactions"].query("user_id == 'a'").set_index("item_id")["split"].to_dict()
+    assert seen == {"i5": "none", "i1": "train", "i2": "train", "i3": "valid", "i4": "test"}, "i6 came after the reference"
+    assert tables["interactions"].query("user_id == 'a'")["timestamp"].tolist() == [5, 10, 20, 30, 40]
+    assert not tables["interactions"].query("item_id == 'i5'")["like"].any()
+
+
+def test_the_catalogue_is_the_whole_item_file(small, tmp_path, write_config):
+    items = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")["items"].set_index("item_id")
+    assert sorted(items.index) == [f"i{n}" for n in range(1, 8)]
+    assert items.loc["i7", "text"] == "film 7 war"
+
+
+def test_text_fields_choose_and_order_columns(small, tmp_path, write_config):
+    chosen = "recgen.text_fields=[kind, title]"
+    items = stage(tmp_path, write_config, f"recgen.images={small / 'images'}", chosen)["items"]
+    assert items.set_index("item_id").loc["i2", "text"] == "war film 2"
+
+
+def test_pictures_by_another_name(small, tmp_path, write_config):
+    (tmp_path / "names.csv").write_text("item,file\ni1,i5\ni2,none\n")
+    where = (f"recgen.images={small / 'images'}", f"recgen.image_ids={tmp_path / 'names.csv'}")
+    items = stage(tmp_path, write_config, *where)["items"].set_index("item_id")
+    assert Path(items.loc["i1", "picture"]).name == "i5.png"
+    assert items["picture"].notna().sum() == 1
+
+
+def test_pictures_by_column(small, tmp_path, write_config):
+    names = [(f"i{n}", f"film {n}", f"images/i{n}.png" if n < 4 else "") for n in range(1, 8)]
+    atomic(small, "item", "item_id:token title:token_seq image:token", names)
+    items = stage(tmp_path, write_config, "recgen.images=null")["items"].set_index("item_id")
+    assert items["picture"].notna().sum() == 3 and items.loc["i1", "text"] == "film 1"
+
+
+def test_strange_ids_and_endless_titles(small, tmp_path, write_config):
+    """Ids with slashes find no picture outside the folder; composed and decomposed accents are the same name."""
+    strange = ["../../../etc/x", "a/b", "ü", "名前", "i1", "i2", "i3"]
+    rows = [("a", token, 5, n) for n, token in enumerate(strange)]
+    atomic(small, "inter", "user_id:token item_id:token rating:float timestamp:float", rows)
+    names = [(token, "w" * 1_000_000 if n == 0 else "film") for n, token in enumerate(strange)]
+    atomic(small, "item", "item_id:token title:token_seq", names)
+    Image.new("RGB", (4, 4)).save(small / "images/u\u0308.png")
+    items = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")["items"].set_index("item_id")
+    assert items["picture"].notna().to_dict() == {token: token in ("ü", "i1", "i2", "i3") for token in strange}
+    assert len(items.loc["../../../etc/x", "text"]) == 2_000
+
+
+def test_without_ratings_every_interaction_is_a_like(small, tmp_path, write_config):
+    rows = [("a", f"i{n}", n) for n in range(1, 6)]
+    atomic(small, "inter", "user_id:token item_id:token timestamp:float", rows)
+    table = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")["interactions"]
+    assert table["like"].all() and table["rating"].isna().all() and len(table) == 5
+
+
+def test_another_split_is_recboles(small, tmp_path, write_config):
+    rows = [("a", f"i{n % 7 + 1}", 5, n) for n in range(20)]
+    atomic(small, "inter", "user_id:token item_id:token rating:float timestamp:float", rows)
+    split = "eval_args={split: {RS: [0.6, 0.2, 0.2]}, order: TO, group_by: user, mode: full}"
+    tables = stage(tmp_path, write_config, f"recgen.images={small / 'images'}", split)
+    assert tables["interactions"]["split"].tolist() == ["train"] * 12 + ["valid"] * 4 + ["test"] * 4
+    assert tables["requests"]["item_id"].tolist() == ["i6"], "the last of several test items is the reference"
+
+
+def test_more_requests_keep_the_first_ones(small, tmp_path, write_config):
+    images = f"recgen.images={small / 'images'}"
+    few = stage(tmp_path, write_config, images, "recgen.requests=1")["requests"]
+    many = stage(tmp_path, write_config, images)["requests"]
+    assert len(few) == 1 and len(many) == 2 and many["seed"].isin(few["seed"]).sum() == 1
+
+
+def test_a_simulated_data_set_is_made_by_the_run(tmp_path, write_config):
+    size = "recgen.simulator={users: 6, items: 12, interactions_per_user: 12}"
+    tables = stage(tmp_path, write_config, size)
+    assert len(tables["items"]) == 12 and tables["items"]["picture"].notna().all()
+    assert (tmp_path / "run/dataset/simulator/truth.safetensors").is_file()
+
+
+def test_the_keys_that_make_the_data_are_recboles():
+    from recbole.utils import dataset_arguments
+
+    assert set(data_keys(dict.fromkeys(dataset_arguments))) == set(dataset_arguments)
+    assert not data_keys({"epochs": 3, "learning_rate": 0.1, "embedding_size": 8})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recgen import plugins
 from recgen.errors import UserError, nearest
+from recgen.workspace import digest, write_json
 
 
 class Strict(BaseModel):
@@ -149,19 +151,21 @@ class Config:
     settings
         The `recgen:` block.
     generators
-        Each listed generator's own checked block.
+        Each listed generator's own block, checked, with its defaults filled in, as plain values.
+    key
+        What the blocks follow from; see `remembered`.
     """
 
     name: str
     source: str
     recbole: dict[str, Any]
     settings: Settings
-    generators: dict[str, BaseModel]
+    generators: dict[str, dict[str, Any]]
+    key: str
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole configuration with every default filled in, as plain YAML values."""
-        blocks = {name: block.model_dump(mode="json") for name, block in self.generators.items()}
-        return {**self.recbole, "recgen": {**self.settings.model_dump(mode="json"), **blocks}}
+        return {**self.recbole, "recgen": {**self.settings.model_dump(mode="json"), **self.generators}}
 
 
 class _Loader(yaml.SafeLoader):
@@ -193,7 +197,7 @@ def shipped() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in found if name[:1].islower())
 
 
-def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
+def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None = None) -> Config:
     """Read, override and check a configuration.
 
     Parameters
@@ -202,6 +206,9 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         A path, or the name of a file in recbole_configs with or without its ending.
     overrides
         ``KEY=VALUE`` strings with dotted keys; values are YAML.
+    memory
+        A file that `remember` wrote. Where it holds the generators' blocks for the same YAML and the same code, their packages,
+        which import torch and diffusers, are not imported to check them again.
 
     Raises
     ------
@@ -221,8 +228,24 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         raise UserError(
             f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name"
         )
-    settings, generators = _check(ours, where)
-    return Config(Path(source).stem, where, values, settings, generators)
+    settings = _check(ours, where)
+    given = {name: ours.get(name) or {} for name in settings.generators}
+    key = digest([given, [plugins.source(plugins.GENERATORS, name) for name in given]])
+    generators = _remembered(memory, key) or _blocks(given, where)
+    return Config(Path(source).stem, where, values, settings, generators, key)
+
+
+def remember(config: Config, memory: Path) -> None:
+    """Keep the checked blocks of the generators for the next `load_config`."""
+    write_json(memory, {"key": config.key, "blocks": config.generators})
+
+
+def _remembered(memory: Path | None, key: str) -> dict[str, dict[str, Any]] | None:
+    try:
+        kept = json.loads(memory.read_text(encoding="utf-8")) if memory is not None else {}
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return kept["blocks"] if kept.get("key") == key else None
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -258,8 +281,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = parse_yaml(text, f"--set {override}")
 
 
-def _check(ours: Mapping[str, Any], where: str) -> tuple[Settings, dict[str, BaseModel]]:
-    """Split the `recgen:` block into settings and generators' blocks, each checked by its owner."""
+def _check(ours: Mapping[str, Any], where: str) -> Settings:
+    """Return the `recgen:` block without the generators' own blocks, checked; nothing heavy is imported."""
     installed = plugins.names(plugins.GENERATORS)
     known = [*Settings.model_fields, *installed]
     for key in ours:
@@ -285,11 +308,16 @@ def _check(ours: Mapping[str, Any], where: str) -> tuple[Settings, dict[str, Bas
         )
     for name in settings.generators:
         plugins.check(plugins.GENERATORS, name, f"{where}: recgen.generators")
+    return settings
+
+
+def _blocks(given: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Return the generators' blocks with their defaults, each checked by its own class."""
     blocks = {}
-    for name in settings.generators:
-        config = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators").Config
-        blocks[name] = _validate(config, ours.get(name) or {}, where, f"recgen.{name}")
-    return settings, blocks
+    for name, values in given.items():
+        kind = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators").Config
+        blocks[name] = _validate(kind, values, where, f"recgen.{name}").model_dump(mode="json")
+    return blocks
 
 
 def _check_same_judge(ranker: Rankers, where: str) -> None:

@@ -27,7 +27,7 @@ RECIPE = "recgen"
 def generator(run: Run, name: str) -> Any:
     """Return a generator of the run, not fitted."""
     kind = plugins.load(plugins.GENERATORS, name, f"{run.config.source}: recgen.generators")
-    return kind(run.config.generators[name], run.backbone, run.encoder)
+    return kind(kind.Config.model_validate(run.config.generators[name]), run.backbone, run.encoder)
 
 
 def fit(run: Run, name: str) -> list[Path]:

@@ -160,7 +160,7 @@ def _ranker(run: Run, role: str) -> Task:
 def _generator(run: Run, name: str) -> list[Task]:
     s = run.settings
     reads = {
-        "config": run.config.generators[name].model_dump(mode="json"),
+        "config": run.config.generators[name],
         "class": plugins.target(plugins.GENERATORS, name),
         "weights": [_weights(s.backbone), _weights(s.ip_adapter)],
     }

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from recgen.errors import UserError, nearest
+from recgen.workspace import identity
 
 GENERATORS = "recgen.generators"
 RANKING_MODELS = "recgen.ranking_models"
@@ -29,6 +32,18 @@ def names(group: str) -> list[str]:
 def target(group: str, name: str) -> str:
     """Return what an installed name stands for, as "module:class"."""
     return _installed(group)[name].value
+
+
+def source(group: str, name: str) -> list[str]:
+    """Identify what an installed name stands for: its class, and the Python files of its package and of recgen itself."""
+    value = target(group, name)
+    found = [value]
+    for package in (value.partition(":")[0].partition(".")[0], "recgen"):
+        specification = find_spec(package)
+        origin = Path(specification.origin) if specification and specification.origin else Path(package)
+        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        found += [identity(file) for file in files]
+    return found
 
 
 def load(group: str, name: str, where: str) -> Any:

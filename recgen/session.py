@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recgen import pipeline
-from recgen.config import load_config
+from recgen.config import load_config, remember
 from recgen.errors import UserError
 from recgen.run import Run
 
@@ -20,13 +20,15 @@ def run(
     config: str, out: str | None, overrides: Iterable[str], until: str | None = None, force: str | None = None
 ) -> None:
     """Run a configuration in its folder and say what was done and where the report is."""
-    loaded = load_config(config, overrides)
-    folder = Path(out) if out is not None else Path("runs") / loaded.name
+    folder = Path(out) if out is not None else Path("runs") / Path(config).stem
+    memory = folder / "stages/generators.cache"
+    loaded = load_config(config, overrides, memory)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
     work = Run(loaded, folder)
     with work.workspace.lock(), logging_to(folder / "log.txt"):
         started = time.perf_counter()
+        remember(loaded, memory)
         work.write_config()
         done = pipeline.execute(work, until, force)
         _conclude(work, done, time.perf_counter() - started)

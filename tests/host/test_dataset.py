@@ -46,10 +46,20 @@ def small(tmp_path) -> Path:
 def test_the_reference_is_the_last_like_and_the_history_what_came_before(small, tmp_path, write_config):
     tables = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")
     requests = tables["requests"].set_index("user_id")
-    assert requests.loc["a", "item_id"] == "i4" and requests.loc["a", "history"].tolist() == ["i1", "i2", "i3"]
-    assert requests.loc["b", "item_id"] == "i1" and requests.loc["b", "history"].tolist() == ["i4", "i3", "i2"]
+    assert requests.loc["a", "item_id"] == "i4" and requests.loc["a", "history"].tolist() == [
+        "i1",
+        "i2",
+        "i3",
+    ]
+    assert requests.loc["b", "item_id"] == "i1" and requests.loc["b", "history"].tolist() == [
+        "i4",
+        "i3",
+        "i2",
+    ]
     seen = tables["interactions"].query("user_id == 'a'").set_index("item_id")["split"].to_dict()
-    assert seen == {"i5": "none", "i1": "train", "i2": "train", "i3": "valid", "i4": "test"}, "i6 came after the reference"
+    assert seen == {"i5": "none", "i1": "train", "i2": "train", "i3": "valid", "i4": "test"}, (
+        "i6 came after the reference"
+    )
     assert tables["interactions"].query("user_id == 'a'")["timestamp"].tolist() == [5, 10, 20, 30, 40]
     assert not tables["interactions"].query("item_id == 'i5'")["like"].any()
 
@@ -90,7 +100,9 @@ def test_strange_ids_and_endless_titles(small, tmp_path, write_config):
     atomic(small, "item", "item_id:token title:token_seq", names)
     Image.new("RGB", (4, 4)).save(small / "images/u\u0308.png")
     items = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")["items"].set_index("item_id")
-    assert items["picture"].notna().to_dict() == {token: token in ("ü", "i1", "i2", "i3") for token in strange}
+    assert items["picture"].notna().to_dict() == {
+        token: token in ("ü", "i1", "i2", "i3") for token in strange
+    }
     assert len(items.loc["../../../etc/x", "text"]) == 2_000
 
 

@@ -20,7 +20,9 @@ from recgen.run import Run
 
 def test_asking_for_help_imports_nothing_heavy():
     program = "import sys, recgen.cli; print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "click" in loaded
     assert not {"torch", "recbole", "pandas", "numpy", "transformers", "diffusers", "pydantic"} & set(loaded)
 
@@ -34,7 +36,12 @@ def test_recbole_evaluates_nothing_and_reads_no_command_line(dataset, monkeypatc
     from recbole.model.general_recommender import BPR
 
     monkeypatch.setattr(sys, "argv", ["recgen", "--epochs=9", "--config=x"])
-    keys = {"dataset": "tiny", "data_path": str(dataset.parent), "note": "__import__('os').getcwd()", "use_gpu": False}
+    keys = {
+        "dataset": "tiny",
+        "data_path": str(dataset.parent),
+        "note": "__import__('os').getcwd()",
+        "use_gpu": False,
+    }
     config = hosting.recbole_config(BPR, keys)
     assert config["note"] == "__import__('os').getcwd()"
     assert config["epochs"] == 300

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,7 +112,20 @@ def test_second_run_does_nothing_and_says_so(finished, write_config, tmp_path, c
     assert "Nothing to do" in caplog.text
     after = {path: path.stat().st_mtime_ns for path in before}
     changed = {path.name for path in before if before[path] != after[path]}
-    assert changed <= {"config.yaml", ".lock"}
+    assert changed <= {"config.yaml", "generators.cache", ".lock"}
+
+
+def test_second_run_imports_nothing_heavy(finished, write_config, tmp_path, toy_package):
+    arguments = ["recgen", "run", "--config", str(write_config(tmp_path)), "--out", str(finished)]
+    program = f"import sys; sys.argv = {arguments}; from recgen.cli import main; main(); print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(toy_package)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Nothing to do" in ended.stderr
+    assert not {"torch", "diffusers", "transformers", "recbole.config", "toy_generators"} & set(
+        ended.stdout.split()
+    )
 
 
 def test_one_more_generator_redoes_nothing_else(finished, write_config, tmp_path):

@@ -94,7 +94,8 @@ class _Kernel:
         self.within = np.array([sum(float(block.sum()) for block in _blocks(rows, rows)) for rows in own])
 
     def value(self, estimator: Estimator) -> float:
-        return float(self._mmd(self.alike.sum(), self.cross.sum(), np.float64(self.n), estimator))
+        alike, cross, n = (np.array([part]) for part in (self.alike.sum(), self.cross.sum(), float(self.n)))
+        return float(self._mmd(alike, cross, n, estimator)[0])
 
     def without_each_user(self) -> FloatArray:
         """The unbiased value without each user's creatives, for users whose absence leaves at least two."""
@@ -162,4 +163,4 @@ def frechet_distance(real: FloatArray, creatives: FloatArray) -> float:
 
 def _root(centred: FloatArray) -> FloatArray:
     """A matrix R of at most F rows with R'R the covariance."""
-    return np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred

@@ -248,12 +248,13 @@ def permutation_test(
     )
 
 
-def _by_user(values: ArrayLike, users: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def _by_user(values: ArrayLike, users: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum and number of the values that are not NaN, for each user who has one."""
     numbers = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(numbers)
     rows = np.unique(np.asarray(users)[known], return_inverse=True)[1]
-    return np.bincount(rows, weights=numbers[known]), np.bincount(rows).astype(np.float64)
+    totals = np.asarray(np.bincount(rows, weights=numbers[known]), dtype=np.float64)
+    return totals, np.bincount(rows).astype(np.float64)
 
 
 def _percentiles(

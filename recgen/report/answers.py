@@ -162,8 +162,8 @@ def _ranking(run: RunFiles) -> Answer:
         "Does the recommender rank better with these pictures?",
         "The judge's model is trained anew with the creatives mixed into the items' pictures, several times "
         "with different seeds, and tested beside the same training with the original pictures "
-        f"({ORIGINAL}). Intervals are over the seeds. “Own creative” is the other way to use them: nothing is "
-        "trained, and each user's reference alone shows the creative made for that user.",
+        f"({ORIGINAL}). Intervals are over the seeds. “Own creative” is the other way to use them: nothing "
+        "is trained, and each user's reference alone shows the creative made for that user.",
         lines,
         ""
         if lines

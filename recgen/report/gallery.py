@@ -42,20 +42,21 @@ class Card:
 def cards(run: RunFiles) -> list[Card]:
     """Return `recgen.gallery` requests, drawn with the run's seed among those every generator answered."""
     pairs = run.per_request.groupby(["user_id", "item_id"], sort=True)["generator"].nunique()
-    complete = pairs[pairs == pairs.max()].index.to_list()
+    complete: list[tuple[str, str]] = pairs[pairs == pairs.max()].index.to_list()
     rng = numpy_rng(run.seed, "gallery")
     chosen = rng.permutation(len(complete))[: run.gallery_size]
     rows = run.per_request.set_index(["user_id", "item_id"]).sort_index()
-    return [_card(run, *complete[index], rows.loc[[complete[index]]]) for index in chosen]
+    return [_card(run, complete[index], rows.loc[[complete[index]]]) for index in chosen]
 
 
-def _card(run: RunFiles, user: str, item: str, rows: pd.DataFrame) -> Card:
+def _card(run: RunFiles, request: tuple[str, str], rows: pd.DataFrame) -> Card:
+    user, item = request
     text, picture = run.items.get(item, ("", None))
     liked = run.histories.get((user, item), [])
     strip = [_item(run, token) for token in liked[-STRIP_LENGTH:]]
     name = shorten(text) or shorten(item, 60)
     first = rows.iloc[0]
-    place = _place(run, first.get("rank_original_judge"))
+    place = _place(first.get("rank_original_judge"))
     own = Shown(data_uri(picture, GALLERY_EDGE), f"The item's own picture: {name}", "Its own picture", place)
     order = {generator: position for position, generator in enumerate(run.generators)}
     answered = sorted(rows.to_dict("records"), key=lambda row: order.get(row["generator"], len(order)))
@@ -74,15 +75,13 @@ def _creative(run: RunFiles, key: tuple[str, str, str], row: dict, name: str) ->
     change, direction = _change(before, after)
     alt = f"Picture of {name} made for user {shorten(key[0], 60)} by {key[2]}"
     return Shown(
-        data_uri(run.creatives.get(key), GALLERY_EDGE), alt, key[2], _place(run, after), change, direction
+        data_uri(run.creatives.get(key), GALLERY_EDGE), alt, key[2], _place(after), change, direction
     )
 
 
-def _place(run: RunFiles, rank: float | None) -> str:
+def _place(rank: float | None) -> str:
     """A 0-based rank as the place a person would count."""
-    return (
-        "" if rank is None or np.isnan(rank) else f"place {plain(int(rank) + 1)} of {plain(len(run.items))}"
-    )
+    return "" if rank is None or np.isnan(rank) else f"place {plain(int(rank) + 1)}"
 
 
 def _change(before: float | None, after: float | None) -> tuple[str, str]:

@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import matplotlib
@@ -20,7 +19,7 @@ from recgen.report.text import number, p_value, shorten
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the original pictures are grey
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY, INK = "#8a8f98", "#1f2430"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -35,18 +34,18 @@ STYLE = {
     "axes.titlelocation": "left",
     "legend.frameon": False,
 }
-PANEL = (3.9, 2.5)  # inches; three panels fill the page's width
+PANEL = (3.75, 2.5)  # inches; three panels fill the page's width
 CURVE_POINTS = 400
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the report; `alt` says in words what it shows."""
+    """A figure of the report, one or more `<svg>` drawings; `alt` says in words what they show."""
 
     title: str
     caption: str
     alt: str
-    svg: str
+    drawings: list[str]
 
 
 def plots(run: RunFiles) -> list[Plot]:
@@ -65,7 +64,7 @@ def _gap(run: RunFiles) -> Plot | None:
     }
     if not measured:
         return None
-    figure, ((axes,),) = _canvas(7.8, 0.6 + 0.5 * len(measured), left=1.9)
+    figure, axes = _canvas(7.8, 0.9 + 0.5 * len(measured), left=1.9)
     for row, pair in enumerate(measured.values()):
         for offset, colour, marker, label, estimate in zip(
             (-0.12, 0.12), (PALETTE[0], PALETTE[1]), "os", ("judge", "reward"), pair, strict=True
@@ -86,7 +85,7 @@ def _gap(run: RunFiles) -> Plot | None:
         "A reward far to the right of its judge is over-optimisation; the interval of the gap itself is in "
         "the table above.",
         f"Mean ΔR with 95% intervals. {words}.",
-        _svg(figure, "gap"),
+        [_svg(figure, "gap")],
     )
 
 
@@ -105,19 +104,18 @@ def _delta_r(run: RunFiles) -> Plot | None:
 
     def draw(axes: Axes, name: str, colour: str) -> None:
         values = np.clip(found[name], -1, 1)
-        axes.hist(values, bins=edges, weights=np.full(len(values), 100 / len(values)), color=colour)
+        axes.hist(values, bins=list(edges), weights=np.full(len(values), 100 / len(values)), color=colour)
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_xticks([-1, -0.5, 0, 0.5, 1], ["≤ −1", "−0.5", "0", "0.5", "1"])
         axes.set_xlabel("ΔR (judge)")
         axes.set_ylabel("% of creatives")
 
-    figure = _panels(list(found), draw)
     words = "; ".join(f"{name}: median {number(float(np.median(values)))}" for name, values in found.items())
     return Plot(
         "How much the items move, creative by creative",
         "Right of the line the item rises, left of it it falls; falls of −1 and below are in the first bar.",
         f"Histograms of ΔR by the judge. {words}.",
-        _svg(figure, "delta-r"),
+        _panels(list(found), draw, "delta-r"),
     )
 
 
@@ -126,7 +124,7 @@ def _places(run: RunFiles) -> Plot | None:
     before, after = _by_generator(run, "rank_original_judge"), _by_generator(run, "rank_creative_judge")
     if not before or not after:
         return None
-    figure, ((axes,),) = _canvas(7.8, 3.2)
+    figure, axes = _canvas(7.8, 3.2)
     original = next(iter(before.values()))
     _steps(axes, original, GREY, "original pictures")
     for index, (name, ranks) in enumerate(after.items()):
@@ -150,7 +148,7 @@ def _places(run: RunFiles) -> Plot | None:
         "A line above the grey one means that more items reach that place with a creative than with their "
         "own picture.",
         f"Cumulative distribution of places. Original: median place {np.median(original) + 1:.0f}; {words}.",
-        _svg(figure, "places"),
+        [_svg(figure, "places")],
     )
 
 
@@ -190,7 +188,7 @@ def _permutation(run: RunFiles) -> Plot | None:
         "Grey: the scores when the creatives are dealt to users at random. The line: each creative with its "
         "own user.",
         f"Histograms of the permuted scores. {words}.",
-        _svg(_panels(list(stored), draw), "permutation"),
+        _panels(list(stored), draw, "permutation"),
     )
 
 
@@ -223,7 +221,7 @@ def _curves(run: RunFiles) -> Plot | None:
         "Training",
         "Losses and validation scores.",
         f"Training curves. {words}.",
-        _svg(_panels(list(points_of), draw), "curves"),
+        _panels(list(points_of), draw, "curves"),
     )
 
 
@@ -236,41 +234,26 @@ def _by_generator(run: RunFiles, column: str) -> dict[str, np.ndarray]:
     return {name: present[name] for name in run.generators if name in present}
 
 
-def _panels(names: Sequence[str], draw: Callable[[Axes, str, str], None]) -> Figure:
-    """A grid of small plots, one per name."""
-    columns = min(3, len(names))
-    rows = ceil(len(names) / columns)
-    figure, panels = _canvas(*PANEL, rows, columns)
-    grid = panels.ravel()
-    for index, (axes, name) in enumerate(zip(grid, names, strict=False)):
+def _panels(names: Sequence[str], draw: Callable[[Axes, str, str], None], salt: str) -> list[str]:
+    """One small drawing per name; the page sets them side by side, as many as its width takes."""
+    drawings = []
+    for index, name in enumerate(names):
+        figure, axes = _canvas(*PANEL)
         draw(axes, name, PALETTE[index % len(PALETTE)])
         axes.set_title(shorten(name, 40))
-    for axes in grid[len(names) :]:
-        axes.set_visible(False)
-    return figure
+        drawings.append(_svg(figure, f"{salt}-{index}"))
+    return drawings
 
 
-def _canvas(
-    width: float, height: float, rows: int = 1, columns: int = 1, left: float = 0.7
-) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels, `width` x `height` inches each with their margins.
+def _canvas(width: float, height: float, left: float = 0.7) -> tuple[Figure, Axes]:
+    """A figure with one panel, in inches.
 
-    Margins are fixed rather than fitted: fitting draws every figure twice, and took most of the report's
-    time.
+    Margins are fixed rather than fitted: fitting draws every figure twice, and took most of the report's time.
     """
     bottom, top, right = 0.55, 0.3, 0.2
-    whole_width, whole_height = width * columns, height * rows
-    figure = Figure(figsize=(whole_width, whole_height))
-    inner_width, inner_height = width - left - right, height - bottom - top
-    figure.subplots_adjust(
-        left=left / whole_width,
-        right=1 - right / whole_width,
-        bottom=bottom / whole_height,
-        top=1 - top / whole_height,
-        wspace=(left + right) / inner_width,
-        hspace=(bottom + top) / inner_height,
-    )
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+    return figure, figure.subplots()
 
 
 def _svg(figure: Figure, salt: str) -> str:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from recgen.compat import prepare_torchvision
 from recgen.metrics import distribution as d
+
+prepare_torchvision()  # torchmetrics imports torchvision
 
 
 def cmmd_by_definition(x, y, unbiased):

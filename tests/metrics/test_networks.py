@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from recgen.compat import prepare_torchvision
 from recgen.metrics import networks
+
+prepare_torchvision()  # torchmetrics imports torchvision
 
 
 @pytest.fixture(autouse=True)
@@ -87,5 +90,5 @@ def test_inception_features_equal_torchmetrics(own_cache, pictures, monkeypatch)
 def test_weights_that_are_not_tensors_are_refused(own_cache, pictures):
     pytest.importorskip("torch_fidelity")
     torch.save({"fc.weight": print}, own_cache / networks.INCEPTION)
-    with pytest.raises(Exception, match="(?i)weights_only|unsupported|global"):
+    with pytest.raises(Exception, match=r"(?i)weights_only|unsupported|global"):
         networks.inception_features(pictures)

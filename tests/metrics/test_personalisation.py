@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from recgen.compat import prepare_torchvision
 from recgen.metrics import personalisation as p
+
+prepare_torchvision()  # torchmetrics imports torchvision
 
 
 def test_delta_r_by_hand():

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.image import structural_similarity_index_measure
 
+from recgen.compat import prepare_torchvision
 from recgen.metrics import semantics as s
+
+prepare_torchvision()  # torchmetrics imports torchvision
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +21,8 @@ def pictures():
 
 
 def torchmetrics_ssim(first, second):
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     x, y = (torch.tensor(a).permute(0, 3, 1, 2).double() / 255 for a in (first, second))
     windows = structural_similarity_index_measure(
         x, y, data_range=1.0, reduction="none", return_full_image=True

@@ -1,11 +1,11 @@
 """A run folder as the stages leave it, small, with pictures drawn here."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
@@ -141,7 +141,7 @@ def _metrics(per_request, generators, downstream, rng) -> dict:
     scores = rng.uniform(size=(USERS, USERS)) + 0.3 * np.eye(USERS)
     permutation = statistics.permutation_test(scores, np.arange(USERS), 0, 200).as_json()
     paired = []
-    for a, b in zip(generators, generators[1:], strict=False):
+    for a, b in pairwise(generators):
         result = statistics.paired_difference(
             groups[a]["cpis"], groups[b]["cpis"], groups[a]["user_id"].to_numpy(), 0
         )
@@ -169,9 +169,3 @@ def _metrics(per_request, generators, downstream, rng) -> dict:
             "same_judge": False,
         },
     }
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run with one generator."""
-    return make_run(tmp_path / "toy")

@@ -96,7 +96,8 @@ class Settings(Strict):
     threads
         CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
     images
-        `rendered`, a folder of <item token>.jpg|jpeg|png|webp, or null for an `image:token` column of paths in `.item`.
+        A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
+        draws films' posters from their genres and year.
     image_ids
         A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
     text_fields
@@ -119,7 +120,7 @@ class Settings(Strict):
 
     seed: int = 0
     threads: int | None = Field(None, ge=1)
-    images: str | None = "rendered"
+    images: str | None = None
     image_ids: str | None = None
     text_fields: list[str] | None = None
     encoder: str | OpenClip = "demo-clip"

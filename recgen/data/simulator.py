@@ -5,8 +5,9 @@ A user meets items at random and likes one with probability sigmoid(utility); th
 
     intercept(user) + content(user, motif) + sum over colour, ground, pattern of style(user, class of motif, attribute)
 
-Tastes are low-rank: a user's is a point in `TASTE_DIMENSIONS` normal dimensions around a point that all users share, which loadings turn
-into likings for single colours, grounds, patterns and motifs. The intercept makes a user like about `LIKE_RATE` of all possible pictures.
+Tastes are low-rank: a user's is a point in `TASTE_DIMENSIONS` normal dimensions around a point that all users share, which
+loadings turn into likings for single colours, grounds, patterns and motifs. The intercept makes a user like about `LIKE_RATE`
+of all possible pictures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +117,8 @@ class Truth:
                 todo="Make one with `recgen data simulate`.",
             )  # fmt: skip
         ids = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-        return cls(**ids, **load_file(folder / "truth.safetensors"))
+        arrays: dict[str, Any] = load_file(folder / "truth.safetensors")
+        return cls(**ids, **arrays)
 
     def _user_rows(self) -> dict[str, int]:
         return {token: row for row, token in enumerate(self.user_ids)}
@@ -249,8 +252,8 @@ def _intercepts(truth: Truth, seed: int) -> np.ndarray:
     """Solve each user's intercept by bisection so that they like their own target share of random pictures."""
     pictures = numpy_rng(seed, "simulator calibration").integers(SIZES, size=(_CALIBRATION_PICTURES, 4))
     logits = np.stack([truth.utility([user] * len(pictures), pictures) for user in truth.user_ids])
-    target = np.array([numpy_rng(seed, "simulator like rate", user).normal(LIKE_RATE, LIKE_RATE_SPREAD) for user in truth.user_ids])
-    target = target.clip(0.1, 0.9)
+    draws = [numpy_rng(seed, "simulator like rate", user).standard_normal() for user in truth.user_ids]
+    target = (LIKE_RATE + LIKE_RATE_SPREAD * np.array(draws)).clip(0.1, 0.9)
     low, high = np.full(len(target), -20.0), np.full(len(target), 20.0)
     for _ in range(40):
         middle = (low + high) / 2

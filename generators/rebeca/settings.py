@@ -1,0 +1,74 @@
+"""REBECA's settings: the paper's values are the defaults, its baselines and ablations are other values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from generators.base import GeneratorConfig
+from recgen.diffusion import Sampling
+
+PROMPTS: dict[str, tuple[str, str]] = {
+    "T0": ("", ""),
+    "T1": ("a sharp, well made picture", "a poor picture, writing"),
+    "T2": (
+        "a lifelike picture rich in fine detail, well balanced and harmonious, with lively but gentle tones, a style that "
+        "suits many subjects, clear and true to life",
+        "ugly, misshapen, out of proportion, bordered, watermarked, blurred, low resolution, wrong anatomy, very bad quality",
+    ),
+}
+"""Positive and negative prompt of each level: none, short, long (section 4.3; worded anew)."""
+
+
+class Settings(GeneratorConfig):
+    """What REBECA's block of the YAML accepts.
+
+    | paper | settings |
+    | --- | --- |
+    | REBECA (default) | ``condition: prior, prompt: T0`` |
+    | T0, T1, T2 (section 4.3) | ``condition: none, prompt: T0`` / ``T1`` / ``T2`` |
+    | REBECA-T1, REBECA-T2 (table 2) | ``prompt: T1`` / ``T2`` |
+    | REBECA-NoUE (table 2) | ``user_embeddings: false`` |
+
+    A prior has to learn what (user, rating) means together before it tells users apart at all, which takes minutes on a
+    GPU. For seconds on a CPU there are ``ratings: likes``, ``prediction: v_prediction`` (the same process and network, whose loss
+    does not fade where the noise is strong and taste decides) and more users with fewer images in a step.
+    """
+
+    condition: Literal["prior", "none"] = "prior"
+    prompt: Literal["T0", "T1", "T2"] = "T0"
+    user_embeddings: bool = True
+
+    layers: int = Field(8, ge=1)
+    heads: int = Field(16, ge=1)
+    width: int = Field(128, ge=2, description="not in the paper; the authors' repository has 128")
+    user_tokens: int = Field(4, ge=1)
+    image_tokens: int = Field(1, ge=1)
+    noise_schedule: Literal["squaredcos_cap_v2", "linear"] = "squaredcos_cap_v2"
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    train_timesteps: int = Field(1000, ge=2)
+
+    ratings: Literal["all", "likes"] = Field("all", description="likes leaves R = 0 out, and learns far sooner")
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)
+    condition_drop: float = Field(0.1, ge=0, lt=1)
+    images_per_user: int = Field(80, ge=1)
+    users_per_step: int = Field(16, ge=1)
+    max_steps: int = Field(20_000, ge=1)
+    held_out: float = Field(0.05, gt=0, lt=1, description="share of every user's likes that early stopping looks at")
+    evaluate_every: int = Field(100, ge=1)
+    patience: int = Field(10, ge=1, description="evaluations without a better held-out loss before training stops")
+
+    guidance: float = Field(10.0, ge=0, description="omega of classifier-free guidance")
+    prior_steps: int = Field(50, ge=1)
+    eta: float = Field(0.0, ge=0, le=1, description="0 is DDIM; 1 with prior_steps = train_timesteps is DDPM")
+    decode: Sampling = Sampling.model_validate({})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.prior_steps > self.train_timesteps:
+            raise ValueError(f"prior_steps {self.prior_steps} must not exceed train_timesteps {self.train_timesteps}")
+        return self

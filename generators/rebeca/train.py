@@ -1,0 +1,217 @@
+"""Training the prior: balanced batches, the denoising objective, early stopping (section 3.2, appendix A.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from generators.rebeca.prior import DISLIKE, LIKE, NO_RATING, Prior
+from generators.rebeca.settings import Settings
+from recgen.seeding import numpy_rng, seed_for, torch_generator
+
+_HELD_OUT_DRAWS, _HELD_OUT_ROWS = 2, 2_048
+_ROWS_PER_TIME = 8
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings R of pictures by users: one row each.
+
+    Attributes
+    ----------
+    users
+        int64 ``[n]``, 0 to the number of users.
+    pictures
+        int64 ``[n]``, rows of the embeddings.
+    likes
+        bool ``[n]``.
+    """
+
+    users: np.ndarray
+    pictures: np.ndarray
+    likes: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Ratings:
+        """Return the ratings at `rows` (indices or a mask)."""
+        return Ratings(self.users[rows], self.pictures[rows], self.likes[rows])
+
+
+def hold_out(ratings: Ratings, share: float, seed: int) -> tuple[Ratings, Ratings]:
+    """Split into ratings to train on and held-out likes: `share` of every user's likes, never their last one."""
+    held = np.zeros(len(ratings.users), dtype=bool)
+    rng = numpy_rng(seed, "rebeca held out")
+    for rows in rows_by_user(ratings):
+        liked = rows[ratings.likes[rows]]
+        count = min(rng.binomial(len(liked), share), max(len(liked) - 1, 0))
+        held[rng.choice(liked, size=count, replace=False)] = True
+    return ratings.take(~held), ratings.take(held)
+
+
+def rows_by_user(ratings: Ratings) -> list[np.ndarray]:
+    """Return the rows of every user that has any, in order of user."""
+    order = np.argsort(ratings.users, kind="stable")
+    starts = np.flatnonzero(np.diff(ratings.users[order])) + 1
+    return np.split(order, starts) if len(order) else []
+
+
+def balanced_batches(
+    ratings: Ratings, users_per_step: int, images_per_user: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yield rows for ever: `images_per_user` of every user in the batch, whoever rated much or little (appendix A.1).
+
+    Users come in random order, each once before any comes twice. A user's rows are drawn without replacement, or with it
+    where the user has fewer than asked for.
+    """
+    groups = rows_by_user(ratings)
+    queue: list[int] = []
+    while True:
+        while len(queue) < users_per_step:
+            queue.extend(rng.permutation(len(groups)).tolist())
+        batch, queue = queue[:users_per_step], queue[users_per_step:]
+        yield np.concatenate(
+            [rng.choice(groups[g], images_per_user, replace=len(groups[g]) < images_per_user) for g in batch]
+        )
+
+
+def denoising_loss(
+    prior: Prior, noise_process: DDPMScheduler, embeddings: Tensor, users: Tensor, ratings: Tensor, times: Tensor, noise: Tensor
+) -> Tensor:
+    """L_simple (section 3.2): the squared error of the prediction, meaned over rows and dimensions; a scalar.
+
+    The target is the noise, or the velocity of the same process under ``prediction: v_prediction``. `embeddings` and `noise`
+    are float ``[B, D]``, the others int64 ``[B]``.
+    """
+    target = noise
+    if noise_process.config.prediction_type == "v_prediction":
+        target = noise_process.get_velocity(embeddings, noise, times)
+    return functional.mse_loss(prior(users, ratings, times, noise_process.add_noise(embeddings, noise, times)), target)
+
+
+def conditions(ratings: Ratings, no_user: int, user_embeddings: bool) -> tuple[Tensor, Tensor]:
+    """Return users and ratings as the prior takes them, int64 ``[n]`` each; NoUE gives everybody the absent user."""
+    users = torch.from_numpy(ratings.users) if user_embeddings else torch.full((len(ratings.users),), no_user)
+    return users, torch.from_numpy(np.where(ratings.likes, LIKE, DISLIKE))
+
+
+def drop_conditions(
+    users: Tensor, ratings: Tensor, no_user: int, rate: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Replace user and rating together by the absent ones with probability `rate`, for classifier-free guidance."""
+    dropped = torch.rand(len(users), generator=generator) < rate
+    return torch.where(dropped, no_user, users), torch.where(dropped, NO_RATING, ratings)
+
+
+class HeldOutLoss:
+    """The denoising loss of held-out likes under noise and steps that are the same at every call."""
+
+    def __init__(self, held_out: Ratings, settings: Settings, seed: int, dim: int) -> None:
+        rows = numpy_rng(seed, "rebeca held out rows").permutation(len(held_out.users))[:_HELD_OUT_ROWS]
+        self.ratings = held_out.take(np.tile(rows, _HELD_OUT_DRAWS))
+        generator = torch_generator(seed, "rebeca held out noise")
+        size = len(self.ratings.users)
+        self.noise = torch.randn(size, dim, generator=generator)
+        self.times = torch.randint(settings.train_timesteps, (size,), generator=generator)
+        self.user_embeddings = settings.user_embeddings
+
+    @torch.no_grad()
+    def __call__(self, prior: Prior, noise_process: DDPMScheduler, embeddings: Tensor) -> float:
+        """Return the mean loss, or 0 where nothing is held out."""
+        device, total = embeddings.device, 0.0
+        users, ratings = conditions(self.ratings, prior.no_user, self.user_embeddings)
+        for rows in torch.arange(len(users)).split(2_048):
+            pictures = embeddings[torch.from_numpy(self.ratings.pictures)[rows].to(device)]
+            tensors = (users, ratings, self.times, self.noise)
+            loss = denoising_loss(prior, noise_process, pictures, *(tensor[rows].to(device) for tensor in tensors))
+            total += loss.item() * len(rows)
+        return total / max(len(users), 1)
+
+
+def train_prior(
+    ratings: Ratings,
+    embeddings: Tensor,
+    users: int,
+    settings: Settings,
+    seed: int,
+    report: Callable[[int, int, float | None], None],
+) -> Prior:
+    """Train a prior and return it as it was when the held-out likes' loss was lowest.
+
+    Parameters
+    ----------
+    ratings
+        What to learn from; every user index is below `users`.
+    embeddings
+        float32 ``[pictures, D]``, standardised, on the device to train on.
+    users, settings, seed
+        See `Prior`, `Settings`; the seed fixes weights, split, batches and noise.
+    report
+        Called after every step with (step, most steps, held-out loss or None where it was not measured).
+    """
+    training, held_out = hold_out(ratings, settings.held_out, seed)
+    prior = new_prior(users, embeddings.shape[1], settings, seed).to(embeddings.device)
+    noise_process = DDPMScheduler(
+        settings.train_timesteps, beta_schedule=settings.noise_schedule, prediction_type=settings.prediction
+    )
+    held_out_loss = HeldOutLoss(held_out, settings, seed, embeddings.shape[1])
+    optimizer = torch.optim.AdamW(prior.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    batches = balanced_batches(
+        training, settings.users_per_step, settings.images_per_user, numpy_rng(seed, "rebeca batches")
+    )
+    generator = torch_generator(seed, "rebeca noise")
+    best, best_state, worse = float("inf"), None, 0
+    for step in range(1, settings.max_steps + 1):
+        loss = _step_loss(prior, noise_process, training.take(next(batches)), embeddings, settings, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        measured = None
+        if len(held_out.users) and (step % settings.evaluate_every == 0 or step == settings.max_steps):
+            measured = held_out_loss(prior, noise_process, embeddings)
+            worse = 0 if measured < best else worse + 1
+            if measured < best:
+                best, best_state = measured, {k: v.clone() for k, v in prior.state_dict().items()}
+        report(step, settings.max_steps, measured)
+        if worse >= settings.patience:
+            break
+    if best_state is not None:
+        prior.load_state_dict(best_state)
+    return prior.eval()
+
+
+def new_prior(users: int, dim: int, settings: Settings, seed: int) -> Prior:
+    """Return a prior with random weights that depend on `seed` only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "rebeca weights"))
+        return Prior(
+            users, dim, settings.width, settings.layers, settings.heads, settings.user_tokens, settings.image_tokens
+        )
+
+
+def _step_loss(
+    prior: Prior,
+    noise_process: DDPMScheduler,
+    batch: Ratings,
+    embeddings: Tensor,
+    settings: Settings,
+    generator: torch.Generator,
+) -> Tensor:
+    """The loss of one balanced batch at random steps and noise, with conditions dropped.
+
+    Eight neighbouring rows share their step: the loss keeps its mean, and a time token is read once for all of them.
+    """
+    users, ratings = conditions(batch, prior.no_user, settings.user_embeddings)
+    users, ratings = drop_conditions(users, ratings, prior.no_user, settings.condition_drop, generator)
+    groups = torch.randint(settings.train_timesteps, (-(-len(users) // _ROWS_PER_TIME),), generator=generator)
+    times = groups.repeat_interleave(_ROWS_PER_TIME)[: len(users)]
+    noise = torch.randn(len(users), embeddings.shape[1], generator=generator)
+    device = embeddings.device
+    pictures = embeddings[torch.from_numpy(batch.pictures).to(device)]
+    return denoising_loss(
+        prior, noise_process, pictures, users.to(device), ratings.to(device), times.to(device), noise.to(device)
+    )

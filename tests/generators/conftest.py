@@ -1,0 +1,76 @@
+"""Data and models small enough to fit and draw in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recgen.compat import prepare_torchvision
+from recgen.records import RunData
+
+prepare_torchvision()
+from safetensors.torch import save_file  # noqa: E402
+
+from recgen.diffusion import Backbone, load_backbone  # noqa: E402
+from recgen.features.encoders import Encoder, load_encoder  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_diffusion: Path) -> Path:
+    """An IP-Adapter file with random weights for the tiny pipeline, in the layout of ip-adapter_sd15.safetensors."""
+    pipeline = load_backbone(str(tiny_diffusion)).pipeline
+    torch.manual_seed(3)
+    state = {
+        "image_proj.proj.weight": torch.randn(4 * 16, 16) / 4,
+        "image_proj.proj.bias": torch.zeros(4 * 16),
+        "image_proj.norm.weight": torch.ones(16),
+        "image_proj.norm.bias": torch.zeros(16),
+    }
+    cross = [name for name in pipeline.unet.attn_processors if "attn2" in name]
+    for number, name in enumerate(cross):
+        size = pipeline.unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        for part in ("to_k_ip", "to_v_ip"):
+            state[f"ip_adapter.{2 * number + 1}.{part}.weight"] = torch.randn(size, 16)
+    path = tmp_path_factory.mktemp("adapter") / "ip-adapter.safetensors"
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def backbone(tiny_diffusion: Path, tiny_adapter: Path) -> Backbone:
+    """A pipeline that draws 32 x 32 pictures, with an IP-Adapter for embeddings of width 16."""
+    return load_backbone(str(tiny_diffusion), str(tiny_adapter))
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_clip: Path) -> Encoder:
+    """A CLIP model with embeddings of width 16."""
+    return load_encoder(str(tiny_clip))
+
+
+@pytest.fixture(scope="session")
+def data() -> RunData:
+    """12 users and 30 items with embeddings of width 16; item i0 has no picture, user u11 has no like, u10 nothing at all."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(1.0, 2.0, (30, 16)).astype(np.float32)
+    features[0] = np.nan
+    rows = [
+        {"user": user, "item": int(item), "like": user < 10 and bool(rng.random() < 0.6), "timestamp": float(n), "split": "train"}
+        for user in range(12)
+        if user != 10
+        for n, item in enumerate(rng.choice(30, 12, replace=False))
+    ]
+    return RunData(
+        user_ids=[f"u{n}" for n in range(12)],
+        item_ids=[f"i{n}" for n in range(30)],
+        texts=[f"a thing number {n}" for n in range(30)],
+        pictures=[None] + [Path(f"{n}.png") for n in range(1, 30)],
+        image_features=features,
+        text_features=rng.normal(size=(30, 16)).astype(np.float32),
+        interactions=pd.DataFrame(rows),
+        run_seed=5,
+    )

@@ -35,7 +35,7 @@ def assert_same_pictures(a: list[Creative], b: list[Creative]) -> None:
 
 
 class GeneratorContract:
-    """Subclasses define `make(backbone, encoder, **changes)`: a generator with small settings; `batch` names those of batch size n."""
+    """Subclasses define `make`, which returns a generator with small settings, and `batch`, the changes for a batch size."""
 
     @staticmethod
     def make(backbone, encoder, **changes) -> Generator:

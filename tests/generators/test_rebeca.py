@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from generators.rebeca.train import (
 )
 from recgen.diffusion import Sampling
 from recgen.errors import UserError
+from recgen.seeding import torch_generator
 
 SMALL = {
     "layers": 2, "heads": 2, "width": 16, "max_steps": 6, "evaluate_every": 3, "users_per_step": 4, "images_per_user": 8,
@@ -124,8 +126,6 @@ def test_guided_sampling_equals_two_forward_passes_a_step() -> None:
             1000, beta_schedule="squaredcos_cap_v2", clip_sample_range=4.0, timestep_spacing="trailing"
         )
         scheduler.set_timesteps(4)
-        from recgen.seeding import torch_generator
-
         x = torch.randn(6, generator=torch_generator(seed, "rebeca prior"))
         with torch.no_grad():
             for t in scheduler.timesteps:
@@ -176,7 +176,8 @@ def test_batches_are_balanced_over_users() -> None:
         seen.extend(users.tolist())
         for user in users:
             own = rows[ratings.users[rows] == user]
-            assert len(set(own.tolist())) == 80 if user in (0, 4) else set(own.tolist()) <= set(np.flatnonzero(ratings.users == user))
+            available = int((ratings.users == user).sum())
+            assert available < 80 or len(set(own.tolist())) == 80
     assert sorted(seen) == sorted([0, 1, 2, 4] * 3), "every user once before any comes again"
 
 
@@ -303,8 +304,6 @@ def test_loading_what_was_fitted_without_a_prior_says_so(backbone, encoder, data
 
 
 def test_nothing_to_learn_from_says_so(backbone, encoder, data) -> None:
-    from dataclasses import replace
-
     empty = replace(data, interactions=data.interactions[~data.interactions["like"]])
     with pytest.raises(UserError, match="no liked item"):
         REBECA(Settings(**SMALL), backbone, encoder).fit(empty)

@@ -34,7 +34,7 @@ _DATA_KEYS = frozenset(  # RecBole's `dataset_arguments`, and where and how the 
     rm_dup_inter val_interval filter_inter_by_user_or_item user_inter_num_interval item_inter_num_interval
     alias_of_user_id alias_of_item_id alias_of_entity_id alias_of_relation_id preload_weight normalize_field
     normalize_all benchmark_filename numerical_features discretization eval_args seed reproducibility
-    """.split()  # noqa: SIM905
+    """.split()
 )
 _NO_MATTER = (
     "show_progress",
@@ -185,6 +185,9 @@ def loaders(config: Any, parts: Split, keep: np.ndarray | None = None) -> Loader
     """
     from recbole.data import utils
 
+    items, longest = parts.whole.item_num - 1, max(config["topk"])
+    if config["eval_args"]["mode"]["valid"] == "full" and longest > items:
+        raise UserError(f"data set {config['dataset']}", found=f"{items} items", expected=f"at least {longest}, as in topk")
     train = parts.train if keep is None else parts.train.copy(parts.train.inter_feat[keep.nonzero()[0]])
     samplers = utils.create_samplers(config, parts.whole, [train, parts.valid, parts.test])
     return Loaders(

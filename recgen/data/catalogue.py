@@ -38,7 +38,7 @@ def texts(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> list[str]:
                 todo=nearest(name, catalogue.columns),
             )
     rows = catalogue[fields].reindex(item_ids).fillna("").astype(str)
-    return [" ".join(" ".join(row).split())[:LONGEST_TEXT] for row in rows.itertuples(index=False)]
+    return [" ".join(" ".join(row).split())[:LONGEST_TEXT] for row in rows.to_numpy().tolist()]
 
 
 def pictures(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:

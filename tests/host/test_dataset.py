@@ -141,3 +141,20 @@ def test_the_keys_that_make_the_data_are_recboles():
 
     assert set(data_keys(dict.fromkeys(dataset_arguments))) == set(dataset_arguments)
     assert not data_keys({"epochs": 3, "learning_rate": 0.1, "embedding_size": 8})
+
+
+def test_rankers_of_data_without_ratings_and_without_texts(small, tmp_path, write_config):
+    """Nobody dislikes anything, so the verifier learns from items nobody met; no text, so MICRO has pictures only."""
+    (small / "small.item").unlink()
+    rows = [(user, f"i{(n + shift) % 7 + 1}", n) for shift, user in enumerate("abcdef") for n in range(6)]
+    atomic(small, "inter", "user_id:token item_id:token timestamp:float", rows)
+    cutoff = ["topk=[3]", "valid_metric=Recall@3"]
+    overrides = ["dataset=small", f"data_path={tmp_path}", f"recgen.images={small / 'images'}", *cutoff]
+    run = Run(load_config(str(write_config(tmp_path)), overrides), tmp_path / "run")
+    pipeline.execute(run, until="ranker")
+    labels = pd.read_csv(tmp_path / "run/recbole/verifier/verifier.inter", sep="\t")
+    assert (labels["label:float"] == 0).sum() == 6, "each user has met all items but one"
+    met = {(user, item) for user, item, _ in rows}
+    unseen = labels[labels["label:float"] == 0]
+    assert not met & set(zip(unseen["user_id:token"], unseen["item_id:token"], strict=True))
+    assert (tmp_path / "run/ranker/judge/model.safetensors").is_file()

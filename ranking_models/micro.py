@@ -66,6 +66,10 @@ class MICRO(FeatureRecommender):
     defaults = defaults_path("MICRO")
     trainer: ClassVar[type] = RankingTrainer
     settings: MicroSettings
+    _stale: bool
+    _evaluated: tuple[torch.Tensor, torch.Tensor] | None
+    _training_graphs: dict[str, ItemGraph]
+    _interaction_pattern: SparsePattern | None
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -112,7 +116,7 @@ class MICRO(FeatureRecommender):
         Rounded from float64, so that a picture projected alone equals the same picture projected among others.
         """
         layer = self.transform[modality]
-        weight, bias = layer.weight.double(), layer.bias.double()
+        weight, bias = (parameter.double() for parameter in layer.parameters())
         chunks = raw.split(max(CELLS_PER_CHUNK // raw.shape[1], 1))
         return unit_rows(torch.cat([linear(rows.double(), weight, bias).float() for rows in chunks]))
 
@@ -155,9 +159,9 @@ class MICRO(FeatureRecommender):
 
     def _reset(self) -> None:
         self._stale = True
-        self._training_graphs: dict[str, ItemGraph] = {}
-        self._evaluated: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._interaction_pattern: SparsePattern | None = None
+        self._training_graphs = {}
+        self._evaluated = None
+        self._interaction_pattern = None
 
     def _graphs_for_batch(self) -> dict[str, ItemGraph]:
         if not self._stale:

@@ -122,20 +122,19 @@ def _search(distinct: torch.Tensor, width: int, exact_up_to: int, probes: int) -
 
 def _index(vectors: np.ndarray, exact_up_to: int, probes: int) -> faiss.Index:
     n_rows, dim = vectors.shape
+    flat = faiss.IndexFlatIP(dim)
     if n_rows <= exact_up_to:
-        index = faiss.IndexFlatIP(dim)
-    else:
-        # half precision halves the index; what it returns is ranked again by the exact similarity
-        lists = int(4 * np.sqrt(n_rows))
-        quantizer = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFScalarQuantizer(
-            quantizer, dim, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        index.cp.max_points_per_centroid = 40
-        index.cp.niter = 8
-        index.train(vectors)
-        index.nprobe = probes
+        flat.add(vectors)
+        return flat
+    # half precision halves the index; what it returns is ranked again by the exact similarity
+    lists = int(4 * np.sqrt(n_rows))
+    index = faiss.IndexIVFScalarQuantizer(
+        flat, dim, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    index.cp.max_points_per_centroid, index.cp.niter = 40, 8
+    index.train(vectors)
     index.add(vectors)
+    index.nprobe = probes
     return index
 
 

@@ -40,6 +40,8 @@ class RankingTrainer(Trainer):
         One dict per epoch: epoch, seconds, losses (list of float), and valid (dict) if it was validated.
     """
 
+    saved_model_file: str
+
     def __init__(self, config: Any, model: Any) -> None:
         with recbole_tensorboard(bool(config["log_tensorboard"])):
             super().__init__(config, model)

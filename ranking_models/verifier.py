@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from recbole.utils import InputType
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
 from ranking_models.trainer import RankingTrainer
@@ -21,6 +21,7 @@ class VerifierSettings(Settings):
     """The verifier's settings; recbole_configs/Verifier.yaml explains each."""
 
     embedding_size: int = Field(gt=0)
+    hidden_size: int = Field(ge=0)
     standardise: bool
     bias: bool
     user_reg: float = Field(ge=0)
@@ -33,6 +34,9 @@ class Verifier(FeatureRecommender):
     With ``bias``, phi(u) and e(I) each carry a constant component. This stays within the paper's form: the row of W that
     meets phi's constant is an intercept per picture (what everybody likes), the column that meets e's is one per user (how
     generous the user is), and phi is then how a user differs, which is what the L2 term draws to zero.
+
+    ``hidden_size`` > 0 leaves the paper's form: e(I) is followed by that many learned rectified features of it before W, for
+    embeddings in which what people like is not linear.
 
     Trained by cross-entropy on the label field (RecBole's ``threshold``), or on sampled negatives if
     ``train_neg_sample_args`` is set.
@@ -62,16 +66,21 @@ class Verifier(FeatureRecommender):
         standardise = self.settings.standardise
         self.register_buffer("mean", distinct.mean(0) if standardise else torch.zeros(raw.shape[1]))
         self.register_buffer("deviation", deviation if standardise else torch.ones(raw.shape[1]))
-        constant, width = int(self.settings.bias), self.settings.embedding_size
+        width, dim, hidden = self.settings.embedding_size, raw.shape[1], self.settings.hidden_size
+        constant = int(self.settings.bias)
         self.user_embedding = nn.Embedding(self.n_users, width)
-        self.map = nn.Parameter(torch.empty(width + constant, raw.shape[1] + constant))
+        self.hidden = nn.Linear(dim, hidden) if hidden else None
+        self.map = nn.Parameter(torch.empty(width + constant, dim + hidden + constant))
         nn.init.normal_(self.user_embedding.weight, std=0.1)
-        nn.init.normal_(self.map, std=0.1 / raw.shape[1] ** 0.5)
+        nn.init.normal_(self.map, std=0.1 / (dim + hidden) ** 0.5)
         self.n_train = max(len(dataset.inter_feat), 1)
 
     def picture(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return W e(I) ``[B, d]`` of raw image embeddings ``[B, D]``."""
-        return self._with_constant((embeddings - self.mean) / self.deviation) @ self.map.T
+        features = (embeddings - self.mean) / self.deviation
+        if self.hidden is not None:
+            features = torch.cat([features, relu(self.hidden(features))], 1)
+        return self._with_constant(features) @ self.map.T
 
     def user(self, users: torch.Tensor) -> torch.Tensor:
         """Return phi(u) ``[B, d]``."""
@@ -90,6 +99,8 @@ class Verifier(FeatureRecommender):
         logits = self.logits(interaction[self.USER_ID], embeddings)
         error = binary_cross_entropy_with_logits(logits, interaction[self.label_field].float())
         users, maps = self.user_embedding.weight.square().sum(), self.map.square().sum()
+        if self.hidden is not None:
+            maps = maps + self.hidden.weight.square().sum()
         return error, (self.settings.user_reg * users + self.settings.map_reg * maps) / (2 * self.n_train)
 
     def predict(self, interaction: Any) -> torch.Tensor:

@@ -35,18 +35,18 @@ _KEEP: list[object] = []  # a Library undoes its definitions when it is collecte
 def register_recbole_model(model_class: Any) -> None:
     """Make RecBole find a model of another package by name, with its defaults and its trainer.
 
-    RecBole looks for models only inside its own package (RecBole issues 489, 1071, 1544, 1934, among others), for default settings only
-    in its own `properties` folder, and for a trainer only as ``<Model>Trainer`` in `recbole.trainer`.
+    RecBole looks for models only inside its own package (RecBole issues 489, 1071, 1544, 1934, among others), for default
+    settings only in its own `properties` folder, and for a trainer only as ``<Model>Trainer`` in `recbole.trainer`.
 
     Parameters
     ----------
     model_class
-        A RecBole model class, in a module that has it as an attribute. It may have two class attributes: ``defaults``, the path of
-        a YAML of settings (they yield to the user's), and ``trainer``, the trainer class to use for it.
+        A RecBole model class, in a module that has it as an attribute. It may have two class attributes: ``defaults``, the
+        path of a YAML of settings (they yield to the user's), and ``trainer``, the trainer class to use for it.
     """
     import sys
 
-    import recbole.model.general_recommender  # noqa: F401
+    import recbole.model.general_recommender
     import recbole.trainer
     from recbole.config import Config
 

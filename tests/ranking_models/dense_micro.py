@@ -66,7 +66,7 @@ class DenseMicro:
             views.append(view)
         scores = [torch.tanh(v @ self.q1.T + self.q1_bias) @ self.q2.T for v in views]
         total = sum(torch.exp(s) for s in scores)
-        fused = sum(torch.exp(s) / total * v for s, v in zip(scores, views))
+        fused = sum(torch.exp(s) / total * v for s, v in zip(scores, views, strict=True))
         layers = [torch.cat([self.users, self.items])]
         for _ in range(self.settings.n_layers):
             layers.append(self.graph @ layers[-1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,13 @@ class Trained:
 
     def __init__(self, model: Any, trainer: Any, seconds: float) -> None:
         self.model, self.trainer = model, trainer
-        valid = {name: float(value) for name, value in (trainer.best_valid_result or {}).items()}
-        epochs = getattr(trainer, "history", [])
-        self.record = {"epochs": epochs, "valid": valid, "seconds": round(seconds, 3)}
+        epochs = [{**epoch, "valid": _finite(epoch.get("valid"))} for epoch in getattr(trainer, "history", [])]
+        self.record = {"epochs": epochs, "valid": _finite(trainer.best_valid_result), "seconds": round(seconds, 3)}
+
+
+def _finite(results: Mapping[str, float] | None) -> dict[str, float]:
+    """Return results without those that are not numbers, such as the AUC where nobody dislikes anything."""
+    return {name: float(value) for name, value in (results or {}).items() if math.isfinite(value)}
 
 
 def fit(run: Run, config: Any, data: hosting.Loaders) -> Trained:

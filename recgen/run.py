@@ -150,8 +150,8 @@ class Run:
         """dataset/requests.parquet as requests, in its order."""
         import pandas as pd
 
-        rows = pd.read_parquet(self.folder / "dataset/requests.parquet").itertuples()
-        return [Request(row.user_id, row.item_id, int(row.seed), tuple(row.history)) for row in rows]
+        rows = pd.read_parquet(self.folder / "dataset/requests.parquet").to_dict("records")
+        return [Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"])) for row in rows]
 
     def features(self, kind: str) -> tuple[list[str], Any]:
         """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any; `kind` is image or text."""

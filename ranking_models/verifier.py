@@ -72,7 +72,7 @@ class Verifier(FeatureRecommender):
         self.hidden = nn.Linear(dim, hidden) if hidden else None
         self.map = nn.Parameter(torch.empty(width + constant, dim + hidden + constant))
         nn.init.normal_(self.user_embedding.weight, std=0.1)
-        nn.init.normal_(self.map, std=0.1 / (dim + hidden) ** 0.5)
+        nn.init.normal_(self.map, std=0.5 / (dim + hidden) ** 0.5)
         self.n_train = max(len(dataset.inter_feat), 1)
 
     def picture(self, embeddings: torch.Tensor) -> torch.Tensor:

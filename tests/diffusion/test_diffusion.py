@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from recgen.assets import FOLDER
+from recgen.compat import prepare_torchvision
 from recgen.data.attributes import Attributes, caption
 from recgen.data.renderer import render
 from recgen.diffusion import Condition, Sampling, load_backbone
 from recgen.errors import UserError
 from recgen.features.encoders import load_encoder
+
+prepare_torchvision()
+from diffusers import DDIMScheduler, StableDiffusionPipeline  # noqa: E402
 
 SAMPLING = Sampling(steps=3, guidance_scale=2.0)
 LOOKS = [Attributes(3, 0, 4, 1), Attributes(14, 5, 0, 3), Attributes(11, 8, 7, 5), Attributes(15, 3, 3, 0), Attributes(9, 9, 1, 4)]

@@ -32,6 +32,8 @@ def run(
         work.write_config()
         done = pipeline.execute(work, until, force)
         _conclude(work, done, time.perf_counter() - started)
+        if until in (None, "report"):
+            logger.info("Report: %s", folder / "report.html")
 
 
 def _conclude(work: Run, done: list[str], seconds: float) -> None:
@@ -39,9 +41,6 @@ def _conclude(work: Run, done: list[str], seconds: float) -> None:
         logger.info("%d of %d tasks done in %.0f s", len(done), len(pipeline.tasks(work)), seconds)
     else:
         logger.info("Nothing to do: everything asked for is done already in %s", work.folder)
-    report_file = work.folder / "report.html"
-    if report_file.exists():
-        logger.info("Report: %s", report_file)
 
 
 def report(work: Run) -> list[Path]:

@@ -22,7 +22,7 @@ from recgen.diffusion import Backbone, Condition, Sampling, load_backbone
 from recgen.features.encoders import Encoder, load_encoder
 from recgen.seeding import numpy_rng, seed_for
 
-SAMPLING = {"text": Sampling(steps=20, guidance_scale=3.0, batch_size=50), "image": Sampling(steps=20, guidance_scale=2.0, batch_size=50)}
+SAMPLING = {"text": Sampling(steps=15, guidance_scale=3.0, batch_size=50), "image": Sampling(steps=15, guidance_scale=2.0, batch_size=50)}
 
 
 def held_out_attributes(count: int, what: str) -> list[Attributes]:

@@ -47,7 +47,7 @@ class REBECA(Generator):
         """Train the prior on the ratings of items that have a picture; `reward` is not used."""
         if self.config.condition == "none":
             return
-        ratings, self.users = _ratings(data, self.config.ratings == "likes")
+        ratings, self.users = _ratings(data)
         pictures, rows = np.unique(ratings.pictures, return_inverse=True)
         raw = torch.from_numpy(data.image_features[pictures])
         self.standardisation = Standardisation.of(raw)
@@ -130,11 +130,11 @@ class REBECA(Generator):
         self.prior.to(self.backbone.pipeline.device).eval()
 
 
-def _ratings(data: RunData, likes_only: bool) -> tuple[Ratings, dict[str, int]]:
+def _ratings(data: RunData) -> tuple[Ratings, dict[str, int]]:
     """Return the ratings to learn from, users numbered anew, and the number of every user with at least one like."""
     table = data.interactions
     table = table[~np.isnan(data.image_features[table["item"].to_numpy()]).any(axis=1)]
-    table = table[table["like"] if likes_only else table["user"].isin(table.loc[table["like"], "user"])]
+    table = table[table["user"].isin(table.loc[table["like"], "user"])]
     if table.empty:
         raise UserError("rebeca", found="no liked item with a picture", expected="likes to learn from")
     known, users = np.unique(table["user"].to_numpy(), return_inverse=True)

@@ -93,7 +93,7 @@ class Prior(nn.Module):
         self.blocks: Sequence[Block] = nn.ModuleList(Block(width, heads) for _ in range(layers))  # type: ignore[assignment]
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(image_tokens * width, dim)
-        nn.init.zeros_(self.user.weight)  # users differ only by what is learned; random tokens drown it for long
+        nn.init.zeros_(self.user.weight)
         nn.init.normal_(self.rating.weight, std=0.02)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

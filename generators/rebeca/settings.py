@@ -31,9 +31,9 @@ class Settings(GeneratorConfig):
     | REBECA-T1, REBECA-T2 (table 2) | ``prompt: T1`` / ``T2`` |
     | REBECA-NoUE (table 2) | ``user_embeddings: false`` |
 
-    A prior has to learn what (user, rating) means together before it tells users apart at all, which takes minutes on a
-    GPU. For seconds on a CPU there are ``ratings: likes``, ``prediction: v_prediction`` (the same process and network, whose loss
-    does not fade where the noise is strong and taste decides) and more users with fewer images in a step.
+    The paper's training takes minutes on a GPU, for it has to learn what user and rating mean together before it tells users
+    apart at all. For seconds on a CPU there are ``ratings: likes``, ``prediction: v_prediction`` (the same process and network,
+    whose loss does not fade where the noise is strong and taste decides) and more users with fewer images in a step.
     """
 
     condition: Literal["prior", "none"] = "prior"
@@ -49,7 +49,7 @@ class Settings(GeneratorConfig):
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     train_timesteps: int = Field(1000, ge=2)
 
-    ratings: Literal["all", "likes"] = Field("all", description="likes leaves R = 0 out, and learns far sooner")
+    ratings: Literal["all", "likes"] = Field("all", description="likes trains on R = 1 only, and learns far sooner")
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
     condition_drop: float = Field(0.1, ge=0, lt=1)

@@ -54,7 +54,9 @@ class Generator(ABC):
         """Learn from `data` (and from a what-if scorer `reward`, if the method uses one); set `curves` if it has any."""
 
     @abstractmethod
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in the order of `requests`."""
 
     @abstractmethod

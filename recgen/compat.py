@@ -13,7 +13,7 @@ def prepare_torchvision() -> None:
     """Make `import torchvision` work beside a CPU build of torch.
 
     PyPI's torchvision carries operators compiled for the CUDA build of torch; beside a CPU build they do not load and the
-    import fails with "operator torchvision::nms does not exist" (pytorch/vision issue 8373), and transformers, peft, diffusers and
+    import fails with "operator torchvision::nms does not exist", and transformers, peft, diffusers and
     open_clip fail with it. Defining the two schemas is enough: nothing here calls the operators.
     """
     import torch

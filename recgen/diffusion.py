@@ -70,7 +70,12 @@ class _BatchedPipeline(StableDiffusionPipeline):
     """
 
     def prepare_ip_adapter_image_embeds(
-        self, ip_adapter_image, ip_adapter_image_embeds, device, num_images_per_prompt, do_classifier_free_guidance
+        self,
+        ip_adapter_image,
+        ip_adapter_image_embeds,
+        device,
+        num_images_per_prompt,
+        do_classifier_free_guidance,
     ):
         return [embeds.to(device=device, dtype=self.unet.dtype) for embeds in ip_adapter_image_embeds]
 
@@ -120,7 +125,11 @@ class Backbone:
     def _check_embeddings(self, rows: Sequence[Condition]) -> None:
         width = len(rows[0].image_embedding) if rows[0].image_embedding is not None else 0
         if width != self.image_embedding_dim:
-            expected = f"{self.image_embedding_dim}, the width of {self.adapter}" if self.adapter else "an IP-Adapter"
+            expected = (
+                f"{self.image_embedding_dim}, the width of {self.adapter}"
+                if self.adapter
+                else "an IP-Adapter"
+            )
             raise UserError(
                 "recgen.ip_adapter",
                 found=f"image embeddings of width {width} for backbone {self.name!r}",
@@ -147,8 +156,10 @@ class Backbone:
         ).images
 
     def _image_embeds(self, rows: Sequence[Condition], guided: bool) -> torch.Tensor:
-        width = self.image_embedding_dim
-        embeds = [np.zeros(width, np.float32) if r.image_embedding is None else r.image_embedding for r in rows]
+        width = self.image_embedding_dim or 0
+        embeds = [
+            np.zeros(width, np.float32) if r.image_embedding is None else r.image_embedding for r in rows
+        ]
         positive = torch.from_numpy(np.stack(embeds).astype(np.float32))[:, None]
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
@@ -186,13 +197,19 @@ def load_backbone(
             str(asset_folder(spec)), dtype=dtype, safety_checker=None, requires_safety_checker=False
         )
     except Exception as error:  # diffusers and the hub raise many kinds; each means the weights cannot be had
-        raise _missing("recgen.backbone", spec, "a diffusers Stable-Diffusion folder or hub id", error) from error
+        raise _missing(
+            "recgen.backbone", spec, "a diffusers Stable-Diffusion folder or hub id", error
+        ) from error
     if ip_adapter is not None:
         repository, subfolder, file = _adapter_file(ip_adapter)
         try:
-            pipeline.load_ip_adapter(repository, subfolder=subfolder, weight_name=file, image_encoder_folder=None)
+            pipeline.load_ip_adapter(
+                repository, subfolder=subfolder, weight_name=file, image_encoder_folder=None
+            )
         except Exception as error:
-            raise _missing("recgen.ip_adapter", ip_adapter, "an IP-Adapter file for this backbone", error) from error
+            raise _missing(
+                "recgen.ip_adapter", ip_adapter, "an IP-Adapter file for this backbone", error
+            ) from error
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     pipeline.unet.to(memory_format=torch.channels_last)
@@ -224,5 +241,6 @@ def _missing(key: str, spec: str, expected: str, error: Exception) -> UserError:
         key,
         found=f"{spec!r}, which cannot be loaded ({type(error).__name__}: {reason})",
         expected=f"{expected} that is here or can be downloaded",
-        todo="Fetch it once on a machine with a network, or set the key to a local folder or a shipped model (demo-sd, demo-ip-adapter).",
+        todo="Fetch it once on a machine with a network, or set the key to a local folder or a shipped model "
+        "(demo-sd, demo-ip-adapter).",
     )

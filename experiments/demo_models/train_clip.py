@@ -32,7 +32,12 @@ MODEL = {
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64},
     "text_cfg": {"context_length": CONTEXT, "vocab_size": 0, "width": 128, "heads": 4, "layers": 2},
 }
-NORMALISE = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash"}
+NORMALISE = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
 
 
 def folder_config(vocabulary: int) -> dict:
@@ -50,7 +55,9 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
     config = folder_config(len(tokenizer))
     model = open_clip.CLIP(**config)
     if resume:
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(out / WEIGHTS).items()})
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in load_file(out / WEIGHTS).items()}
+        )
     model.visual.to(memory_format=torch.channels_last)
     heads = nn.ModuleList(nn.Linear(64, size) for size in SIZES)
     corpus = Corpus(20_000, seed=1)
@@ -63,7 +70,11 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
         rows = rng.integers(len(corpus.pictures), size=128)
         pictures = augment(torch.from_numpy(corpus.pictures[rows]), rng)
         tokens = tokenizer(
-            corpus.texts(rows, rng), padding="max_length", truncation=True, max_length=CONTEXT, return_tensors="pt"
+            corpus.texts(rows, rng),
+            padding="max_length",
+            truncation=True,
+            max_length=CONTEXT,
+            return_tensors="pt",
         ).input_ids
         loss, attribute_loss = losses(model, heads, pictures, tokens, torch.from_numpy(corpus.codes[rows]))
         optimiser.zero_grad()
@@ -72,7 +83,10 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6)
         if step % 50 == 0:
-            print(f"step {step} {spent:.0f}s contrastive {loss.item():.3f} attributes {attribute_loss.item():.3f}", flush=True)
+            print(
+                f"step {step} {spent:.0f}s contrastive {loss.item():.3f} attributes {attribute_loss.item():.3f}",
+                flush=True,
+            )
         step += 1
     save(model.eval(), config, out, tokenizer_folder)
 
@@ -95,7 +109,9 @@ def losses(
     logits = model.logit_scale.exp() * unit @ text.T
     target = torch.arange(len(logits))
     contrastive = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    attributes = sum(F.cross_entropy(head(unit * 8), codes[:, i]) for i, head in enumerate(heads)) / len(heads)
+    attributes = sum(F.cross_entropy(head(unit * 8), codes[:, i]) for i, head in enumerate(heads)) / len(
+        heads
+    )
     return contrastive, attributes
 
 
@@ -105,7 +121,9 @@ def save(model: nn.Module, config: dict, out: Path, tokenizer_folder: Path) -> N
     for name in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tokenizer_folder / name, out / name)
     config["text_cfg"]["hf_tokenizer_name"] = "."
-    (out / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": NORMALISE}, indent=1))
+    (out / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": NORMALISE}, indent=1)
+    )
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, out / WEIGHTS)
 

@@ -33,8 +33,8 @@ WIDTH = 128
 BATCH = 32
 ADAPTER_FILE = "ip-adapter.safetensors"
 BETA_END = 0.02
-"""More noise at the end than Stable Diffusion's 0.012, under which the mean of 256 latent values stays visible. With that, or with
-the noise as what is predicted (the loss then hardly sees a wrong mean), the model reads the ground off the noise it starts from:
+"""More noise at the end than Stable Diffusion's 0.012, under which the mean of 256 latent values stays visible. With that, or
+with the noise as what is predicted (the loss then hardly sees a wrong mean), the model reads the ground off the noise it starts from:
 after 1,500 and 2,300 steps one ground in six was the one asked for. So the velocity is predicted, as in Stable Diffusion 2."""
 
 
@@ -66,7 +66,10 @@ def new_adapter(unet: UNet2DConditionModel, embedding: int) -> dict[str, dict[st
     state: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     state["image_proj"]["proj.weight"] = torch.randn(IMAGE_TOKENS * WIDTH, embedding) / embedding**0.5
     state["image_proj"]["proj.bias"] = torch.zeros(IMAGE_TOKENS * WIDTH)
-    state["image_proj"]["norm.weight"], state["image_proj"]["norm.bias"] = torch.ones(WIDTH), torch.zeros(WIDTH)
+    state["image_proj"]["norm.weight"], state["image_proj"]["norm.bias"] = (
+        torch.ones(WIDTH),
+        torch.zeros(WIDTH),
+    )
     for key, (name, size) in enumerate(cross_attentions(unet)):
         if name:
             for part in ("to_k_ip", "to_v_ip"):
@@ -163,7 +166,12 @@ class Examples:
 
 
 def main(
-    out: Path, tokenizer_folder: Path, vae_folder: Path, clip_folder: Path, seconds: float, resume: bool = False
+    out: Path,
+    tokenizer_folder: Path,
+    vae_folder: Path,
+    clip_folder: Path,
+    seconds: float,
+    resume: bool = False,
 ) -> None:
     """Train from scratch, or go on from what lies in `out`."""
     torch.manual_seed(0)
@@ -180,8 +188,14 @@ def main(
         text_encoder = CLIPTextModel.from_pretrained(out / "text_encoder", dtype=torch.float32)
         adapter = read_adapter(out.parent / "demo-ip-adapter" / ADAPTER_FILE)
     unet._load_ip_adapter_weights([adapter], low_cpu_mem_usage=False)
-    models = torch.nn.ModuleList([unet.to(memory_format=torch.channels_last), text_encoder]).train().requires_grad_(True)
-    print(f"unet with adapter: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters", flush=True)
+    models = (
+        torch.nn.ModuleList([unet.to(memory_format=torch.channels_last), text_encoder])
+        .train()
+        .requires_grad_(True)
+    )
+    print(
+        f"unet with adapter: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters", flush=True
+    )
     scheduler = DDIMScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=BETA_END, beta_schedule="scaled_linear",
         prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
@@ -191,26 +205,45 @@ def main(
 
 
 def train(
-    models: torch.nn.ModuleList, examples: Examples, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler, seconds: float
+    models: torch.nn.ModuleList,
+    examples: Examples,
+    tokenizer: CLIPTokenizer,
+    scheduler: DDIMScheduler,
+    seconds: float,
 ) -> Iterator[torch.nn.ModuleList]:
     """Train on the velocity-prediction loss for `seconds`; yield the moving average of the weights every ten minutes and last."""
     unet, text_encoder = models
     average = copy.deepcopy(models).requires_grad_(False)
     optimiser = torch.optim.AdamW(models.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.99))
-    rng, start, step, shown, losses = np.random.default_rng(0), time.time(), 0, 0.0, {"text": 0.0, "image": 0.0}
+    rng, start, step, shown, losses = (
+        np.random.default_rng(0),
+        time.time(),
+        0,
+        0.0,
+        {"text": 0.0, "image": 0.0},
+    )
     while (spent := time.time() - start) < seconds:
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * min(1, step / 200) * max(0.01, min(1.0, 1.6 * (1 - spent / seconds)))
         rows = rng.integers(len(examples.latents), size=BATCH)
         mode = "text" if rng.random() < 0.42 else "image"
-        prompts, embeddings = (examples.with_text(rows, rng), None) if mode == "text" else examples.with_adapter(rows, rng)
+        prompts, embeddings = (
+            (examples.with_text(rows, rng), None) if mode == "text" else examples.with_adapter(rows, rng)
+        )
         set_adapter_scale(unet, float(mode == "image"))
-        image = torch.zeros(len(rows), 1, examples.embeddings.shape[1]) if embeddings is None else embeddings[:, None]
+        image = (
+            torch.zeros(len(rows), 1, examples.embeddings.shape[1])
+            if embeddings is None
+            else embeddings[:, None]
+        )
         tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         latents = examples.latents[rows]
         noise, t = torch.randn_like(latents), torch.from_numpy(rng.integers(1000, size=len(rows)))
         predicted = unet(
-            scheduler.add_noise(latents, noise, t), t, text_encoder(tokens)[0], added_cond_kwargs={"image_embeds": [image]}
+            scheduler.add_noise(latents, noise, t),
+            t,
+            text_encoder(tokens)[0],
+            added_cond_kwargs={"image_embeds": [image]},
         ).sample
         loss = F.mse_loss(predicted, scheduler.get_velocity(latents, noise, t))
         optimiser.zero_grad()
@@ -220,7 +253,9 @@ def train(
         update(average, models, min(0.999, (1 + step) / (10 + step)))
         losses[mode] = 0.98 * losses[mode] + 0.02 * loss.item() if losses[mode] else loss.item()
         if step % 100 == 0:
-            print(f"step {step} {spent:.0f}s text {losses['text']:.4f} image {losses['image']:.4f}", flush=True)
+            print(
+                f"step {step} {spent:.0f}s text {losses['text']:.4f} image {losses['image']:.4f}", flush=True
+            )
         if spent - shown > 600:  # a training that is cut short leaves its last average behind
             shown = spent
             yield average
@@ -235,7 +270,11 @@ def update(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> No
 
 
 def save(
-    models: torch.nn.ModuleList, vae: AutoencoderKL, tokenizer: CLIPTokenizer, scheduler: DDIMScheduler, out: Path
+    models: torch.nn.ModuleList,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    scheduler: DDIMScheduler,
+    out: Path,
 ) -> None:
     """Write the adapter's file and, the adapter taken off, the pipeline's folder, both in half precision."""
     unet, text_encoder = models
@@ -243,7 +282,9 @@ def save(
     adapter.mkdir(parents=True, exist_ok=True)
     save_file(adapter_state(unet), adapter / ADAPTER_FILE)
     plain = new_unet()
-    kept = {k: v for k, v in unet.state_dict().items() if "_ip." not in k and not k.startswith("encoder_hid_proj")}
+    kept = {
+        k: v for k, v in unet.state_dict().items() if "_ip." not in k and not k.startswith("encoder_hid_proj")
+    }
     plain.load_state_dict(kept)
     StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=plain, scheduler=scheduler,

@@ -36,13 +36,19 @@ def new_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     )
     core.decoder = decoders.BPEDecoder(suffix="</w>")
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=start, eos_token="<|endoftext|>", pad_token="<|endoftext|>", model_max_length=CONTEXT
+        tokenizer_object=core,
+        bos_token=start,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        model_max_length=CONTEXT,
     )
 
 
 def keywords(sentences: list[str]) -> list[str]:
     """The up to four most frequent telling words, ties by first appearance."""
-    words = [w for s in sentences for w in s.lower().replace("'s", "").replace(",", "").split() if w in TELLING]
+    words = [
+        w for s in sentences for w in s.lower().replace("'s", "").replace(",", "").split() if w in TELLING
+    ]
     return [word for word, _ in Counter(words).most_common(TOP)]
 
 
@@ -67,13 +73,17 @@ def draw_sentences(rng: np.random.Generator) -> list[str]:
     return rows
 
 
-def batch(tokenizer: PreTrainedTokenizerFast, size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    tokenizer: PreTrainedTokenizerFast, size: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels ``[size, T]``; only the keywords are learned."""
     rows, starts = [], []
     for _ in range(size):
         sentences = draw_sentences(rng)
         head = tokenizer(prompt(sentences)).input_ids
-        tail = tokenizer(", ".join(keywords(sentences)), add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+        tail = tokenizer(", ".join(keywords(sentences)), add_special_tokens=False).input_ids + [
+            tokenizer.eos_token_id
+        ]
         rows.append((head + tail)[:CONTEXT])
         starts.append(len(head))
     width = max(map(len, rows))
@@ -131,7 +141,10 @@ def agreement(folder: Path, count: int = 200) -> dict[str, float]:
         said = {w.strip(" ,") for w in answer.replace(",", " ").split()}
         true = set(keywords(sentences))
         right, found, written = right + len(said & true), found + len(true), written + len(said)
-    return {"keyword recall": round(right / max(found, 1), 4), "keyword precision": round(right / max(written, 1), 4)}
+    return {
+        "keyword recall": round(right / max(found, 1), 4),
+        "keyword precision": round(right / max(written, 1), 4),
+    }
 
 
 if __name__ == "__main__":

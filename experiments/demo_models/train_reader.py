@@ -33,7 +33,9 @@ HELD_OUT = 2_000
 def main() -> None:
     """Render, train, measure, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "recgen/assets/attribute-reader")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[2] / "recgen/assets/attribute-reader"
+    )
     out = parser.parse_args().out
     started = time.time()
     torch.manual_seed(SEED)
@@ -43,14 +45,19 @@ def main() -> None:
     network = ReaderNetwork()
     fit(network, pictures, labels)
     reader = AttributeReader(network, {})
-    reader.config.update(measure(reader), trained_on=len(train), seed=SEED, seconds=round(time.time() - started))
+    reader.config.update(
+        measure(reader), trained_on=len(train), seed=SEED, seconds=round(time.time() - started)
+    )
     reader.save(out)
     print(reader.config)
 
 
 def draw(attributes: np.ndarray, stage: str) -> Tensor:
     """Render each row (int ``[n, 4]``) with a seed of its own, uint8 ``[n, 3, 64, 64]``."""
-    images = (render(Attributes(*row.tolist()), seed_for(SEED, stage, "", str(n))) for n, row in enumerate(attributes))
+    images = (
+        render(Attributes(*row.tolist()), seed_for(SEED, stage, "", str(n)))
+        for n, row in enumerate(attributes)
+    )
     return torch.cat([(to_tensor([image]) * 255).byte() for image in images])
 
 
@@ -66,7 +73,9 @@ def fit(network: ReaderNetwork, pictures: Tensor, labels: Tensor) -> None:
             batch = pictures[rows].float() / 255
             batch[BATCH // 2 :] = degrade(batch[BATCH // 2 :])
             parts = network(batch).split(SIZES, dim=1)
-            loss = sum((functional.cross_entropy(p, labels[rows, a]) for a, p in enumerate(parts)), torch.zeros(()))
+            loss = sum(
+                (functional.cross_entropy(p, labels[rows, a]) for a, p in enumerate(parts)), torch.zeros(())
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -79,7 +88,9 @@ def degrade(batch: Tensor) -> Tensor:
     """Return float ``[B, 3, 64, 64]`` pictures as a small generator or a strong compression would leave them."""
     batch = wobble(batch)
     side = int(torch.randint(28, SIDE + 1, ()))
-    small = functional.interpolate(batch, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    small = functional.interpolate(
+        batch, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+    )
     batch = functional.interpolate(small, size=(SIDE, SIDE), mode="bicubic", align_corners=False)
     contrast, tint = 1 + 0.08 * torch.randn(len(batch), 1, 1, 1), 0.03 * torch.randn(len(batch), 3, 1, 1)
     batch = (batch - 0.5) * contrast + 0.5 + tint
@@ -89,8 +100,12 @@ def degrade(batch: Tensor) -> Tensor:
 
 def wobble(batch: Tensor) -> Tensor:
     """Move pixels by a smooth random field of about one pixel."""
-    field = functional.interpolate(torch.randn(len(batch), 2, 12, 12), size=(SIDE, SIDE), mode="bicubic", align_corners=False)
-    identity = functional.affine_grid(torch.eye(2, 3).expand(len(batch), 2, 3), list(batch.shape), align_corners=False)
+    field = functional.interpolate(
+        torch.randn(len(batch), 2, 12, 12), size=(SIDE, SIDE), mode="bicubic", align_corners=False
+    )
+    identity = functional.affine_grid(
+        torch.eye(2, 3).expand(len(batch), 2, 3), list(batch.shape), align_corners=False
+    )
     grid = identity + field.permute(0, 2, 3, 1) * torch.rand(len(batch), 1, 1, 1) * (3 / SIDE)
     return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 

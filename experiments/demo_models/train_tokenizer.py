@@ -29,9 +29,13 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(folder))
     pieces = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
-    pieces += [byte + "</w>" for byte in alphabet if byte + "</w>" not in pieces]  # so that no text is unknown
+    pieces += [
+        byte + "</w>" for byte in alphabet if byte + "</w>" not in pieces
+    ]  # so that no text is unknown
     pieces += ["<|startoftext|>", "<|endoftext|>"]  # last, as in CLIP: its text tower pools at the highest id
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}, ensure_ascii=False))
+    (folder / "vocab.json").write_text(
+        json.dumps({piece: i for i, piece in enumerate(pieces)}, ensure_ascii=False)
+    )
     write_clip_tokenizer(folder)
 
 

@@ -27,7 +27,9 @@ def new_vae() -> AutoencoderKL:
 
 def as_input(pictures: np.ndarray) -> torch.Tensor:
     """uint8 ``[B, 64, 64, 3]`` to float ``[B, 3, 64, 64]`` in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1  # channels last in memory: faster here
+    return (
+        torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    )  # channels last in memory: faster here
 
 
 def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = False) -> None:
@@ -38,7 +40,9 @@ def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = F
     corpus = Corpus(6_000, seed=2)
     for part in (vae.encoder, vae.quant_conv):
         part.requires_grad_(not decoder_only)
-    optimiser = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=1e-3, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(
+        [p for p in vae.parameters() if p.requires_grad], lr=1e-3, weight_decay=1e-4
+    )
     rng, start, step = np.random.default_rng(0), time.time(), 0
     while (spent := time.time() - start) < seconds:
         for group in optimiser.param_groups:
@@ -54,16 +58,25 @@ def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = F
         optimiser.step()
         if step % 50 == 0:
             psnr = 10 * np.log10(4 / F.mse_loss(y, x).item())
-            print(f"step {step} {spent:.0f}s psnr {psnr:.2f} kl {posterior.kl().mean().item():.0f}", flush=True)
+            print(
+                f"step {step} {spent:.0f}s psnr {psnr:.2f} kl {posterior.kl().mean().item():.0f}", flush=True
+            )
         step += 1
     if decoder_only:
         vae.half().save_pretrained(out)
         return
     with torch.no_grad():
-        latents = torch.cat([vae.encode(as_input(corpus.pictures[i : i + 100])).latent_dist.mean for i in range(0, 1000, 100)])
+        latents = torch.cat(
+            [vae.encode(as_input(corpus.pictures[i : i + 100])).latent_dist.mean for i in range(0, 1000, 100)]
+        )
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.half().save_pretrained(out)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]), resume="--resume" in sys.argv, decoder_only="--decoder-only" in sys.argv)
+    main(
+        Path(sys.argv[1]),
+        float(sys.argv[2]),
+        resume="--resume" in sys.argv,
+        decoder_only="--decoder-only" in sys.argv,
+    )

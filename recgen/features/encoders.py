@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from PIL import Image
 
 from recgen.assets import asset_folder
 from recgen.compat import prepare_torchvision
+from recgen.data.pictures import read_picture
 from recgen.errors import UserError
 
 prepare_torchvision()
@@ -42,14 +43,15 @@ class Encoder:
         Its name in recipes and reports.
     """
 
-    def __init__(self, model: torch.nn.Module, preprocess, tokenizer, name: str, device: str = "cpu") -> None:
-        self.model, self.preprocess, self.tokenizer = model.to(device).eval().requires_grad_(False), preprocess, tokenizer
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str, device: str = "cpu") -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.preprocess, self.tokenizer = preprocess, tokenizer
         self.name, self.device = name, device
 
     @property
     def dim(self) -> int:
         """Width D of the embeddings."""
-        return int(self.model.text_projection.shape[-1] if self.model.text_projection is not None else 0)
+        return int(self.model.text_projection.shape[-1])
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
@@ -72,7 +74,7 @@ class Encoder:
         """Return raw image embeddings, float32 ``[n, D]``, of picture files, decoding ahead of the encoder."""
 
         def load(chunk: list[Path]) -> torch.Tensor:
-            return torch.stack([self.preprocess(_open_rgb(path)) for path in chunk])
+            return torch.stack([self.preprocess(read_picture(path)) for path in chunk])
 
         rows = []
         for batch in _ahead(load, _chunks(paths, batch_size)):
@@ -94,16 +96,23 @@ def load_encoder(spec: str | dict[str, str], device: str = "cpu") -> Encoder:
         spec = {"model": f"local-dir:{_folder(spec)}"}
     model, pretrained = spec.get("model", ""), spec.get("pretrained")
     try:
-        network, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained, precision="fp32")
+        network, _, preprocess = open_clip.create_model_and_transforms(
+            model, pretrained=pretrained, precision="fp32"
+        )
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:  # open_clip and the hub raise many kinds; each means the weights cannot be had
         raise UserError(
             "recgen.encoder",
             found=f"{model!r} with weights {pretrained!r}, which cannot be loaded ({type(error).__name__}: {error})",
             expected="an OpenCLIP model and weights that are here or can be downloaded",
-            todo="Fetch the weights once on a machine with a network, or set recgen.encoder to a local open_clip folder or demo-clip.",
+            todo="Fetch the weights once on a machine with a network, or set recgen.encoder to a local open_clip folder "
+            "or demo-clip.",
         ) from error
-    name = Path(model.removeprefix("local-dir:")).name if model.startswith("local-dir:") else f"{model}/{pretrained}"
+    name = (
+        Path(model.removeprefix("local-dir:")).name
+        if model.startswith("local-dir:")
+        else f"{model}/{pretrained}"
+    )
     return Encoder(network, preprocess, tokenizer, name, device)
 
 
@@ -111,14 +120,11 @@ def _folder(name: str) -> Path:
     folder = asset_folder(name)
     if not (folder / "open_clip_config.json").is_file():
         raise UserError(
-            "recgen.encoder", found=f"{name!r}", expected="demo-clip, a folder with open_clip_config.json, or {model: , pretrained: }"
+            "recgen.encoder",
+            found=f"{name!r}",
+            expected="demo-clip, a folder with open_clip_config.json, or {model: , pretrained: }",
         )
     return folder
-
-
-def _open_rgb(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

@@ -18,7 +18,13 @@ prepare_torchvision()
 from diffusers import DDIMScheduler, StableDiffusionPipeline  # noqa: E402
 
 SAMPLING = Sampling(steps=3, guidance_scale=2.0)
-LOOKS = [Attributes(3, 0, 4, 1), Attributes(14, 5, 0, 3), Attributes(11, 8, 7, 5), Attributes(15, 3, 3, 0), Attributes(9, 9, 1, 4)]
+LOOKS = [
+    Attributes(3, 0, 4, 1),
+    Attributes(14, 5, 0, 3),
+    Attributes(11, 8, 7, 5),
+    Attributes(15, 3, 3, 0),
+    Attributes(9, 9, 1, 4),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,8 @@ def embeddings():
 @pytest.fixture(scope="module")
 def conditions(embeddings):
     return [
-        Condition(seed=i, prompt=caption(LOOKS[-i]) if i % 2 else "", image_embedding=row) for i, row in enumerate(embeddings)
+        Condition(seed=i, prompt=caption(LOOKS[-i]) if i % 2 else "", image_embedding=row)
+        for i, row in enumerate(embeddings)
     ]
 
 
@@ -63,9 +70,14 @@ def test_order_and_batch_size_do_not_matter(backbone, conditions):
 
 def test_equals_a_stock_diffusers_pipeline(backbone, conditions):
     """One row through the stock pipeline and the stock IP-Adapter loader, from the same noise."""
-    stock = StableDiffusionPipeline.from_pretrained(FOLDER / "demo-sd", dtype=torch.float32, safety_checker=None)
+    stock = StableDiffusionPipeline.from_pretrained(
+        FOLDER / "demo-sd", dtype=torch.float32, safety_checker=None
+    )
     stock.load_ip_adapter(
-        str(FOLDER / "demo-ip-adapter"), subfolder="", weight_name="ip-adapter.safetensors", image_encoder_folder=None
+        str(FOLDER / "demo-ip-adapter"),
+        subfolder="",
+        weight_name="ip-adapter.safetensors",
+        image_encoder_folder=None,
     )
     stock.set_ip_adapter_scale(1.0)
     stock.set_progress_bar_config(disable=True)

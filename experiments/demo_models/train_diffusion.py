@@ -33,9 +33,12 @@ WIDTH = 128
 BATCH = 32
 ADAPTER_FILE = "ip-adapter.safetensors"
 BETA_END = 0.02
-"""More noise at the end than Stable Diffusion's 0.012, under which the mean of 256 latent values stays visible. With that, or
-with the noise as what is predicted (the loss then hardly sees a wrong mean), the model reads the ground off the noise it starts from:
-after 1,500 and 2,300 steps one ground in six was the one asked for. So the velocity is predicted, as in Stable Diffusion 2."""
+"""More noise at the end than Stable Diffusion's 0.012, under which the mean of 256 latent values stays visible.
+
+With that, or with the noise as what is predicted (the loss then hardly sees a wrong mean), the model reads the ground off the
+noise it starts from: after 1,500 and 2,300 steps one ground in six was the one asked for. So the velocity is predicted,
+as in Stable Diffusion 2.
+"""
 
 
 def new_unet() -> UNet2DConditionModel:

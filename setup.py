@@ -35,7 +35,7 @@ setup(
         "scipy>=1.10",
         "pyarrow>=14,<22",  # later ones ask for numpy 2
         "setuptools<81",  # ray 2.6.3 imports pkg_resources (RecBole issue 2215)
-        "diffusers>=0.30",
+        "diffusers>=0.36",
         "transformers>=4.44",
         "open_clip_torch>=2.26",
         "peft>=0.12",
@@ -65,7 +65,13 @@ setup(
     },
     entry_points={
         "console_scripts": ["recgen = recgen.cli:main"],
-        "recgen.generators": ["rebeca = generators.rebeca:REBECA"],
+        "recgen.generators": [
+            "rebeca = generators.rebeca:REBECA",
+            "t0 = generators.rebeca.baselines:T0",
+            "t1 = generators.rebeca.baselines:T1",
+            "t2 = generators.rebeca.baselines:T2",
+            "noue = generators.rebeca.baselines:NoUE",
+        ],
         "recgen.ranking_models": [
             "MICRO = ranking_models.micro:MICRO",
             "Verifier = ranking_models.verifier:Verifier",

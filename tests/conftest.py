@@ -8,10 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from recgen.compat import prepare_torchvision
-
-prepare_torchvision()  # before any test module can import torchvision in vain; the order of modules differs between workers
-
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:

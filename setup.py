@@ -71,6 +71,8 @@ setup(
             "t1 = generators.rebeca.baselines:T1",
             "t2 = generators.rebeca.baselines:T2",
             "noue = generators.rebeca.baselines:NoUE",
+            "stable_diffusion = generators.stable_diffusion:StableDiffusion",
+            "ip_adapter = generators.ip_adapter:IPAdapter",
         ],
         "recgen.ranking_models": [
             "MICRO = ranking_models.micro:MICRO",

@@ -11,7 +11,6 @@ embedding), what the whole audience was shown.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from generators.base import Generator, Progress, silent
+from generators.drawing import Drawing, draw
 from generators.rebeca.embeddings import Standardisation
 from generators.rebeca.prior import Prior
 from generators.rebeca.sampling import sample
@@ -43,7 +43,7 @@ class REBECA(Generator):
     users: dict[str, int]
     """Index of every user the prior knows."""
 
-    def fit(self, data: RunData, reward: Any = None, progress: Progress = silent) -> None:
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train the prior on the ratings of items that have a picture; `reward` is not used."""
         if self.config.condition == "none":
             return
@@ -75,22 +75,19 @@ class REBECA(Generator):
 
     def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
-        requests, started = list(requests), time.perf_counter()
+        yield from draw(self, requests, self._drawings(requests), self.config.decode, progress)
+
+    def _drawings(self, requests: Sequence[Request]) -> Iterator[Drawing]:
         given: Sequence[np.ndarray | None] = [None] * len(requests)
         if self.config.condition == "prior":
             given = list(self.embeddings(requests))
         prompt, negative = PROMPTS[self.config.prompt]
-        conditions = [Condition(r.seed, prompt, negative, e) for r, e in zip(requests, given, strict=True)]
-        pictures = self.backbone.generate(conditions, self.config.decode)
-        for done, (request, picture) in enumerate(zip(requests, pictures, strict=True), start=1):
-            now = time.perf_counter()
-            yield Creative(request, self.name, picture, self._recipe(request), now - started)
-            progress(f"{self.name}: pictures", done, len(requests))
-            started = time.perf_counter()
+        for request, embedding in zip(requests, given, strict=True):
+            yield Condition(request.seed, prompt, negative, embedding), self._recipe(request)
 
     def _recipe(self, request: Request) -> dict[str, Any]:
-        sampling = ("condition", "prompt", "user_embeddings", "guidance", "prior_steps", "eta")
-        recipe = {"backbone": self.backbone.name, **self.config.model_dump(mode="json", include={*sampling, "decode"})}
+        sampling = {"condition", "prompt", "user_embeddings", "guidance", "prior_steps", "eta"}
+        recipe = self.config.model_dump(mode="json", include=sampling)
         if self.config.condition == "prior":
             recipe["known_user"] = request.user_id in self.users
         return recipe

@@ -1,0 +1,51 @@
+"""From conditions to creatives: the loop that every diffusion generator ends with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from generators.base import Generator, Progress
+from recgen.diffusion import Condition, Sampling
+from recgen.records import Creative, Request
+
+Drawing = tuple[Condition, dict[str, Any]]
+"""What a picture is drawn from, and what the recipe says of it beside backbone and sampling."""
+
+
+def draw(
+    generator: Generator,
+    requests: Sequence[Request],
+    drawings: Iterable[Drawing],
+    sampling: Sampling,
+    progress: Progress,
+) -> Iterator[Creative]:
+    """Yield one creative per request, in order, each with its recipe and its seconds.
+
+    Parameters
+    ----------
+    generator
+        Whose creatives they are; its backbone draws.
+    requests
+        The requests, as many as `drawings`.
+    drawings
+        One per request. They are read here, so that the time it takes to work them out is on the creatives' clock: it counts
+        to the first picture.
+    sampling
+        How the pictures are sampled.
+    progress
+        Called after every picture.
+    """
+    started = time.perf_counter()
+    conditions, recipes = [], []
+    for condition, recipe in drawings:
+        conditions.append(condition)
+        recipes.append(recipe)
+    shared = {"backbone": generator.backbone.name, "decode": sampling.model_dump(mode="json")}
+    pictures = generator.backbone.generate(conditions, sampling)
+    for done, (request, recipe, picture) in enumerate(zip(requests, recipes, pictures, strict=True), start=1):
+        now = time.perf_counter()
+        yield Creative(request, generator.name, picture, {**shared, **recipe}, now - started)
+        progress(f"{generator.name}: pictures", done, len(requests))
+        started = time.perf_counter()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from recgen.diffusion import Backbone
 from recgen.features.encoders import Encoder
 from recgen.records import Creative, Request, RunData
+
+if TYPE_CHECKING:
+    from recgen.features.language import LanguageModel
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total) while something long runs."""
@@ -41,17 +44,28 @@ class Generator(ABC):
         The diffusion pipeline that draws.
     encoder
         The CLIP model whose embeddings `RunData.image_features` holds.
+    language_model
+        The causal language model of the run (``recgen.llm``), read when it is first used; None where there is none.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[GeneratorConfig]]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What the features stage must have made of the items for this method: a subset of captions, keywords."""
 
-    def __init__(self, config: Any, backbone: Backbone, encoder: Encoder) -> None:
+    def __init__(
+        self, config: Any, backbone: Backbone, encoder: Encoder, language_model: LanguageModel | None = None
+    ) -> None:
         self.config, self.backbone, self.encoder = config, backbone, encoder
+        self.language_model = language_model
 
     @abstractmethod
-    def fit(self, data: RunData, reward: Any = None, progress: Progress = silent) -> None:
-        """Learn from `data` (and from a what-if scorer `reward`, if the method uses one); set `curves` if it has any."""
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Learn from `data`, and from the ranking model `reward` if the method uses one; set `curves` if it has any.
+
+        `reward` and `judge` are `recgen.ranker.Ranker`s. The judge is for curves only: what it says must not change what is
+        learned.
+        """
 
     @abstractmethod
     def generate(

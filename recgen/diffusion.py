@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +24,7 @@ from diffusers.utils import logging as diffusers_logging  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
 _ADAPTER_FILE = "ip-adapter.safetensors"
+_PROMPTS_KEPT = 1024  # 240 MB of prompt embeddings with Stable Diffusion 1.5
 _SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {}),
     "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -53,12 +55,15 @@ class Condition:
         Text conditions; empty for none.
     image_embedding
         Raw CLIP image embedding, float32 ``[D]``, that goes through IP-Adapter; None for none.
+    prompt_embedding
+        Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T.
     """
 
     seed: int
     prompt: str = ""
     negative_prompt: str = ""
     image_embedding: np.ndarray | None = None
+    prompt_embedding: np.ndarray | None = None
 
 
 class _BatchedPipeline(StableDiffusionPipeline):
@@ -98,7 +103,7 @@ class Backbone:
 
     def __init__(self, pipeline: _BatchedPipeline, name: str, adapter: str | None) -> None:
         self.pipeline, self.name, self.adapter = pipeline, name, adapter
-        self._prompts: dict[str, torch.Tensor] = {}
+        self._prompts: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._scheduler_config = dict(pipeline.scheduler.config)
 
     @property
@@ -115,7 +120,7 @@ class Backbone:
 
     def generate(self, conditions: Sequence[Condition], sampling: Sampling) -> Iterator[Image.Image]:
         """Yield one RGB picture per condition, in order."""
-        for with_image, run in groupby(conditions, key=lambda c: c.image_embedding is not None):
+        for (with_image, _), run in groupby(conditions, key=_kind):
             rows = list(run)
             if with_image:
                 self._check_embeddings(rows)
@@ -145,10 +150,13 @@ class Backbone:
         if self.adapter is not None:  # a UNet with an adapter needs embeddings; scale 0 leaves the branch out
             self.pipeline.set_ip_adapter_scale(sampling.ip_adapter_scale if with_image else 0.0)
             extra["ip_adapter_image_embeds"] = [self._image_embeds(rows, guided)]
+        prompts = self._text_condition(rows)
         if guided:
-            extra["negative_prompt_embeds"] = self._embed_prompts([row.negative_prompt for row in rows])
+            extra["negative_prompt_embeds"] = _as_long(
+                self.embed_prompts([row.negative_prompt for row in rows]), prompts.shape[1]
+            )
         return self.pipeline(
-            prompt_embeds=self._embed_prompts([row.prompt for row in rows]),
+            prompt_embeds=prompts,
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
             latents=self._noise([row.seed for row in rows]),
@@ -163,18 +171,42 @@ class Backbone:
         positive = torch.from_numpy(np.stack(embeds).astype(np.float32))[:, None]
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
-    def _embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Text embeddings ``[B, T, width]``, each distinct prompt encoded once, alone."""
+    def _text_condition(self, rows: Sequence[Condition]) -> torch.Tensor:
+        if rows[0].prompt_embedding is None:
+            return self.embed_prompts([row.prompt for row in rows])
+        given = np.stack([row.prompt_embedding for row in rows if row.prompt_embedding is not None])
+        return torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
+
+    @torch.no_grad()
+    def embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return the text condition ``[B, T, width]`` of prompts: each distinct one is encoded alone, and the latest are kept."""
+        found: dict[str, torch.Tensor] = {}
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._prompts:
                 self._prompts[prompt] = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, False)[0]
-        return torch.cat([self._prompts[prompt] for prompt in prompts])
+            self._prompts.move_to_end(prompt)
+            found[prompt] = self._prompts[prompt]
+        while len(self._prompts) > _PROMPTS_KEPT:
+            self._prompts.popitem(last=False)
+        return torch.cat([found[prompt] for prompt in prompts])
 
     def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.cat(noise).to(self.pipeline.device, unet.dtype)
+
+
+def _kind(condition: Condition) -> tuple[bool, bool]:
+    """What has to be the same for all rows of a batch."""
+    return condition.image_embedding is not None, condition.prompt_embedding is not None
+
+
+def _as_long(embeddings: torch.Tensor, length: int) -> torch.Tensor:
+    """Repeat the last token, or cut, so that negative and positive condition have as many tokens, which the pipeline asks for."""
+    missing = length - embeddings.shape[1]
+    last = embeddings[:, -1:].expand(-1, max(missing, 0), -1)
+    return torch.cat([embeddings[:, :length], last], dim=1)
 
 
 def load_backbone(

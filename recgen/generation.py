@@ -27,7 +27,8 @@ RECIPE = "recgen"
 def generator(run: Run, name: str) -> Any:
     """Return a generator of the run, not fitted."""
     kind = plugins.load(plugins.GENERATORS, name, f"{run.config.source}: recgen.generators")
-    return kind(kind.Config.model_validate(run.config.generators[name]), run.backbone, run.encoder)
+    settings = kind.Config.model_validate(run.config.generators[name])
+    return kind(settings, run.backbone, run.encoder, run.language_model)
 
 
 def fit(run: Run, name: str) -> list[Path]:
@@ -35,7 +36,7 @@ def fit(run: Run, name: str) -> list[Path]:
     folder = run.folder / "generator" / name
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
-    learner.fit(run.data, reward=Ranker(run, "reward"), progress=show)
+    learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
     learner.save(folder)
     if learner.curves:
         write_json(folder / "curves.json", learner.curves)

@@ -28,7 +28,7 @@ class Toy(Generator):
     Config = ToyConfig
     mean: list[float]
 
-    def fit(self, data: RunData, reward: Any = None, progress: Progress = silent) -> None:
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn the mean colour."""
         liked = data.interactions.loc[data.interactions["like"], "item"].unique()
         pictures = [self._pixels(path) for row in liked if (path := data.pictures[row]) is not None]

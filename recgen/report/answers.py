@@ -53,8 +53,7 @@ def _rise(run: RunFiles) -> Answer:
             lines.append(Line(generator, verdict, label, [first, *_places(run, generator)]))
     return Answer(
         "Does the item rise in the user's list?",
-        "The judge, a recommender that took no part in making the pictures, ranks all items for the user, "
-        "once with the item's "
+        f"The judge, {_who_judges(run)}, ranks all items for the user, once with the item's "
         "own picture and once with the creative. ΔR is the change of place, relative to the place before: "
         "+0.5 is from 10th to "
         "5th. A fall can count far more than a rise (from 1st to 51st is −50), so a few falls can outweigh "
@@ -62,6 +61,16 @@ def _rise(run: RunFiles) -> Answer:
         lines,
         "" if lines else "Not measured in this run.",
     )
+
+
+def _who_judges(run: RunFiles) -> str:
+    if _same_judge(run):
+        return "in this run the very model that rewards the generators (same_judge)"
+    return "a recommender that took no part in making the pictures"
+
+
+def _same_judge(run: RunFiles) -> bool:
+    return bool(run.facts.get("same_judge"))
 
 
 def _places(run: RunFiles, generator: str) -> list[str]:
@@ -186,13 +195,18 @@ def _gap(run: RunFiles) -> Answer:
     question = "Does the gain hold for a model the generator has never met?"
     method = (
         "A generator may learn the quirks of the model that rewards it. So ΔR is measured twice: by that "
-        "reward model, and by "
-        "the judge, which was trained on other interactions. The over-optimisation gap is the first minus "
-        "the second."
+        "reward model, and by the judge, which was trained on other interactions and with another seed. The "
+        "over-optimisation gap is the first minus the second. Above zero, that part of the gain exists in the "
+        "eyes of the reward model only; around zero, the gain carries over to a model that took no part. What "
+        "both models have wrong alike, no gap shows."
     )
-    if run.facts.get("same_judge"):
+    if _same_judge(run):
         return Answer(
-            question, method, missing="Reward and judge are one model in this run, so it cannot say."
+            question,
+            method,
+            missing="It cannot be measured in this run. Reward and judge are one model (same_judge), so the gap is "
+            "zero by construction, whatever the generator has learned; that is not a measured gap of zero. A run "
+            "without same_judge measures it.",
         )
     lines = []
     for generator, measured in run.metrics["creatives"].items():

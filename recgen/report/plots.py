@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from recgen.report import curves
+from recgen.report.drawing import GREY, INK, PALETTE, STYLE, Plot, canvas, panels, svg
 from recgen.report.run_files import RunFiles
 from recgen.report.text import number, p_value, shorten
-
-# Okabe and Ito's colours, which people with any colour vision can tell apart; the original pictures are grey
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-GREY, INK = "#8a8f98", "#1f2430"
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#b6bac2",
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": "#5b616e",
-    "ytick.color": "#5b616e",
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-}
-PANEL = (3.75, 2.5)  # inches; three panels fill the page's width
-CURVE_POINTS = 400
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure of the report, one or more `<svg>` drawings; `alt` says in words what they show."""
-
-    title: str
-    caption: str
-    alt: str
-    drawings: list[str]
 
 
 def plots(run: RunFiles) -> list[Plot]:
     """Return the plots that this run has data for."""
     with matplotlib.rc_context(STYLE):
-        drawn = (_gap(run), _delta_r(run), _places(run), _permutation(run), _curves(run))
+        drawn = (_gap(run), _delta_r(run), _places(run), _permutation(run), curves.plot(run))
     return [plot for plot in drawn if plot]
 
 
@@ -64,7 +30,7 @@ def _gap(run: RunFiles) -> Plot | None:
     }
     if not measured:
         return None
-    figure, axes = _canvas(7.8, 0.9 + 0.5 * len(measured), left=1.9)
+    figure, axes = canvas(7.8, 0.9 + 0.5 * len(measured), left=1.9)
     for row, pair in enumerate(measured.values()):
         for offset, colour, marker, label, estimate in zip(
             (-0.12, 0.12), (PALETTE[0], PALETTE[1]), "os", ("judge", "reward"), pair, strict=True
@@ -82,10 +48,13 @@ def _gap(run: RunFiles) -> Plot | None:
     )
     return Plot(
         "Rise by the judge and by the reward",
-        "A reward far to the right of its judge is over-optimisation; the interval of the gap itself is in "
+        "Reward and judge are one model in this run (same_judge): that they agree is by construction and shows "
+        "nothing about over-optimisation."
+        if run.facts.get("same_judge")
+        else "A reward far to the right of its judge is over-optimisation; the interval of the gap itself is in "
         "the table above.",
         f"Mean ΔR with 95% intervals. {words}.",
-        [_svg(figure, "gap")],
+        [svg(figure, "gap")],
     )
 
 
@@ -115,7 +84,7 @@ def _delta_r(run: RunFiles) -> Plot | None:
         "How much the items move, creative by creative",
         "Right of the line the item rises, left of it it falls; falls of −1 and below are in the first bar.",
         f"Histograms of ΔR by the judge. {words}.",
-        _panels(list(found), draw, "delta-r"),
+        panels(list(found), draw, "delta-r"),
     )
 
 
@@ -124,7 +93,7 @@ def _places(run: RunFiles) -> Plot | None:
     before, after = _by_generator(run, "rank_original_judge"), _by_generator(run, "rank_creative_judge")
     if not before or not after:
         return None
-    figure, axes = _canvas(7.8, 3.2)
+    figure, axes = canvas(7.8, 3.2)
     original = next(iter(before.values()))
     _steps(axes, original, GREY, "original pictures")
     for index, (name, ranks) in enumerate(after.items()):
@@ -148,7 +117,7 @@ def _places(run: RunFiles) -> Plot | None:
         "A line above the grey one means that more items reach that place with a creative than with their "
         "own picture.",
         f"Cumulative distribution of places. Original: median place {np.median(original) + 1:.0f}; {words}.",
-        [_svg(figure, "places")],
+        [svg(figure, "places")],
     )
 
 
@@ -188,40 +157,7 @@ def _permutation(run: RunFiles) -> Plot | None:
         "Grey: the scores when the creatives are dealt to users at random. The line: each creative with its "
         "own user.",
         f"Histograms of the permuted scores. {words}.",
-        _panels(list(stored), draw, "permutation"),
-    )
-
-
-def _curves(run: RunFiles) -> Plot | None:
-    """Every training curve of the run, one panel per series."""
-    series = [
-        (f"{who}, {name}", points)
-        for who, found in run.curves.items()
-        for name, points in found.items()
-        if points
-    ]
-    if not series:
-        return None
-    points_of = dict(series)
-
-    def draw(axes: Axes, name: str, colour: str) -> None:
-        points = np.array(points_of[name])
-        points = points[:: max(1, len(points) // CURVE_POINTS)]
-        axes.plot(
-            points[:, 0],
-            points[:, 1],
-            color=PALETTE[0],
-            linewidth=1.6,
-            marker="o" if len(points) == 1 else None,
-        )
-        axes.set_xlabel("epoch" if name.startswith("ranker") else "step")
-
-    words = "; ".join(f"{name}: from {number(p[0][1], 4)} to {number(p[-1][1], 4)}" for name, p in series)
-    return Plot(
-        "Training",
-        "Losses and validation scores.",
-        f"Training curves. {words}.",
-        _panels(list(points_of), draw, "curves"),
+        panels(list(stored), draw, "permutation"),
     )
 
 
@@ -232,39 +168,3 @@ def _by_generator(run: RunFiles, column: str) -> dict[str, np.ndarray]:
     groups = run.per_request.dropna(subset=[column]).groupby("generator")[column]
     present = {str(name): values.to_numpy(dtype=np.float64) for name, values in groups}
     return {name: present[name] for name in run.generators if name in present}
-
-
-def _panels(names: Sequence[str], draw: Callable[[Axes, str, str], None], salt: str) -> list[str]:
-    """One small drawing per name; the page sets them side by side, as many as its width takes."""
-    drawings = []
-    for index, name in enumerate(names):
-        figure, axes = _canvas(*PANEL)
-        draw(axes, name, PALETTE[index % len(PALETTE)])
-        axes.set_title(shorten(name, 40))
-        drawings.append(_svg(figure, f"{salt}-{index}"))
-    return drawings
-
-
-def _canvas(width: float, height: float, left: float = 0.7) -> tuple[Figure, Axes]:
-    """A figure with one panel, in inches.
-
-    Margins are fixed rather than fitted: fitting draws every figure twice, and took most of the report's time.
-    """
-    bottom, top, right = 0.55, 0.3, 0.2
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
-    return figure, figure.subplots()
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    """The figure as an `<svg>` element whose ids no other plot of the page uses."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    drawing = buffer.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    # a width in points would overflow a narrow window; ids such as axes_1 repeat from figure to figure
-    drawing = re.sub(r'<svg ([^>]*?)height="[\d.]+pt"', r"<svg \1", drawing, count=1)
-    drawing = re.sub(r'width="([\d.]+)pt"', r'style="width:\1pt"', drawing, count=1)
-    return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{salt}-", drawing)

@@ -176,7 +176,21 @@ def test_one_model_as_reward_and_judge_shows_no_gap(run):
     stored["run"]["same_judge"] = True
     (run / "metrics.json").write_text(json.dumps(stored))
     answer = answers(RunFiles.read(run))[4]
-    assert "Reward and judge are one model" in answer.missing and not answer.lines
+    assert "cannot be measured" in answer.missing and "not a measured gap of zero" in answer.missing and not answer.lines
+    page = read(build(run)).text
+    assert "took no part" not in page.replace("a model that took no part", "")
+    assert "the very model that rewards" in page and "in this run the same one" in page and "by construction" in page
+
+
+def test_the_gap_is_said_for_every_generator_with_what_it_means(three):
+    folder, _, _ = three
+    stored = metrics_of(folder)["creatives"]
+    answer = answers(RunFiles.read(folder))[4]
+    assert [line.generator for line in answer.lines] == list(stored)
+    for line in answer.lines:
+        gap = stored[line.generator]["over_optimisation_gap"]
+        assert text.number(gap["value"], 3, signed=True) in " ".join(line.sentences)
+    assert "eyes of the reward model only" in answer.method and "no gap shows" in answer.method
 
 
 def test_every_answer_reaches_the_page(three):

@@ -8,133 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from recgen import plugins
 from recgen.errors import UserError, nearest
+from recgen.settings import Rankers, Settings
 from recgen.workspace import digest, write_json
-
-
-class Strict(BaseModel):
-    """Base of our blocks: unknown and ill-typed keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OpenClip(Strict):
-    """An OpenCLIP model: `model` is an architecture or a folder, `pretrained` a tag of it or a weight file."""
-
-    model: str
-    pretrained: str | None = None
-
-
-class Rankers(Strict):
-    """Which ranking models play which part.
-
-    Attributes
-    ----------
-    reward
-        Rewards the generators; sees one half of each user's training interactions.
-    judge
-        Judges the creatives; sees the other half.
-    verifier
-        Predicts P(like | user, picture) from all of them and from the dislikes.
-    same_judge
-        True gives reward and judge one model trained on everything: the papers' protocol.
-    what_if
-        How a replaced picture is scored: `exact`, or the cheaper `own_row`.
-    settings
-        RecBole keys by model name, over those at the top level, for example ``{Verifier: {epochs: 5}}``.
-    """
-
-    reward: str = "MICRO"
-    judge: str = "MICRO"
-    verifier: str = "Verifier"
-    same_judge: bool = False
-    what_if: Literal["exact", "own_row"] = "exact"
-    settings: dict[str, dict[str, Any]] = {}
-
-
-class Downstream(Strict):
-    """How the judge is retrained with creatives in place of pictures.
-
-    Attributes
-    ----------
-    seeds
-        Number of retrainings per source; differences are paired over them.
-    mix_weight
-        Weight of the mean creative in an item's new image feature; the original picture has the rest.
-    settings
-        RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
-    """
-
-    seeds: int = Field(5, ge=1)
-    mix_weight: float = Field(0.5, ge=0, le=1)
-    settings: dict[str, Any] = {}
-
-
-class Simulator(Strict):
-    """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
-
-    users: int = Field(500, ge=2)
-    items: int = Field(600, ge=2)
-    seed: int = 0
-    interactions_per_user: int = Field(100, ge=4)
-    tastes_per_user: int = Field(1, ge=1)
-
-
-class Settings(Strict):
-    """The `recgen:` block, without the generators' own blocks.
-
-    Attributes
-    ----------
-    seed
-        Every random number of the run follows from it.
-    threads
-        CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
-    images
-        A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
-        draws films' posters from their genres and year.
-    image_ids
-        A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
-    text_fields
-        Columns of `.item` that make an item's text; null takes every token column but the item's id and picture.
-    encoder, backbone, ip_adapter
-        `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
-    generators
-        Names of the generators to fit and compare.
-    requests
-        How many users get a picture; null means all of them.
-    chunk
-        Requests per unit of generation: what a kill can cost.
-    like_threshold
-        Ratings from here up are likes; null, or data without ratings, makes every interaction one.
-    max_bad_images
-        Share of pictures that may be unreadable before the run stops.
-    gallery
-        How many requests the report shows.
-    """
-
-    seed: int = 0
-    threads: int | None = Field(None, ge=1)
-    images: str | None = None
-    image_ids: str | None = None
-    text_fields: list[str] | None = None
-    encoder: str | OpenClip = "demo-clip"
-    backbone: str = "demo-sd"
-    ip_adapter: str | None = "demo-ip-adapter"
-    ranker: Rankers = Rankers()
-    generators: list[str] = Field(["rebeca"], min_length=1)
-    requests: int | None = Field(None, ge=1)
-    chunk: int = Field(32, ge=1)
-    like_threshold: float | None = 4.0
-    max_bad_images: float = Field(0.05, ge=0, le=1)
-    downstream: Downstream = Downstream()
-    simulator: Simulator | None = None
-    gallery: int = Field(24, ge=0)
 
 
 @dataclass(frozen=True)
@@ -153,8 +35,10 @@ class Config:
         The `recgen:` block.
     generators
         Each listed generator's own block, checked, with its defaults filled in, as plain values.
+    needs
+        What each listed generator asks the features stage for: any of captions and keywords, in alphabetical order.
     key
-        What the blocks follow from; see `remembered`.
+        What the blocks and the needs follow from; see `remember`.
     """
 
     name: str
@@ -162,6 +46,7 @@ class Config:
     recbole: dict[str, Any]
     settings: Settings
     generators: dict[str, dict[str, Any]]
+    needs: dict[str, list[str]]
     key: str
 
     def resolved(self) -> dict[str, Any]:
@@ -232,21 +117,23 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
     settings = _check(ours, where)
     given = {name: ours.get(name) or {} for name in settings.generators}
     key = digest([given, [plugins.source(plugins.GENERATORS, name) for name in given]])
-    generators = _remembered(memory, key) or _blocks(given, where)
-    return Config(Path(source).stem, where, values, settings, generators, key)
+    generators, needs = _remembered(memory, key) or _blocks(given, where)
+    return Config(Path(source).stem, where, values, settings, generators, needs, key)
 
 
 def remember(config: Config, memory: Path) -> None:
-    """Keep the checked blocks of the generators for the next `load_config`."""
-    write_json(memory, {"key": config.key, "blocks": config.generators})
+    """Keep the checked blocks of the generators, and what they need, for the next `load_config`."""
+    write_json(memory, {"key": config.key, "blocks": config.generators, "needs": config.needs})
 
 
-def _remembered(memory: Path | None, key: str) -> dict[str, dict[str, Any]] | None:
+def _remembered(
+    memory: Path | None, key: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]] | None:
     try:
         kept = json.loads(memory.read_text(encoding="utf-8")) if memory is not None else {}
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return kept["blocks"] if kept.get("key") == key else None
+    return (kept["blocks"], kept["needs"]) if kept.get("key") == key else None
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -292,7 +179,7 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
             raise UserError(
                 f"{where}: recgen.{key}", found="an unknown key", expected="a key of recgen", todo=todo
             )
-    settings = _validate(
+    settings = validate(
         Settings, {key: value for key, value in ours.items() if key not in installed}, where, "recgen"
     )
     for name in (
@@ -312,13 +199,14 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
     return settings
 
 
-def _blocks(given: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Return the generators' blocks with their defaults, each checked by its own class."""
-    blocks = {}
+def _blocks(given: dict[str, Any], where: str) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes need."""
+    blocks, needs = {}, {}
     for name, values in given.items():
-        kind = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators").Config
-        blocks[name] = _validate(kind, values, where, f"recgen.{name}").model_dump(mode="json")
-    return blocks
+        kind = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators")
+        blocks[name] = validate(kind.Config, values, where, f"recgen.{name}").model_dump(mode="json")
+        needs[name] = sorted(kind.needs)
+    return blocks, needs
 
 
 def _check_same_judge(ranker: Rankers, where: str) -> None:
@@ -330,7 +218,7 @@ def _check_same_judge(ranker: Rankers, where: str) -> None:
         )
 
 
-def _validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
+def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
     """Return `model` filled from `values`; the first mistake becomes a `UserError` that names its key."""
     try:
         return model.model_validate(values)

@@ -15,9 +15,9 @@ from typing import Any
 
 from recgen import __version__, hosting, plugins
 from recgen.assets import asset_folder
-from recgen.config import OpenClip
 from recgen.errors import UserError, nearest
 from recgen.run import Run
+from recgen.settings import OpenClip
 from recgen.workspace import digest, identity
 
 logger = logging.getLogger("recgen")
@@ -142,7 +142,42 @@ def _data(run: Run) -> list[Task]:
         Task("dataset", "dataset", "recgen.data.dataset:build", reads, owns=("dataset", "simulated")),
         Task("dataset/requests", "dataset", "recgen.data.dataset:choose", {"requests": s.requests}, first),
         Task("features", "features", "recgen.features.store:compute", encoder, first, ("features",)),
+        *_words(run),
     ]
+
+
+def _words(run: Run) -> list[Task]:
+    """Captions and keywords of the items, where a generator asks for them."""
+    s, found = run.settings, []
+    if "captions" in run.needs:
+        reads = {"captioner": _captioner(run)}
+        owns = (
+            "features/captions",
+            "features/captions.parquet",
+            "features/caption.safetensors",
+            "features/caption.ids.txt",
+        )
+        call = "recgen.features.captions:compute"
+        found.append(Task("features/captions", "features", call, reads, ("features",), owns))
+    if "keywords" in run.needs:
+        endpoint = s.keywords.endpoint
+        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
+        call, after = "recgen.features.item_keywords:compute", ("features/captions",)
+        reads = {"n": s.keywords.n, "model": model}
+        found.append(
+            Task("features/keywords", "features", call, reads, after, ("features/keywords.parquet",))
+        )
+    return found
+
+
+def _captioner(run: Run) -> Any:
+    """Identify what describes the pictures: a vocabulary by its contents, a model like any weights."""
+    spec = run.settings.captioner
+    if isinstance(spec, str) and spec != "clip-tagger":
+        return _weights(spec)
+    from recgen.features.vocabulary import vocabulary_file
+
+    return identity(vocabulary_file(spec, run.settings.encoder))
 
 
 def _ranker(run: Run, role: str) -> Task:
@@ -164,8 +199,15 @@ def _generator(run: Run, name: str) -> list[Task]:
         "class": plugins.target(plugins.GENERATORS, name),
         "weights": [_weights(s.backbone), _weights(s.ip_adapter)],
     }
+    asked = run.config.needs[name]
+    if "keywords" in asked:  # such a generator learns with the language model too
+        reads["llm"] = _weights(s.llm)
     fit, draw = f"generator.fit/{name}", f"generate/{name}"
-    needs = ("features", f"ranker/{run.acting('reward')}")
+    needs = (
+        "features",
+        *(f"features/{need}" for need in asked),
+        *(f"ranker/{run.acting(role)}" for role in ("reward", "judge")),
+    )
     pictures = (f"creatives/shards/{name}", f"creatives/images/{name}")
     return [
         Task(fit, "generator.fit", "recgen.generation:fit", reads, needs, (f"generator/{name}",), (name,)),

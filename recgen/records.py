@@ -58,6 +58,13 @@ class RunData:
         validation and earlier disliked interactions only.
     run_seed
         The run's seed.
+    captions
+        One sentence per item about its picture, "" for an item without one; empty where no generator asked for captions.
+    caption_features
+        float32 ``[n_items, D]``, raw CLIP text embeddings of `captions` (RAGAR eq. 2), NaN rows for items without a picture;
+        None where no generator asked for captions.
+    keywords
+        One tuple of keywords per item (RAGAR eq. 6); empty where no generator asked for them.
     """
 
     user_ids: list[str]
@@ -68,6 +75,9 @@ class RunData:
     text_features: np.ndarray
     interactions: pd.DataFrame
     run_seed: int
+    captions: list[str] = field(default_factory=list)
+    caption_features: np.ndarray | None = None
+    keywords: list[tuple[str, ...]] = field(default_factory=list)
 
     @cached_property
     def user_rows(self) -> dict[str, int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from recgen.diffusion import Backbone
     from recgen.features.encoders import Encoder
+    from recgen.features.language import LanguageModel
 
 
 class Run:
@@ -86,9 +87,20 @@ class Run:
         return load_backbone(self.settings.backbone, self.settings.ip_adapter, device=self.device)
 
     @cached_property
+    def language_model(self) -> LanguageModel | None:
+        """The causal language model of the run, read when it is first used; None where the configuration names none."""
+        if self.settings.llm is None:
+            return None
+        from recgen.features.language import LanguageModel
+
+        return LanguageModel(self.settings.llm, device=self.device)
+
+    @cached_property
     def split(self) -> hosting.Split:
-        """RecBole's datasets, the same for every ranking model of the run."""
-        return hosting.split(self.recbole_config(self.settings.ranker.judge), self.config.source)
+        """RecBole's datasets, the same for every ranking model of the run: no model's own defaults matter but RecBole's BPR's."""
+        from recbole.model.general_recommender.bpr import BPR
+
+        return hosting.split(hosting.recbole_config(BPR, self.recbole_keys("BPR")), self.config.source)
 
     @cached_property
     def source(self) -> Path:
@@ -151,10 +163,12 @@ class Run:
         import pandas as pd
 
         rows = pd.read_parquet(self.folder / "dataset/requests.parquet").to_dict("records")
-        return [Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"])) for row in rows]
+        return [
+            Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"])) for row in rows
+        ]
 
     def features(self, kind: str) -> tuple[list[str], Any]:
-        """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any; `kind` is image or text."""
+        """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any; `kind` is image, text or caption."""
         path = self.folder / f"features/{kind}.safetensors"
         return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], read_features(path)
 
@@ -176,7 +190,26 @@ class Run:
             self._aligned("text", items),
             rows[["user", "item", "like", "timestamp", "split"]].reset_index(drop=True),
             self.settings.seed,
+            self._per_item("captions", "caption", "") if "captions" in self.needs else [],
+            self._aligned("caption", items) if "captions" in self.needs else None,
+            [tuple(words) for words in self._per_item("keywords", "keywords", ())]
+            if "keywords" in self.needs
+            else [],
         )
+
+    @property
+    def needs(self) -> set[str]:
+        """What the features stage makes of the items' words: captions and keywords, where a generator asks for them."""
+        asked = {need for needs in self.config.needs.values() for need in needs}
+        return asked | {"captions"} if "keywords" in asked else asked  # keywords are made from captions
+
+    def _per_item(self, table: str, column: str, absent: Any) -> list[Any]:
+        """Return a column of features/<table>.parquet, one value per item; `absent` for items that are not in it."""
+        import pandas as pd
+
+        rows = pd.read_parquet(self.folder / f"features/{table}.parquet")
+        found = dict(zip(rows["item_id"], rows[column], strict=True))
+        return [found.get(token, absent) for token in self.items["item_id"]]
 
     def picture(self, path: str | None) -> Path | None:
         """Return where a picture named in items.parquet lies."""

@@ -1,0 +1,108 @@
+"""The run's language model: any causal language model that transformers loads, from an id, a folder or what is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from recgen.assets import asset_folder
+from recgen.compat import prepare_torchvision
+from recgen.errors import UserError
+
+_BATCH = 128  # prompts written at once
+
+
+class LanguageModel:
+    """A frozen causal language model, read when it is first used.
+
+    Parameters
+    ----------
+    spec
+        A shipped model's name such as ``"demo-llm"``, a folder, or an id that transformers can fetch.
+    device
+        Where it runs: float32 on the CPU, elsewhere in the type its weights are stored in.
+    """
+
+    def __init__(self, spec: str, device: str = "cpu") -> None:
+        self.spec, self.device = spec, device
+
+    @property
+    def name(self) -> str:
+        """Its name in recipes and reports."""
+        return self.spec
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, padding on the left, as continuing a batch of texts asks for."""
+        tokenizer = self._load("AutoTokenizer", padding_side="left")
+        if (
+            tokenizer.pad_token_id is None
+        ):  # Llama's own has none; padding is masked, so which token it is does not matter
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    @cached_property
+    def model(self) -> Any:
+        """The transformers model: evaluation mode, without gradients."""
+        import torch
+
+        model = self._load("AutoModelForCausalLM", dtype=torch.float32 if self.device == "cpu" else "auto")
+        return model.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def width(self) -> int:
+        """Size of its hidden states."""
+        return int(self.model.get_input_embeddings().embedding_dim)
+
+    def complete(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+        """Return what the model writes after each prompt: the likeliest token each time, up to its end token.
+
+        A chat model gets each prompt as its user's turn. What follows one prompt does not depend on the others: padding is
+        masked.
+        """
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
+        written = [""] * len(prompts)
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            for row, text in zip(
+                rows, self._continue([prompts[i] for i in rows], max_new_tokens), strict=True
+            ):
+                written[row] = text
+        return written
+
+    def _continue(self, prompts: list[str], max_new_tokens: int) -> list[str]:
+        import torch
+
+        inputs = self._tokens(prompts).to(self.device)
+        with torch.inference_mode():
+            tokens = self.model.generate(
+                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=max_new_tokens,
+                do_sample=False, num_beams=1, pad_token_id=self.tokenizer.pad_token_id,
+            )  # fmt: skip
+        new = tokens[:, inputs.input_ids.shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+    def _tokens(self, prompts: list[str]) -> Any:
+        if self.tokenizer.chat_template is None:
+            return self.tokenizer(prompts, padding=True, return_tensors="pt")
+        turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        return self.tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        )
+
+    def _load(self, kind: str, **options: Any) -> Any:
+        prepare_torchvision()
+        import transformers
+
+        try:
+            return getattr(transformers, kind).from_pretrained(asset_folder(self.spec), **options)
+        except (
+            Exception
+        ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had
+            raise UserError(
+                "recgen.llm",
+                found=f"{self.spec!r}, which cannot be loaded ({type(error).__name__}: {error})",
+                expected="demo-llm, or the folder or id of a causal language model that is here or can be downloaded",
+                todo="Fetch it once on a machine with a network, or set recgen.llm to its folder or to demo-llm.",
+            ) from error

@@ -1,0 +1,78 @@
+"""Vocabularies of the CLIP tagger: groups of phrases, of which a picture gets one each, and the sentence that joins them."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+from pydantic import Field
+
+from recgen.assets import FOLDER
+from recgen.config import parse_yaml, validate
+from recgen.errors import UserError, nearest
+from recgen.settings import OpenClip, Strict, Tagger
+
+
+class Group(Strict):
+    """Phrases that exclude one another, and the sentences in which CLIP meets them; ``{}`` stands for the phrase."""
+
+    phrases: list[str] = Field(min_length=1)
+    prompts: list[str] = Field(["{}"], min_length=1)
+
+
+class Vocabulary(Strict):
+    """What the tagger can say: the caption, with the names of groups in braces, and the groups by name."""
+
+    caption: str
+    groups: dict[str, Group] = Field(min_length=1)
+
+
+def vocabulary_file(captioner: str | Tagger, encoder: str | OpenClip) -> Path:
+    """Return the vocabulary of a tagger: the user's own; the demo pictures' words for their encoder; else the general one.
+
+    Raises
+    ------
+    UserError
+        When the user's own is not there.
+    """
+    if isinstance(captioner, str):
+        return FOLDER / "vocabularies" / ("demo.yaml" if encoder == "demo-clip" else "general.yaml")
+    path = Path(captioner.tagger)
+    if not path.is_file():
+        raise UserError("recgen.captioner.tagger", found=f"no file {path}", expected="a YAML of phrases")
+    return path
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Read and check a vocabulary.
+
+    Raises
+    ------
+    UserError
+        For text that is not YAML, an unknown or ill-typed key, or a caption that names no group or an unknown one.
+    """
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    found: Vocabulary = validate(Vocabulary, values, str(path), "vocabulary")
+    slots = _slots(found.caption, f"{path}: caption")
+    for slot in slots:
+        if slot not in found.groups:
+            raise UserError(
+                f"{path}: caption",
+                found=f"{{{slot}}}",
+                expected=f"names of groups in braces: {', '.join(found.groups)}",
+                todo=nearest(slot, found.groups),
+            )
+    for name, group in found.groups.items():
+        for prompt in group.prompts:
+            if _slots(prompt, f"{path}: {name}.prompts") != [""]:
+                raise UserError(
+                    f"{path}: {name}.prompts", found=repr(prompt), expected="one {} for the phrase"
+                )
+    return found
+
+
+def _slots(sentence: str, where: str) -> list[str]:
+    try:
+        return [slot for _, slot, _, _ in string.Formatter().parse(sentence) if slot is not None]
+    except ValueError as error:
+        raise UserError(where, found=f"{sentence!r} ({error})", expected="braces in pairs") from error

@@ -1,0 +1,189 @@
+"""The `recgen:` block of a configuration: every key, its type and its default."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """Base of our blocks: unknown and ill-typed keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenClip(Strict):
+    """An OpenCLIP model: `model` is an architecture or a folder, `pretrained` a tag of it or a weight file."""
+
+    model: str
+    pretrained: str | None = None
+
+
+class Rankers(Strict):
+    """Which ranking models play which part.
+
+    Attributes
+    ----------
+    reward
+        Rewards the generators; sees one half of each user's training interactions.
+    judge
+        Judges the creatives; sees the other half.
+    verifier
+        Predicts P(like | user, picture) from all of them and from the dislikes.
+    same_judge
+        True gives reward and judge one model trained on everything: the papers' protocol.
+    what_if
+        How a replaced picture is scored: `exact`, or the cheaper `own_row`.
+    settings
+        RecBole keys by model name, over those at the top level, for example ``{Verifier: {epochs: 5}}``.
+    """
+
+    reward: str = "MICRO"
+    judge: str = "MICRO"
+    verifier: str = "Verifier"
+    same_judge: bool = False
+    what_if: Literal["exact", "own_row"] = "exact"
+    settings: dict[str, dict[str, Any]] = {}
+
+
+class Downstream(Strict):
+    """How the judge is retrained with creatives in place of pictures.
+
+    Attributes
+    ----------
+    seeds
+        Number of retrainings per source; differences are paired over them.
+    mix_weight
+        Weight of the mean creative in an item's new image feature; the original picture has the rest.
+    settings
+        RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
+    """
+
+    seeds: int = Field(5, ge=1)
+    mix_weight: float = Field(0.5, ge=0, le=1)
+    settings: dict[str, Any] = {}
+
+
+class Tagger(Strict):
+    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.captions.Vocabulary` reads it."""
+
+    tagger: str
+
+
+class Prices(Strict):
+    """What an endpoint charges per million tokens of questions (`input`) and of answers (`output`), in any currency."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
+class Endpoint(Strict):
+    """An OpenAI-compatible chat service.
+
+    Attributes
+    ----------
+    url
+        Its base, as in ``https://host/v1``; ``/chat/completions`` is added to it.
+    model
+        The model's name there.
+    api_key_env
+        The environment variable that holds the key; null for a service without keys.
+    timeout
+        Seconds without a byte after which an attempt counts as failed.
+    retries
+        Further attempts after a failed one: a timeout, a broken connection, status 429 or 5xx, or an answer that is none.
+    workers
+        Requests under way at the same time.
+    price_per_million_tokens
+        For the line in the log that says what the answers cost.
+    cache
+        The file that keeps the answers; null keeps one in the run's folder. An answer that is there is never paid for again.
+    """
+
+    url: str
+    model: str
+    api_key_env: str | None = None
+    timeout: float = Field(60.0, gt=0)
+    retries: int = Field(5, ge=0)
+    workers: int = Field(4, ge=1, le=64)
+    price_per_million_tokens: Prices = Prices()
+    cache: str | None = None
+
+
+class KeywordSettings(Strict):
+    """Keywords of an item (RAGAR eq. 6): at most `n`, by the run's `llm`, or by an `endpoint` where one is given."""
+
+    n: int = Field(8, ge=1)
+    endpoint: Endpoint | None = None
+
+
+class Simulator(Strict):
+    """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
+
+    users: int = Field(500, ge=2)
+    items: int = Field(600, ge=2)
+    seed: int = 0
+    interactions_per_user: int = Field(100, ge=4)
+    tastes_per_user: int = Field(1, ge=1)
+
+
+class Settings(Strict):
+    """The `recgen:` block, without the generators' own blocks.
+
+    Attributes
+    ----------
+    seed
+        Every random number of the run follows from it.
+    threads
+        CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
+    images
+        A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
+        draws films' posters from their genres and year.
+    image_ids
+        A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
+    text_fields
+        Columns of `.item` that make an item's text; null takes every token column but the item's id and picture.
+    encoder, backbone, ip_adapter
+        `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
+    captioner
+        What describes the pictures for generators that ask for captions: `clip-tagger`, the best-matching phrases of a shipped
+        vocabulary; ``{tagger: FILE}``, those of your own one; else the folder or id of an image-to-text model such as BLIP-2.
+    llm
+        The causal language model of generators that ask for one: `demo-llm` is shipped; else a folder or id.
+    keywords
+        How keywords of items are found for generators that ask for them.
+    generators
+        Names of the generators to fit and compare.
+    requests
+        How many users get a picture; null means all of them.
+    chunk
+        Requests per unit of generation: what a kill can cost.
+    like_threshold
+        Ratings from here up are likes; null, or data without ratings, makes every interaction one.
+    max_bad_images
+        Share of pictures that may be unreadable before the run stops.
+    gallery
+        How many requests the report shows.
+    """
+
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+    images: str | None = None
+    image_ids: str | None = None
+    text_fields: list[str] | None = None
+    encoder: str | OpenClip = "demo-clip"
+    backbone: str = "demo-sd"
+    ip_adapter: str | None = "demo-ip-adapter"
+    captioner: str | Tagger = "clip-tagger"
+    llm: str | None = "demo-llm"
+    keywords: KeywordSettings = KeywordSettings()
+    ranker: Rankers = Rankers()
+    generators: list[str] = Field(["rebeca"], min_length=1)
+    requests: int | None = Field(None, ge=1)
+    chunk: int = Field(32, ge=1)
+    like_threshold: float | None = 4.0
+    max_bad_images: float = Field(0.05, ge=0, le=1)
+    downstream: Downstream = Downstream()
+    simulator: Simulator | None = None
+    gallery: int = Field(24, ge=0)

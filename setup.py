@@ -76,6 +76,7 @@ setup(
         ],
         "recgen.ranking_models": [
             "MICRO = ranking_models.micro:MICRO",
+            "VBPR = ranking_models.vbpr:VBPR",
             "Verifier = ranking_models.verifier:Verifier",
         ],
     },

@@ -11,10 +11,9 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
+from ranking_models.standard import Standardise
 from ranking_models.trainer import RankingTrainer
 from recgen.errors import UserError
-
-SMALLEST_DEVIATION = 1e-6
 
 
 class VerifierSettings(Settings):
@@ -47,8 +46,6 @@ class Verifier(FeatureRecommender):
     defaults = defaults_path("Verifier")
     trainer: ClassVar[type] = RankingTrainer
     settings: VerifierSettings
-    mean: torch.Tensor
-    deviation: torch.Tensor
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -61,11 +58,7 @@ class Verifier(FeatureRecommender):
                 todo="Set threshold: {rating: 4} and load the rating, or set train_neg_sample_args: {distribution: uniform}.",
             )
         raw = self.features("image")
-        distinct = raw[1:].unique(dim=0)  # items without a picture share one row, which must not shrink the deviation
-        deviation = distinct.std(0).clamp(min=SMALLEST_DEVIATION) if len(distinct) > 1 else torch.ones(raw.shape[1])
-        standardise = self.settings.standardise
-        self.register_buffer("mean", distinct.mean(0) if standardise else torch.zeros(raw.shape[1]))
-        self.register_buffer("deviation", deviation if standardise else torch.ones(raw.shape[1]))
+        self.standard = Standardise(raw[1:], self.settings.standardise)
         width, dim, hidden = self.settings.embedding_size, raw.shape[1], self.settings.hidden_size
         constant = int(self.settings.bias)
         self.user_embedding = nn.Embedding(self.n_users, width)
@@ -77,7 +70,7 @@ class Verifier(FeatureRecommender):
 
     def picture(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return W e(I) ``[B, d]`` of raw image embeddings ``[B, D]``."""
-        features = (embeddings - self.mean) / self.deviation
+        features = self.standard(embeddings)
         if self.hidden is not None:
             features = torch.cat([features, relu(self.hidden(features))], 1)
         return self._with_constant(features) @ self.map.T

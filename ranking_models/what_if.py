@@ -10,6 +10,7 @@ import torch
 from recgen.errors import UserError
 
 if TYPE_CHECKING:
+    from ranking_models.vbpr import VBPR
     from ranking_models.verifier import Verifier
 
 CELLS_PER_CHUNK = 1 << 20
@@ -99,7 +100,10 @@ class WhatIf(ABC):
 
 
 class VerifierWhatIf(WhatIf):
-    """The verifier's: a picture changes nothing but its own score, a product; both modes are the same."""
+    """The verifier's: a picture changes nothing but its own score, a product; both modes are the same.
+
+    Scores are logits: probabilities near 0 and 1 would tie in a rank, and would hardly move as a reward.
+    """
 
     def __init__(self, model: Verifier) -> None:
         self.model = model.eval()
@@ -107,16 +111,29 @@ class VerifierWhatIf(WhatIf):
             self.pictures = model.picture(model.features("image"))
 
     def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.model.logits(users, embeddings).sigmoid()
+        return self.model.logits(users, embeddings)
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self._count_above(self._all_scores(users), self.model.logits(users, embeddings), users, items)
 
-    def _score_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        return super()._score_original(users, items).sigmoid()
+    def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
+        return self.model.user(users) @ self.pictures.T
+
+
+class VBPRWhatIf(WhatIf):
+    """VBPR's: a picture changes nothing but its own item's preference, a product (equation 4); both modes are the same."""
+
+    def __init__(self, model: VBPR) -> None:
+        self.model = model.eval()
+
+    def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.model.preference(users, items, embeddings)
+
+    def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._count_above(self._all_scores(users), self._score(users, items, embeddings), users, items)
 
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        return self.model.user(users) @ self.pictures.T  # logits: probabilities near 0 and 1 would tie
+        return self.model.all_preferences(users)
 
 
 def scorer(model: Any, mode: Literal["exact", "own_row"] = "exact") -> WhatIf:
@@ -138,6 +155,6 @@ def scorer(model: Any, mode: Literal["exact", "own_row"] = "exact") -> WhatIf:
             f"ranking model {type(model).__name__}",
             found="no what-if scoring",
             expected="a method what_if(mode) -> WhatIf",
-            todo="Choose MICRO or Verifier as the reward.",
+            todo="Choose MICRO, VBPR or Verifier as the reward.",
         )
     return model.what_if(mode)

@@ -13,13 +13,14 @@ Each training has its own seed, shared by all sources, so that differences are p
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recgen import hosting
+from recgen import hosting, labelled
 from recgen.generation import creatives
 from recgen.metrics.statistics import paired_seeds, seed_mean
 from recgen.ranker import fit, item_features, save
@@ -40,33 +41,73 @@ def retrain(run: Run, source: str, seed: int) -> list[Path]:
     """Train the judge's model with one source's pictures and one seed; write its test results."""
     folder = run.folder / f"downstream/{source}/{seed}"
     image = None if source == ORIGINAL else mixed_features(run, source, folder / "image.safetensors")
-    config = _config(run, seed, image)
-    data = hosting.loaders(config, run.split)
-    trained = fit(run, config, data)
-    tested = trained.trainer.evaluate(data.test, load_best_model=False, show_progress=False)
+    training = _training(run, seed, image)
+    trained = fit(run, training.config, training.data)
+    tested = training.measure(trained.model)
     results = {name: float(tested[name]) for name in (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")}
     if source == ORIGINAL:
         save(trained.model, folder)
-        results |= _per_user(run, _what_if(run, trained.model), None)
+        results |= _per_user(run, training.whole, _what_if(run, trained.model), None)
     else:
-        results |= _per_user(run, _what_if(run, _original(run, seed)), source)
+        results |= _per_user(run, training.whole, _what_if(run, _original(run, seed)), source)
     write_json(folder / "results.json", results)
     return [folder / "results.json"]
 
 
-def _config(run: Run, seed: int, image: Path | None) -> Any:
-    """Return RecBole's Config of one training, with exact results of the two metrics whatever else is measured."""
+@dataclass(frozen=True)
+class Training:
+    """One training of the judge's model.
+
+    Attributes
+    ----------
+    config, data, whole
+        RecBole's Config, its loaders, and the dataset whose ids they have.
+    ranking, test
+        RecBole's Config and loader of the test, which ranks every item, whatever the model learns from.
+    """
+
+    config: Any
+    data: hosting.Loaders
+    whole: Any
+    ranking: Any
+    test: Any
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """Return the model's test results."""
+        from recbole.utils import get_trainer
+
+        trainer = get_trainer(self.ranking["MODEL_TYPE"], self.ranking["model"])(self.ranking, model)
+        trainer.eval_collector.data_collect(self.data.train)
+        return trainer.evaluate(self.test, load_best_model=False, show_progress=False)
+
+
+def _training(run: Run, seed: int, image: Path | None) -> Training:
+    """Prepare one training, with exact results of the two metrics whatever else is measured.
+
+    A model of likes and dislikes learns from those of before the references and ranks all items by how likely a like is.
+    """
     judge = run.settings.ranker.judge
     keys = run.recbole_keys(judge)
     extra = {
         **run.settings.downstream.settings,
         "seed": seed_for(run.settings.seed, "downstream", str(seed)) % 2**31,
         "item_features": item_features(run, image),
-        "metrics": [*dict.fromkeys([*keys["metrics"], "Recall", "NDCG"])],
-        "topk": sorted({*np.atleast_1d(keys["topk"]).tolist(), CUTOFF}),
-        "metric_decimal_place": 12,
     }
-    return run.recbole_config(judge, extra)
+    ranking = run.recbole_config(
+        judge,
+        {
+            **extra,
+            "metrics": [*dict.fromkeys([*keys["metrics"], "Recall", "NDCG"])],
+            "topk": sorted({*np.atleast_1d(keys["topk"]).tolist(), CUTOFF}),
+            "metric_decimal_place": 12,
+        },
+    )
+    if labelled.learns_from_labels(run, judge):
+        config, parts = labelled.config(run, judge, extra), labelled.split(run, judge)
+        data, test = hosting.loaders(config, parts), labelled.ranking_test(run, ranking, parts)
+        return Training(config, data, parts.whole, ranking, test)
+    data = hosting.loaders(ranking, run.split)
+    return Training(ranking, data, run.split.whole, ranking, data.test)
 
 
 def mixed_features(run: Run, source: str, path: Path) -> Path:
@@ -91,9 +132,9 @@ def _original(run: Run, seed: int) -> Any:
     """Return the model that was trained on the original pictures with this seed."""
     from safetensors.torch import load_file
 
-    config = _config(run, seed, None)
-    data = hosting.loaders(config, run.split)
-    model = config.model_class(config, data.train.dataset).to(config["device"])
+    training = _training(run, seed, None)
+    config = training.config
+    model = config.model_class(config, training.data.train.dataset).to(config["device"])
     model.load_state_dict(load_file(run.folder / f"downstream/{ORIGINAL}/{seed}/model.safetensors"))
     return model.eval()
 
@@ -102,7 +143,7 @@ def _what_if(run: Run, model: Any) -> Any:
     return model.what_if(run.settings.ranker.what_if)
 
 
-def _per_user(run: Run, what_if: Any, source: str | None) -> dict[str, float]:
+def _per_user(run: Run, whole: Any, what_if: Any, source: str | None) -> dict[str, float]:
     """Rank each request's reference, with its creative if there is a source, and return Recall and NDCG over the requests.
 
     With a single relevant item at 0-based rank r, Recall@k is [r < k] and NDCG@k is [r < k] / log2(r + 2).
@@ -111,11 +152,11 @@ def _per_user(run: Run, what_if: Any, source: str | None) -> dict[str, float]:
 
     users, items = (
         torch.as_tensor(
-            np.asarray(run.split.whole.token2id(field, np.array(tokens, dtype=object))), dtype=torch.long
+            np.asarray(whole.token2id(field, np.array(tokens, dtype=object))), dtype=torch.long
         )
         for field, tokens in (
-            (run.split.whole.uid_field, [request.user_id for request in run.requests]),
-            (run.split.whole.iid_field, [request.item_id for request in run.requests]),
+            (whole.uid_field, [request.user_id for request in run.requests]),
+            (whole.iid_field, [request.item_id for request in run.requests]),
         )
     )
     if source is None:

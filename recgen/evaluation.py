@@ -96,6 +96,8 @@ def by_rankers(run: Run, made: Made) -> Columns:
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
         if role == "judge":
             columns |= {"rank_original_judge": before, "rank_creative_judge": after}
+    if run.settings.ranker.same_judge:
+        return columns  # one model in both roles: a gap of zero by construction would pass for a measured one
     gap = personalisation.over_optimisation_gap(columns["delta_r_reward"], columns["delta_r_judge"])
     return {**columns, "over_optimisation_gap": gap}
 
@@ -196,11 +198,11 @@ def by_truth(run: Run, made: Made) -> Columns:
 def by_verifier(run: Run, made: Made) -> tuple[Columns, dict[str, Any]]:
     """Each creative's chance of being liked by its user, and whether that beats other users' chances (REBECA, algorithm 1)."""
     verifier = Ranker(run, "verifier")
-    own = verifier.score(made.users, made.items, made.embeddings).cpu().numpy()
+    own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
     users = list(dict.fromkeys(made.users))
     n = len(made.items)
     scores = np.stack(
-        [verifier.score([user] * n, made.items, made.embeddings).cpu().numpy() for user in users]
+        [verifier.probability([user] * n, made.items, made.embeddings).cpu().numpy() for user in users]
     )
     position = {user: row for row, user in enumerate(users)}
     owners = [position[user] for user in made.users]
@@ -241,7 +243,7 @@ def summarise(run: Run) -> list[Path]:
             "permutation": {name: other["permutation"] for name, other in others.items()},
             "paired": list(_paired(run, tables)),
         },
-        "unavailable": _unavailable(means),
+        "unavailable": _unavailable(run, means),
     }
     write_parquet(run.folder / "per_request.parquet", pd.concat(tables.values(), ignore_index=True))
     write_json(folder / "summary.json", summary)
@@ -272,7 +274,7 @@ def _paired(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any
             yield statistics.paired_difference(first[key], second[key], users, seed).as_json(a, b, key)
 
 
-def _unavailable(means: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _unavailable(run: Run, means: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Say what was not measured and what it takes."""
     reasons: dict[str, str] = {}
     for metric, keys in {"lpips": ["lpips_personal", "lpips_semantic"], "fid": ["fid"]}.items():
@@ -281,6 +283,10 @@ def _unavailable(means: dict[str, dict[str, Any]]) -> dict[str, str]:
     measured = {key for values in means.values() for key in values}
     if "cmmd" not in measured:
         reasons["cmmd"] = "it needs two creatives and two pictures"
+    if run.settings.ranker.same_judge:
+        reasons["over_optimisation_gap"] = (
+            "reward and judge are one model (same_judge: true), so it is zero by construction; run without same_judge"
+        )
     return reasons
 
 

@@ -1,45 +1,81 @@
-"""The ranker stage: reward and judge on disjoint halves of the interactions, and the verifier on likes and dislikes."""
+"""The ranker stage: reward and judge on disjoint halves of the interactions, and the verifier on likes and dislikes.
+
+A model that ranks learns from likes, the run's RecBole data; one that learns from labels from likes and dislikes, see
+`recgen.labelled`.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from recgen import hosting, plugins
+from recgen import hosting, labelled
+from recgen.halves import dealt
 from recgen.run import Run
-from recgen.seeding import numpy_rng, seed_for
+from recgen.seeding import seed_for
 from recgen.workspace import write_bytes, write_json
 
 
 def train(run: Run, role: str) -> list[Path]:
-    """Train the model of one role and save it to ranker/<role>; return what was written."""
-    config, parts, keep = _task(run, role)
+    """Train the model of one role and save it to ranker/<role>; return what was written.
+
+    training.json tells every epoch, the best validation result (``valid``) and, for a model of likes and dislikes, the result
+    on held-out ones (``test``, with the AUC).
+    """
+    task = _task(run, role)
     folder = run.folder / "ranker" / role
-    trained = fit(run, config, hosting.loaders(config, parts, keep))
+    data = hosting.loaders(task.config, task.parts, task.keep)
+    trained = fit(run, task.config, data)
+    if task.labelled:
+        held_out = trained.trainer.evaluate(data.test, load_best_model=False, show_progress=False)
+        trained.record["test"] = _finite(held_out)
     save(trained.model, folder)
     write_json(folder / "training.json", trained.record)
     return [folder / name for name in ("model.safetensors", "config.json", "training.json")]
 
 
-def _task(run: Run, role: str) -> tuple[Any, hosting.Split, np.ndarray | None]:
-    """Return RecBole's Config, the split data and the training interactions of a role."""
+@dataclass(frozen=True)
+class Task:
+    """What a role's model is trained on.
+
+    Attributes
+    ----------
+    config
+        RecBole's Config.
+    parts
+        The split data.
+    keep
+        bool ``[n_train]``, the training interactions this role may see; None: all.
+    labelled
+        Whether the data are likes and dislikes, rather than likes to rank by.
+    """
+
+    config: Any
+    parts: hosting.Split
+    keep: np.ndarray | None
+    labelled: bool
+
+
+def _task(run: Run, role: str) -> Task:
     name = getattr(run.settings.ranker, role)
-    seed = {
+    extra = {
         "seed": seed_for(run.settings.seed, f"ranker {role}") % 2**31,
         "item_features": item_features(run),
     }
     if role == "verifier":
-        config = verifier_config(run, name, seed)
-        return config, hosting.split(config, run.config.source), None
-    keep = None if run.settings.ranker.same_judge else half(run, role)
-    return run.recbole_config(name, seed), run.split, keep
+        labelled.check_verifier(run)
+    whole = role == "verifier" or run.settings.ranker.same_judge
+    if labelled.learns_from_labels(run, name):
+        config, parts = labelled.config(run, name, extra), labelled.split(run, name)
+        return Task(config, parts, None if whole else labelled.half(run, parts, role), True)
+    return Task(run.recbole_config(name, extra), run.split, None if whole else half(run, role), False)
 
 
 def item_features(run: Run, image: Path | None = None) -> dict[str, str]:
@@ -55,14 +91,7 @@ def half(run: Run, role: str) -> np.ndarray:
     Each user's interactions are dealt out at random, seeded by the user: every one goes to exactly one of the two, and
     a user with at least two is known to both.
     """
-    whole, rows = run.split.whole, run.split.train.inter_feat
-    users = rows[whole.uid_field].numpy()
-    side = np.empty(len(users), dtype=bool)
-    order = np.argsort(users, kind="stable")
-    for mine in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
-        token = whole.id2token(whole.uid_field, users[mine[0]])
-        rng = numpy_rng(run.settings.seed, "halves", str(token))
-        side[mine] = rng.permutation((np.arange(len(mine)) + rng.integers(2)) % 2 == 0)
+    side = dealt(run.settings.seed, run.split.whole, run.split.train.inter_feat)
     return side if role == "reward" else ~side
 
 
@@ -108,7 +137,7 @@ def save(model: Any, folder: Path) -> None:
 class Ranker:
     """A trained ranking model of a run, by tokens; it is read from its folder when it is first asked something.
 
-    This is what generators get as their reward.
+    This is what generators get as their reward. Scores are the model's own: of a model of likes and dislikes, logits.
 
     Parameters
     ----------
@@ -125,13 +154,13 @@ class Ranker:
     def _loaded(self) -> tuple[Any, Any]:
         from safetensors.torch import load_file
 
-        config, parts, keep = _task(self.run, self.role)
-        data = hosting.loaders(config, parts, keep)
+        task = _task(self.run, self.role)
+        data = hosting.loaders(task.config, task.parts, task.keep)
         self.run.prepare_torch()
-        model = config.model_class(config, data.train.dataset).to(config["device"])
+        model = task.config.model_class(task.config, data.train.dataset).to(task.config["device"])
         model.load_state_dict(load_file(self.run.folder / "ranker" / self.role / "model.safetensors"))
         model.eval()
-        return model, parts.whole
+        return model, task.parts.whole
 
     @property
     def model(self) -> Any:
@@ -165,6 +194,10 @@ class Ranker:
         """Return the score ``[B]`` each user would give each item with a picture of embedding ``[B, D]`` (raw CLIP)."""
         return self.what_if.score(*self.ids(users, items), self._tensor(embeddings))
 
+    def probability(self, users: Sequence[str], items: Sequence[str], embeddings: Any) -> Any:
+        """Return P(like) ``[B]``; for a model of likes and dislikes, whose scores are logits. Arguments as for `score`."""
+        return self.score(users, items, embeddings).sigmoid()
+
     def rank(self, users: Sequence[str], items: Sequence[str], embeddings: Any) -> Any:
         """Return the 0-based rank ``[B]`` among all items that each item would have with that picture."""
         return self.what_if.rank(*self.ids(users, items), self._tensor(embeddings))
@@ -181,67 +214,3 @@ class Ranker:
         import torch
 
         return torch.as_tensor(embeddings, dtype=torch.float32, device=self.model.device)
-
-
-def verifier_config(run: Run, name: str, extra: dict[str, Any]) -> Any:
-    """Return RecBole's Config of the verifier over its own data set: everything known before the references, labelled.
-
-    RecBole's keys about data and evaluation describe the ranking data, so here the model's own defaults hold instead.
-    """
-    from recbole.utils import dataset_arguments, evaluation_arguments
-
-    folder = run.folder / "recbole/verifier"
-    _write_verifier_data(run, folder)
-    ranking = {
-        *dataset_arguments,
-        *evaluation_arguments,
-        "train_neg_sample_args",
-        "eval_args",
-        "valid_metric",
-        "metrics",
-    }
-    keys = {key: value for key, value in run.config.recbole.items() if key not in ranking}
-    keys |= run.settings.ranker.settings.get(name, {})
-    keys |= {
-        "dataset": folder.name,
-        "data_path": str(folder.parent),
-        "checkpoint_dir": str(folder.parent),
-        "load_col": {"inter": ["user_id", "item_id", "label"], "user": ["user_id"], "item": ["item_id"]},
-        "threshold": None,
-        "LABEL_FIELD": "label",
-        "show_progress": False,
-    }
-    cls = plugins.load(plugins.RANKING_MODELS, name, f"{run.config.source}: recgen.ranker.verifier")
-    return hosting.recbole_config(cls, {**keys, **extra})
-
-
-def _write_verifier_data(run: Run, folder: Path) -> None:
-    known = run.interactions[run.interactions["split"] != "test"]
-    rows = pd.concat([known, _unseen(run, known)]) if known["like"].all() else known
-    labelled = {
-        "user_id:token": rows["user_id"],
-        "item_id:token": rows["item_id"],
-        "label:float": rows["like"] * 1.0,
-    }
-    tables = {
-        "inter": pd.DataFrame(labelled),
-        "user": pd.DataFrame({"user_id:token": run.interactions["user_id"].unique()}),
-        "item": pd.DataFrame({"item_id:token": run.items["item_id"]}),
-    }
-    for ending, table in tables.items():
-        write_bytes(
-            folder / f"{folder.name}.{ending}", table.to_csv(sep="\t", index=False).encode(), durable=False
-        )
-
-
-def _unseen(run: Run, known: pd.DataFrame) -> pd.DataFrame:
-    """Return as many items that a user never met as likes, as dislikes: for data in which nobody dislikes anything."""
-    items = run.items["item_id"].to_numpy()
-    met = run.interactions.groupby("user_id")["item_id"].agg(set)
-    frames = []
-    for user, liked in known.groupby("user_id", sort=False):
-        free = items[~np.isin(items, list(met[user]))]
-        rng = numpy_rng(run.settings.seed, "unseen", str(user))
-        chosen = rng.choice(free, size=min(len(liked), len(free)), replace=False)
-        frames.append(pd.DataFrame({"user_id": user, "item_id": chosen, "like": False}))
-    return pd.concat(frames)

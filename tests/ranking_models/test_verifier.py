@@ -72,9 +72,9 @@ def test_what_if_is_the_product_of_the_paper(trained):
     raw = model.features("image")
     standard = (pictures.numpy() - raw[1:].mean(0).numpy()) / raw[1:].std(0).numpy()
     logits = np.einsum("bd,de,be->b", phi, model.map.detach().numpy(), np.hstack([standard, np.ones((3, 1))]))
-    np.testing.assert_allclose(what_if.score(users, items, pictures), 1 / (1 + np.exp(-logits)), atol=1e-5)
+    np.testing.assert_allclose(what_if.score(users, items, pictures), logits, atol=1e-4)
     everything = model.full_sort_predict(Interaction({"user_id": users})).view(3, -1).detach()
-    np.testing.assert_allclose(what_if.score_original(users, items), everything[range(3), items], atol=1e-6)
+    np.testing.assert_allclose(what_if.score_original(users, items).sigmoid(), everything[range(3), items], atol=1e-6)
     for row in range(3):
         seen = set(model.history_items[model.history_starts[users[row]] : model.history_starts[users[row] + 1]].tolist())
         others = [j for j in range(1, ITEMS + 1) if j not in seen and j != items[row]]
@@ -111,10 +111,10 @@ def test_nothing_to_learn_from_says_so(build):
 
 def test_items_without_a_picture_do_not_bend_the_standardisation(build, tmp_path):
     whole = build("Verifier", eval_args={"mode": "labeled"})
-    before = whole.model.deviation.clone()
+    before = whole.model.standard.deviation.clone()
     tokens = (tmp_path / "image.ids.txt").read_text().splitlines()
     rows = whole.model.features("image")[[whole.dataset.token2id("item_id", token) for token in tokens]]
     half = write_dataset(tmp_path, 20, 25, 8)
     write_features(tmp_path / "image.safetensors", tokens[:13], rows[:13].numpy())
     model = Built("Verifier", {**half, "eval_args": {"mode": "labeled"}}).model
-    assert (model.deviation / before).min() > 0.5  # 12 copies of the mean would have halved the variance and more
+    assert (model.standard.deviation / before).min() > 0.5  # 12 copies of the mean would have halved the variance and more

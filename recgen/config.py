@@ -51,7 +51,10 @@ class Config:
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole configuration with every default filled in, as plain YAML values."""
-        return {**self.recbole, "recgen": {**self.settings.model_dump(mode="json"), **self.generators}}
+        ours = self.settings.model_dump(mode="json")
+        for name, block in self.generators.items():
+            ours[name] = {name: ours[name], **block} if name in ours else block
+        return {**self.recbole, "recgen": ours}
 
 
 class _Loader(yaml.SafeLoader):
@@ -106,7 +109,9 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
     if not isinstance(values, dict):
         raise UserError(where, found=type(values).__name__, expected="a mapping of keys to values")
     for override in overrides:
+        _open_shared(values)
         _apply(values, override)
+    _open_shared(values)
     ours = values.pop("recgen", None) or {}
     if not isinstance(ours, dict):
         raise UserError(f"{where}: recgen", found=type(ours).__name__, expected="a mapping of keys to values")
@@ -115,7 +120,7 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
             f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name"
         )
     settings = _check(ours, where)
-    given = {name: ours.get(name) or {} for name in settings.generators}
+    given = {name: _block(ours, name) for name in settings.generators}
     key = digest([given, [plugins.source(plugins.GENERATORS, name) for name in given]])
     generators, needs = _remembered(memory, key) or _blocks(given, where)
     return Config(Path(source).stem, where, values, settings, generators, needs, key)
@@ -169,6 +174,26 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = parse_yaml(text, f"--set {override}")
 
 
+def _open_shared(values: dict[str, Any]) -> None:
+    """Turn a setting that has a generator's name, `ip_adapter`, into a block that holds both, in place.
+
+    ``ip_adapter: demo-ip-adapter`` names the adapter, ``ip_adapter: {prompt: none}`` sets the generator; the block's key of its
+    own name is the setting: ``ip_adapter: {ip_adapter: demo-ip-adapter, prompt: none}``.
+    """
+    ours: Any = values.get("recgen")
+    for key in plugins.names(plugins.GENERATORS) if isinstance(ours, dict) else []:
+        if key in Settings.model_fields and key in ours and not isinstance(ours[key], dict):
+            ours[key] = {key: ours[key]}
+
+
+def _block(ours: Mapping[str, Any], name: str) -> Any:
+    """Return what was given for a generator, without the setting of its name."""
+    given = ours.get(name) or {}
+    if name not in Settings.model_fields or not isinstance(given, Mapping):
+        return given
+    return {key: value for key, value in given.items() if key != name}
+
+
 def _check(ours: Mapping[str, Any], where: str) -> Settings:
     """Return the `recgen:` block without the generators' own blocks, checked; nothing heavy is imported."""
     installed = plugins.names(plugins.GENERATORS)
@@ -179,9 +204,10 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
             raise UserError(
                 f"{where}: recgen.{key}", found="an unknown key", expected="a key of recgen", todo=todo
             )
-    settings = validate(
-        Settings, {key: value for key, value in ours.items() if key not in installed}, where, "recgen"
-    )
+    shared = {key: block[key] for key, block in ours.items() if isinstance(block, Mapping) and key in block}
+    own = {key: value for key, value in ours.items() if key not in installed}
+    own |= {key: value for key, value in shared.items() if key in Settings.model_fields}
+    settings = validate(Settings, own, where, "recgen")
     for name in (
         settings.ranker.reward,
         settings.ranker.judge,
@@ -223,7 +249,8 @@ def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key, before the key that it leaves out
         parts = [str(part) for part in first["loc"]]
         key = ".".join([prefix, *parts])
         if first["type"] == "extra_forbidden":

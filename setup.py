@@ -41,6 +41,7 @@ setup(
         "peft>=0.12",
         "faiss-cpu>=1.8",
         "safetensors>=0.4.3",
+        "requests>=2.31",
         "pillow>=10",
         "pydantic>=2.6",
         "click>=8.1",

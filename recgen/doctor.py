@@ -13,7 +13,7 @@ from recgen.hosting import PACKAGED, data_folder
 
 PACKAGES = (
     "torch", "torchvision", "recbole", "numpy", "pandas", "pyarrow", "diffusers", "transformers", "open_clip_torch", "peft",
-    "faiss-cpu", "torchmetrics", "torch_fidelity",
+    "faiss-cpu", "requests", "torchmetrics", "torch_fidelity",
 )  # fmt: skip
 SHIPPED = ("demo-clip", "demo-sd", "demo-ip-adapter", "demo-llm", "attribute-reader")
 
@@ -78,9 +78,25 @@ def _weights() -> Iterator[Finding]:
         files = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
         size = sum(file.stat().st_size for file in files) / 2**20
         yield bool(files), name, f"{size:.1f} MiB" if files else "not shipped with this version"
+    words = sorted(file.stem for file in asset_folder("vocabularies").glob("*.yaml"))
+    yield bool(words), "clip-tagger", f"vocabularies: {', '.join(words)}" if words else "not shipped with this version"
+    yield _fetched()
     for metric in networks.WANTED:
         reason = networks.missing(metric)
         yield reason is None, f"weights of {metric.upper()}", reason or "here"
+
+
+def _fetched() -> Finding:
+    """What the hub's cache holds: models that a configuration may name by id without a network."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        models = sorted(found.repo_id for found in scan_cache_dir().repos if found.repo_type == "model")
+    except CacheNotFound:
+        models = []
+    absent = "none; an id that encoder, backbone, captioner or llm names is fetched when it is first used"
+    return bool(models), "fetched models", ", ".join(models) or absent
 
 
 def _data() -> Iterator[Finding]:

@@ -34,6 +34,12 @@ def _rebuild(where: str, found: str, expected: str, todo: str) -> UserError:
     return UserError(where, found=found, expected=expected, todo=todo)
 
 
+def brief(error: BaseException) -> str:
+    """Return an error's kind and the first line of what it says, at most 300 characters of it."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return "did you mean X?" for the valid name closest to `name`, or the empty string."""
     match = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

@@ -12,7 +12,7 @@ import numpy as np
 from recgen.assets import asset_folder
 from recgen.compat import prepare_torchvision
 from recgen.data.pictures import read_picture
-from recgen.errors import UserError
+from recgen.errors import UserError, brief
 from recgen.features.vocabulary import Vocabulary, read_vocabulary, vocabulary_file
 from recgen.progress import show
 from recgen.workspace import write_features, write_json, write_parquet
@@ -137,7 +137,7 @@ class Captioner:
         ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had
             raise UserError(
                 "recgen.captioner",
-                found=f"{spec!r}, which cannot be loaded ({type(error).__name__}: {error})",
+                found=f"{spec!r}, which cannot be loaded ({brief(error)})",
                 expected="clip-tagger, {tagger: FILE}, or an image-to-text model that is here or can be downloaded",
                 todo="Fetch it once on a machine with a network, or set recgen.captioner to its folder or to clip-tagger.",
             ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from recgen.assets import asset_folder
 from recgen.compat import prepare_torchvision
-from recgen.errors import UserError
+from recgen.errors import UserError, brief
 
 _BATCH = 128  # prompts written at once
 
@@ -102,7 +102,7 @@ class LanguageModel:
         ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had
             raise UserError(
                 "recgen.llm",
-                found=f"{self.spec!r}, which cannot be loaded ({type(error).__name__}: {error})",
+                found=f"{self.spec!r}, which cannot be loaded ({brief(error)})",
                 expected="demo-llm, or the folder or id of a causal language model that is here or can be downloaded",
                 todo="Fetch it once on a machine with a network, or set recgen.llm to its folder or to demo-llm.",
             ) from error

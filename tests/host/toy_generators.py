@@ -63,3 +63,27 @@ class Other(Toy):
     """The same under another name."""
 
     name = "other"
+
+
+class Wordy(Toy):
+    """The same, by a method that asks for keywords and a language model; it keeps what it was given."""
+
+    name = "wordy"
+    needs = frozenset({"keywords"})
+
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Learn the mean colour, and look at the words."""
+        super().fit(data, reward, judge, progress)
+        assert self.language_model is not None and data.caption_features is not None
+        self.seen = {
+            "captions": data.captions,
+            "keywords": data.keywords,
+            "features": data.caption_features.shape,
+            "without": int(np.isnan(data.caption_features).any(axis=1).sum()),
+            "llm": self.language_model.name,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the mean colour and what was seen."""
+        super().save(folder)
+        (folder / "seen.json").write_text(json.dumps(self.seen))

@@ -1,0 +1,164 @@
+"""The CLIP tagger on pictures whose true attributes are known, vocabularies, and an image-to-text model of random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recgen.assets import FOLDER
+from recgen.compat import prepare_torchvision
+from recgen.data.attributes import NAMES, SIZES, VOCABULARIES, Attributes, caption
+from recgen.data.renderer import render
+from recgen.errors import UserError
+from recgen.features.captions import Captioner, best_phrases, tag
+from recgen.features.encoders import Encoder, load_encoder
+from recgen.features.vocabulary import read_vocabulary, vocabulary_file
+from recgen.seeding import numpy_rng
+from recgen.settings import OpenClip, Tagger
+
+DEMO = read_vocabulary(FOLDER / "vocabularies/demo.yaml")
+AGREEMENT = {"motif": 0.99, "colour": 0.98, "ground": 0.99, "pattern": 0.98}
+"""Floors of the share of pictures whose tag is the true attribute."""
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder("demo-clip")
+
+
+def test_the_demo_vocabulary_is_the_renderers():
+    assert {name: tuple(group.phrases) for name, group in DEMO.groups.items()} == dict(
+        zip(NAMES, VOCABULARIES, strict=True)
+    )
+
+
+def test_tags_agree_with_the_simulators_attributes(encoder):
+    rng = numpy_rng(0, "test/tagger")
+    true = [Attributes(*rng.integers(SIZES).tolist()) for _ in range(400)]
+    images = encoder.images([render(look, int(rng.integers(2**31))) for look in true])
+    right = {}
+    for column, name in enumerate(NAMES):
+        group = DEMO.groups[name]
+        found = best_phrases(images, group.phrases, group.prompts, encoder)
+        right[name] = float(
+            np.mean([word == look.words[column] for word, look in zip(found, true, strict=True)])
+        )
+    assert all(right[name] >= floor for name, floor in AGREEMENT.items()), right
+    captions = tag(images, DEMO, encoder)
+    assert np.mean([said == caption(look) for said, look in zip(captions, true, strict=True)]) >= 0.95
+
+
+def test_a_picture_gets_the_phrase_of_the_smallest_angle():
+    class Fake:
+        """Embeds "the N" in direction N, whatever its length."""
+
+        def texts(self, sentences):
+            return np.array([np.eye(3)[int(sentence[-1])] * 9 for sentence in sentences])
+
+    images = np.array([[0.1, 5.0, 0.2], [3.0, 2.9, 0.0], [-1.0, -2.0, 0.0]])
+    assert best_phrases(images, ["0", "1", "2"], ["the {}", "a {}"], Fake()) == ["1", "0", "2"]
+
+
+def test_the_vocabulary_follows_the_encoder_and_the_user(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("caption: 'it is {what}'\ngroups: {what: {phrases: [one, two]}}\n")
+    assert vocabulary_file("clip-tagger", "demo-clip").name == "demo.yaml"
+    assert vocabulary_file("clip-tagger", OpenClip(model="ViT-H-14")).name == "general.yaml"
+    assert read_vocabulary(vocabulary_file(Tagger(tagger=str(own)), "demo-clip")).groups["what"].prompts == [
+        "{}"
+    ]
+    with pytest.raises(UserError, match="no file"):
+        vocabulary_file(Tagger(tagger=str(tmp_path / "absent.yaml")), "demo-clip")
+
+
+def test_the_general_vocabulary_speaks_of_real_pictures(encoder):
+    general = read_vocabulary(FOLDER / "vocabularies/general.yaml")
+    phrases = [phrase for group in general.groups.values() for phrase in group.phrases]
+    assert set(general.groups) == {"thing", "colour", "material", "style", "mood"} and len(phrases) > 150
+    for group in general.groups.values():
+        assert len(set(group.phrases)) == len(group.phrases) and all(
+            isinstance(phrase, str) for phrase in group.phrases
+        )
+    (said,) = tag(encoder.images([Image.new("RGB", (64, 64), "red")]), general, encoder)
+    assert "{" not in said and len(said.split()) >= 7
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("caption: '{wat}'\ngroups: {what: {phrases: [one]}}", ["caption", "{wat}", "'what'?"]),
+        ("caption: '{what'\ngroups: {what: {phrases: [one]}}", ["caption", "braces"]),
+        ("caption: x\ngroups: {what: {phrase: [one]}}", ["groups.what.phrase:", "unknown key"]),
+        ("caption: x\ngroups: {what: {phrases: []}}", ["groups.what.phrases", "at least 1"]),
+        ("caption: x\ngroups: {what: {phrases: [one], prompts: [a thing]}}", ["what.prompts", "one {}"]),
+        ("- a list", ["vocabulary"]),
+    ],
+)
+def test_a_mistake_in_a_vocabulary_is_named(tmp_path, text, parts):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_vocabulary(tmp_path / "own.yaml")
+    assert all(part in str(caught.value) for part in ["own.yaml", *parts]), str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def blip2(tmp_path_factory) -> Path:
+    """The folder of a tiny BLIP-2 with random weights, in the real one's format."""
+    prepare_torchvision()
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        Blip2Processor,
+        BlipImageProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    folder = tmp_path_factory.mktemp("blip2")
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", "\n", *(f"word{n}" for n in range(40))]
+    core = Tokenizer(models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+    Blip2Processor(
+        BlipImageProcessor(size={"height": 28, "width": 28}), tokenizer, num_query_tokens=4
+    ).save_pretrained(folder)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    language = {
+        "model_type": "opt", "vocab_size": len(pieces) + 1, "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "word_embed_proj_dim": 16, "max_position_embeddings": 128, "bos_token_id": 1,
+        "eos_token_id": 2, "pad_token_id": 0, "init_std": 0.5,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = Blip2Config(
+        vision_config={**size, "image_size": 28, "patch_size": 14, "initializer_range": 0.5},
+        qformer_config={**size, "vocab_size": 32, "encoder_hidden_size": 16, "initializer_range": 0.5},
+        text_config=language, num_query_tokens=4, image_token_index=len(pieces),
+    )  # fmt: skip
+    Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_an_image_to_text_model_describes_pictures(blip2, tmp_path):
+    assert json.loads((blip2 / "config.json").read_text())["model_type"] == "blip-2"
+    paths = []
+    for name, colour in (("one", "red"), ("two", "navy")):
+        paths.append(tmp_path / f"{name}.png")
+        Image.new("RGB", (40, 30), colour).save(paths[-1])
+    captioner = Captioner(str(blip2))
+    together = captioner.describe(paths)
+    assert len(together) == 2 and all(word.startswith("word") for said in together for word in said.split())
+    assert together == [captioner.describe([path])[0] for path in paths] and together[0]
+    assert not any(p.requires_grad for p in captioner.model.parameters())
+
+
+def test_what_is_no_captioner_is_named(tiny_llm, tmp_path):
+    for spec in (str(tiny_llm), str(tmp_path / "absent")):
+        with pytest.raises(UserError, match=r"recgen\.captioner: found .*clip-tagger"):
+            Captioner(spec)

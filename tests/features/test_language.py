@@ -1,0 +1,62 @@
+"""Any causal language model that transformers loads: what it writes, and what is said when there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from recgen.errors import UserError
+from recgen.features.language import LanguageModel
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llm) -> LanguageModel:
+    return LanguageModel(str(tiny_llm))
+
+
+PROMPTS = ["a", "a longer prompt, of some words", "the third", "x" * 60]
+
+
+def test_a_batch_writes_what_each_prompt_alone_makes_it_write(model):
+    together = model.complete(PROMPTS, 12)
+    assert together == [model.complete([prompt], 12)[0] for prompt in PROMPTS]
+    assert together == model.complete(PROMPTS[::-1], 12)[::-1]
+    assert len(set(together)) > 1 and all(0 < len(text) <= 12 * 5 for text in together)
+
+
+def test_it_writes_the_likeliest_token_each_time(model):
+    import torch
+
+    prompt = "abc"
+    ids = model.tokenizer(prompt, return_tensors="pt").input_ids
+    for _ in range(4):
+        best = model.model(input_ids=ids).logits[0, -1].argmax()
+        ids = torch.cat([ids, best.view(1, 1)], dim=1)
+    expected = model.tokenizer.decode(ids[0, -4:], skip_special_tokens=True).strip()
+    assert model.complete([prompt], 4) == [expected]
+
+
+def test_it_is_frozen_and_of_known_width(model):
+    assert model.width == 16
+    assert not model.model.training and not any(p.requires_grad for p in model.model.parameters())
+
+
+def test_nothing_is_read_before_it_is_used(tmp_path):
+    absent = LanguageModel(str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"recgen\.llm: found .*absent.*demo-llm"):
+        absent.complete(["a"], 1)
+
+
+def test_a_chat_model_gets_the_prompt_as_its_users_turn(tiny_llm, tmp_path, model):
+    folder = tmp_path / "chat"
+    shutil.copytree(tiny_llm, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[a]{% endif %}"
+    )
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert LanguageModel(str(folder)).complete(PROMPTS, 8) == model.complete(
+        [f"[user]{p}[a]" for p in PROMPTS], 8
+    )

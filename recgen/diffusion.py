@@ -114,6 +114,17 @@ class Backbone:
         return int(self.pipeline.unet.encoder_hid_proj.image_projection_layers[0].image_embeds.in_features)
 
     @property
+    def condition_width(self) -> int:
+        """Width of the text condition's tokens."""
+        return int(self.pipeline.unet.config.cross_attention_dim)
+
+    @torch.no_grad()
+    def image_tokens(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return the condition tokens ``[B, n, width]`` that the IP-Adapter makes of raw image embeddings ``[B, D]``."""
+        projection = self.pipeline.unet.encoder_hid_proj.image_projection_layers[0]
+        return projection(embeddings.to(self.pipeline.device, self.pipeline.unet.dtype))
+
+    @property
     def picture_size(self) -> int:
         """Edge of the pictures, in pixels."""
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)

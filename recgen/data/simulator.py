@@ -40,7 +40,10 @@ LIKED, DISLIKED = 5.0, 1.0
 FIRST_TIMESTAMP, SECONDS_BETWEEN = 1_600_000_000, 3_600
 
 _CALIBRATION_PICTURES = 1_024
-_KINDS = ("film", "novel", "game", "song", "play", "series")
+_TITLES = (
+    ("lost", "great", "secret", "last", "wild", "good", "old", "little", "first", "second"),
+    ("city", "river", "house", "garden", "island", "summer", "winter", "letter", "bridge", "train", "game", "dance", "song", "story"),
+)
 
 
 @dataclass(frozen=True)
@@ -224,9 +227,10 @@ def draw_interactions(truth: Truth, seed: int, per_user: int) -> pd.DataFrame:
 
 
 def item_text(seed: int, item: str, motif: int) -> str:
-    """Return an item's text: it names the content, and no word of any style."""
-    kind = numpy_rng(seed, "simulator text", "", item).choice(_KINDS)
-    return f"a {kind} about a {MOTIFS[motif]}"
+    """Return an item's text: a title, then the content, and no word of any style."""
+    rng = numpy_rng(seed, "simulator text", "", item)
+    title = " ".join(str(rng.choice(words)) for words in _TITLES)
+    return f"The {title.title()}. a {MOTIFS[motif]}"
 
 
 def _style_starts() -> tuple[int, int, int]:

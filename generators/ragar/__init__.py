@@ -1,0 +1,129 @@
+"""RAGAR: pictures from what a user liked that resembles the item, learned from a recommender (Ling et al., IJCAI 2025).
+
+Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrator` (10), `generation` (11-12), `reflection` (13-17);
+`model` joins the parts and `train` runs them. docs/decisions.md says where this differs from the paper, and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from generators.base import Generator, Progress, silent
+from generators.drawing import Drawing, draw
+from generators.ragar.calibrator import Scale
+from generators.ragar.generation import conditions
+from generators.ragar.model import Model, read_case
+from generators.ragar.settings import Settings
+from generators.ragar.train import Trainer, lessons
+from recgen.errors import UserError
+from recgen.records import Creative, Request, RunData
+
+_BATCH = 64  # requests whose preferences are worked out together
+
+
+class RAGAR(Generator):
+    """The generator of the paper; `Settings` says which settings are its estimator, its ablations and ours."""
+
+    name = "ragar"
+    Config = Settings
+    needs = frozenset({"captions", "keywords"})
+    config: Settings
+
+    model: Model
+    learned: dict[str, list[str]]
+    """Users learned from (``train``) and users watched to stop by (``held_out``); no other user's score was ever seen."""
+
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
+        if reward is None and self.config.beta > 0 and self.config.r > 0:
+            raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
+        found = lessons(data, self.config)
+        if not found.train:
+            raise UserError(
+                "recgen.ragar.min_history",
+                found=f"no user with more than {self.config.min_history} likes before the reference",
+                expected="users to learn from",
+                todo="Set a smaller min_history, or give more interactions.",
+            )
+        self.model = self._model(Scale.of(data.image_features), data.run_seed)
+        trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
+        self.curves = trainer.train(found, progress)
+        self.learned = {
+            part: sorted({case.user for case in cases})
+            for part, cases in (("train", found.train), ("held_out", found.held_out))
+        }
+
+    def _model(self, scale: Scale, run_seed: int) -> Model:
+        if self.language_model is None:
+            raise UserError("recgen.llm", found="null", expected="a language model", todo="Set recgen.llm: demo-llm.")
+        width = self.backbone.image_embedding_dim
+        if width != len(scale.mean):
+            raise UserError(
+                "recgen.ip_adapter",
+                found=f"{width or 'none'}, where the encoder's image embeddings have width {len(scale.mean)}",
+                expected="an adapter for recgen.encoder and recgen.backbone",
+            )
+        return Model(self.language_model, self.backbone, scale, self.config, run_seed)
+
+    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+        """Yield one creative per request, in order."""
+        yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
+
+    @torch.no_grad()
+    def _drawings(self, requests: Sequence[Request], data: RunData) -> Iterable[Drawing]:
+        for start in range(0, len(requests), _BATCH):
+            batch = requests[start : start + _BATCH]
+            cases = [
+                read_case(data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config)
+                for r in batch
+            ]
+            actions = self.model.decodable(self.model(cases).action)
+            drawn = conditions(actions, [case.text for case in cases], [r.seed for r in batch], self.config)
+            for case, condition in zip(cases, drawn, strict=True):
+                yield condition, {
+                    "prompt": case.text,
+                    "keywords": list(case.keywords),
+                    "retrieved": [data.item_ids[row] for row in case.retrieved.rows],
+                    "weights": [round(float(weight), 4) for weight in case.retrieved.weights],
+                    "known_user": case.user in self.learned["train"],
+                }
+
+    def save(self, folder: Path) -> None:
+        """Write what trained (the frozen language model is named, not copied), the embeddings' scale and the users learned from."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.model.trained().items()}
+        scale = self.model.scale
+        state |= {"scale.mean": scale.mean.cpu(), "scale.deviation": scale.deviation.cpu()}
+        save_file(state, folder / "model.safetensors")
+        name = self.language_model.name if self.language_model is not None else None
+        facts = {"language_model": name, **self.learned}
+        (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If `folder` holds no RAGAR, or one of other sizes than these settings'.
+        """
+        if not (folder / "model.safetensors").exists():
+            raise UserError(str(folder), found="no model.safetensors", expected="a folder that RAGAR saved")
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.learned = {part: facts[part] for part in ("train", "held_out")}
+        state = load_file(folder / "model.safetensors")
+        self.model = self._model(Scale(state.pop("scale.mean"), state.pop("scale.deviation")), 0)
+        trained = self.model.trained()
+        shapes = {name: tuple(value.shape) for name, value in trained.items()}
+        if shapes != {name: tuple(value.shape) for name, value in state.items()}:
+            raise UserError(str(folder), found="weights of other sizes", expected="these settings'", todo="Fit it again.")
+        with torch.no_grad():
+            for name, value in state.items():
+                trained[name].copy_(value)
+        self.model.eval()

@@ -1,0 +1,72 @@
+"""The balance calibrator (eq. 10): general preference and retrieval-augmented preference, brought together.
+
+What is calibrated is what decodes. With ``action: preference`` that is a point in the space of image embeddings, where P_ret lives too, so
+nothing has to be projected: the general preference says how far to go from P_ret, and the loss is the length of that way. With
+``action: tokens`` it is P_gen averaged over its tokens, and P_ret is brought to the condition width by IP-Adapter's own frozen
+projection, which was trained to make condition tokens of image embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Where the catalogue's image embeddings lie: preferences are points in units of their standard deviations.
+
+    Attributes
+    ----------
+    mean, deviation
+        float32 ``[D]``.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, embeddings: np.ndarray) -> Scale:
+        """Measure raw embeddings ``[n, D]``; rows of NaN are items without a picture."""
+        seen = torch.from_numpy(embeddings[np.isfinite(embeddings).all(axis=1)])
+        return cls(seen.mean(0), seen.std(0, unbiased=False).clamp(min=1e-6))
+
+    def apply(self, embeddings: Tensor) -> Tensor:
+        """Raw embeddings ``[B, D]`` in standard deviations from the mean."""
+        return (embeddings - self.mean) / self.deviation
+
+    def invert(self, points: Tensor) -> Tensor:
+        """The raw embeddings ``[..., D]`` of points."""
+        return points * self.deviation + self.mean
+
+    def to(self, device: torch.device) -> Scale:
+        """The same on another device."""
+        return Scale(self.mean.to(device), self.deviation.to(device))
+
+
+class Calibrator(nn.Module):
+    """Corrects P_ret by the general preference: a linear layer over both, from zero, so that training starts at P_ret.
+
+    Parameters
+    ----------
+    condition_width, dim
+        Widths of P_gen and of the image embeddings.
+    """
+
+    def __init__(self, condition_width: int, dim: int) -> None:
+        super().__init__()
+        self.correct = nn.Linear(condition_width + dim, dim)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
+
+    def forward(self, general: Tensor, retrieved: Tensor) -> Tensor:
+        """Return the preference ``[B, D]`` of P_gen averaged over tokens ``[B, width]`` and P_ret ``[B, D]``, both as points."""
+        return retrieved + self.correct(torch.cat([general, retrieved], 1))
+
+
+def calibrator_loss(general: Tensor, retrieved: Tensor) -> Tensor:
+    """Return L_cal, the mean over requests of the squared distance of ``[B, d]`` and ``[B, d]`` (eq. 10)."""
+    return (general - retrieved).square().sum(1).mean()

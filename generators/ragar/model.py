@@ -1,0 +1,142 @@
+"""RAGAR's network as a whole: from what is known of a request to the preference its picture is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from generators.ragar.calibrator import Calibrator, Scale
+from generators.ragar.preference import PreferenceExtractor, Shape, reading
+from generators.ragar.retrieval import Retrieved, retrieve
+from generators.ragar.settings import Settings
+from recgen.diffusion import Backbone
+from recgen.features.item_keywords import top_keywords
+from recgen.features.language import LanguageModel
+from recgen.records import RunData
+
+HISTORY = 20
+"""Likes before the reference that make a history, as in the paper's experiments."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A user and an item, and all that RAGAR knows of them.
+
+    Attributes
+    ----------
+    user, item
+        Tokens.
+    text, caption
+        The item's text, and the caption of its picture.
+    keywords
+        w', the user's.
+    retrieved
+        What the retrieval module found.
+    """
+
+    user: str
+    item: str
+    text: str
+    caption: str
+    keywords: tuple[str, ...]
+    retrieved: Retrieved
+
+    @property
+    def key(self) -> str:
+        """What its random numbers follow from."""
+        return f"{self.user}\x1f{self.item}"
+
+
+def read_case(data: RunData, user: str, item: str, history: Sequence[int], settings: Settings) -> Case:
+    """Return what is known of a user, of whom `history` (catalogue rows, oldest first) was liked before, and an item."""
+    row = data.item_rows[item]
+    latest = list(history)[-HISTORY:]
+    assert data.caption_features is not None
+    found = retrieve(latest, row, data.caption_features, data.image_features, settings.k)
+    words = top_keywords([data.keywords[i] for i in latest], settings.keywords, settings.min_keyword_count)
+    return Case(user, item, data.texts[row], data.captions[row], tuple(words), found)
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What the network says of a batch of cases.
+
+    Attributes
+    ----------
+    action
+        The mean of the policy: points ``[B, D]`` (`Scale`), or tokens ``[B, T, width]``.
+    general, retrieved
+        The two sides of the calibrator loss, ``[B, d]``.
+    multimodal, semantics
+        The two sides of the semantic loss, ``[B, width]``.
+    """
+
+    action: Tensor
+    general: Tensor
+    retrieved: Tensor
+    multimodal: Tensor
+    semantics: Tensor
+
+
+class Model(nn.Module):
+    """Preference extractor and calibrator over a frozen backbone.
+
+    Parameters
+    ----------
+    language_model, backbone
+        The run's.
+    scale
+        Where the catalogue's image embeddings lie.
+    settings
+        RAGAR's.
+    run_seed
+        Seed of the new weights.
+    """
+
+    def __init__(
+        self, language_model: LanguageModel, backbone: Backbone, scale: Scale, settings: Settings, run_seed: int
+    ) -> None:
+        super().__init__()
+        shape = Shape(
+            condition_width=backbone.condition_width,
+            **settings.model_dump(include=set(Shape.__dataclass_fields__) - {"condition_width"}),
+        )
+        self.extractor = PreferenceExtractor(language_model, shape, run_seed)
+        self.calibrator = Calibrator(shape.condition_width, len(scale.mean))
+        self.backbone, self.settings = backbone, settings
+        device = backbone.pipeline.device
+        self.scale = scale.to(device)
+        self.to(device)
+
+    def forward(self, cases: Sequence[Case]) -> Output:
+        """Return the preferences of cases and the two sides of each loss."""
+        words = [", ".join([case.text, *case.keywords]) for case in cases]
+        prompts = [reading(case.keywords, case.text) for case in cases]
+        read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
+        retrieved = self._retrieved(cases)
+        semantics = self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
+        multimodal = read.pooled_multimodal()
+        if self.settings.action == "tokens":
+            projected = self.backbone.image_tokens(self.scale.invert(retrieved)).float().mean(1)
+            return Output(read.tokens, read.pooled(), projected, multimodal, semantics)
+        point = self.calibrator(read.pooled(), retrieved)
+        return Output(point, point, retrieved, multimodal, semantics)
+
+    def decodable(self, actions: Tensor) -> Tensor:
+        """Return what the UNet takes: raw image embeddings ``[..., D]`` of points; tokens are already that."""
+        return actions if self.settings.action == "tokens" else self.scale.invert(actions)
+
+    def _retrieved(self, cases: Sequence[Case]) -> Tensor:
+        """P_ret as points ``[B, D]``; the catalogue's mean for a user of whom no picture is known."""
+        rows = torch.zeros(len(cases), len(self.scale.mean), device=self.scale.mean.device)
+        for i, case in enumerate(cases):
+            if case.retrieved.preference is not None:
+                rows[i] = self.scale.apply(torch.from_numpy(case.retrieved.preference).to(rows.device))
+        return rows
+
+    def trained(self) -> dict[str, Tensor]:
+        """Return the parameters that train, by name (below eq. 17)."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}

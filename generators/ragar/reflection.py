@@ -1,0 +1,73 @@
+"""The reflection module (section 4.5, eqs. 13-17): what the recommender makes of the pictures, and the losses that follow."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from generators.ragar.settings import Settings
+
+
+def rewards(
+    generated: Tensor, reference: Tensor, keyword: Tensor, delta: float, sign: str = "corrected"
+) -> Tensor:
+    """Return R_t ``[B, n]`` of eq. 14.
+
+    Parameters
+    ----------
+    generated
+        rho_gen ``[B, n]``, the ranking model's scores with each generated picture in the item's place (eq. 13).
+    reference, keyword
+        rho_ref and rho_key ``[B]``, with the item's own picture and with the one drawn from its words.
+    delta
+        Margin, added once to every reward; it cancels where rewards are centred.
+    sign
+        ``corrected`` rewards scores above those of reference and keyword picture; ``as_printed`` is the equation to the letter, which
+        rewards scores below them.
+    """
+    others = torch.stack([reference, keyword], 1)[:, :, None]  # [B, 2, 1]
+    above = generated[:, None] - others
+    return (above if sign == "corrected" else -above).clamp(min=0).sum(1) + delta
+
+
+def advantages(values: Tensor) -> Tensor:
+    """Return rewards ``[B, n]`` against the mean of the request's other samples, in units of their spread over the step.
+
+    The leave-one-out mean is a baseline that does not depend on the sample it is for, so the gradient stays unbiased. The spread
+    makes beta mean the same for a ranking model that scores in logits and one that scores in thousandths. A single sample has no other
+    and keeps its reward.
+    """
+    n = values.shape[1]
+    if n > 1:
+        values = (values - values.mean(1, keepdim=True)) * n / (n - 1)
+    spread = values.square().mean().sqrt()
+    return values / spread if spread > 0 else values
+
+
+def rank_loss(means: Tensor, actions: Tensor, advantage: Tensor, sigma: float) -> Tensor:
+    """Return L_rank of eq. 15 by REINFORCE: minus the mean of log N(action; mean, sigma^2) times its advantage.
+
+    Parameters
+    ----------
+    means
+        P_gen ``[B, ...]``, with gradient.
+    actions
+        P_gen + sigma eps ``[B, n, ...]``, without gradient.
+    advantage
+        ``[B, n]``, without gradient.
+    sigma
+        Scale of the policy. The density's constant is left out: it has no gradient.
+    """
+    distance = (actions.detach() - means[:, None]).flatten(2).square().sum(2)
+    log_density = -distance / (2 * sigma**2)
+    return -(log_density * advantage.detach()).mean()
+
+
+def semantic_loss(multimodal: Tensor, semantics: Tensor) -> Tensor:
+    """Return L_sem of eq. 16, the mean over requests of the squared distance of E_m and E_sem_N, both ``[B, width]``."""
+    return (multimodal - semantics).square().sum(1).mean()
+
+
+def total_loss(calibrator: Tensor, rank: Tensor, semantic: Tensor, settings: Settings) -> Tensor:
+    """Return L of eq. 17."""
+    return settings.alpha * calibrator + settings.beta * rank + settings.gamma * semantic

@@ -1,0 +1,66 @@
+"""RAGAR's settings: the paper's values where it gives any; where it gives none, or where they were seen to fail, ours."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from generators.base import GeneratorConfig
+from recgen.diffusion import Sampling
+
+
+class Settings(GeneratorConfig):
+    """What RAGAR's block of the YAML accepts.
+
+    The estimator of the policy gradient (eqs. 11-15) has three settings. The paper's is ``action: tokens, noise: own,
+    pairs: single, r: 3``: it acts on all condition tokens at once and draws decoding noise anew for every sample. The default acts on
+    the preference in the space of image embeddings, decodes the samples of a request from one noise, so that they differ by their
+    action only, and tries every perturbation together with its mirror image.
+    """
+
+    k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
+
+    keywords: int = Field(8, ge=0, description="n of w': the user's most frequent keywords that the language model reads")
+    min_keyword_count: int = Field(2, ge=1, description="history items that must have a keyword before it counts")
+    image_tokens: int = Field(4, ge=1, description="L, special tokens added to the language model's vocabulary")
+    lora_rank: int = Field(8, ge=1)
+    mapper_layers: int = Field(4, ge=1)
+    mapper_width: int = Field(64, ge=4)
+    mapper_queries: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+
+    action: Literal["preference", "tokens"] = "preference"
+    noise: Literal["shared", "own"] = "shared"
+    pairs: Literal["antithetic", "single"] = "antithetic"
+    r: int = Field(3, ge=0, description="perturbations per request; antithetic pairs draw two pictures for each")
+    sigma: float = Field(0.5, gt=0, description="their scale; for a preference in standard deviations of the catalogue's embeddings")
+    delta: float = Field(0.1, description="margin of the reward, eq. 14")
+    reward_sign: Literal["corrected", "as_printed"] = Field(
+        "corrected", description="as_printed is eq. 14 to the letter, which rewards pictures that score below the reference"
+    )
+
+    alpha: float = Field(1.0, ge=0, description="weight of the calibrator loss, eq. 10")
+    beta: float = Field(1.0, ge=0, description="weight of the rank loss, eq. 15; 0 trains without the recommender")
+    gamma: float = Field(1.0, ge=0, description="weight of the semantic loss, eq. 16")
+
+    learning_rate: float = Field(1e-5, gt=0)
+    requests_per_step: int = Field(16, ge=1)
+    max_steps: int = Field(1000, ge=1)
+    evaluate_every: int = Field(10, ge=1)
+    patience: int = Field(5, ge=1, description="evaluations without a better held-out reward before training stops")
+    train_users: int = Field(512, ge=1, description="users learned from, at most; users drawn by the run's seed")
+    held_out_users: int = Field(32, ge=1, description="users whose reward decides when to stop; never learned from")
+    references_per_user: int = Field(4, ge=1, description="latest likes of a user that serve as references in training")
+    min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
+    train_decode: Sampling = Field(
+        Sampling.model_validate({"steps": 5, "sampler": "dpm++2m", "guidance_scale": 3.0}),
+        description="how the pictures of a training step are sampled: fewer steps than creatives",
+    )
+    decode: Sampling = Sampling.model_validate({})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.mapper_width % self.heads:
+            raise ValueError(f"mapper_width {self.mapper_width} must be a multiple of heads {self.heads}")
+        return self

@@ -1,0 +1,197 @@
+"""Training RAGAR (eq. 17): requests made of earlier likes, pictures scored by the recommender, users held out to stop by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generators.base import Progress
+from generators.ragar.calibrator import calibrator_loss
+from generators.ragar.generation import conditions, decoding_seeds, key_conditions, perturbations
+from generators.ragar.model import Case, Model, Output, read_case
+from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
+from generators.ragar.settings import Settings
+from recgen.diffusion import Condition
+from recgen.features.encoders import Encoder
+from recgen.records import RunData
+from recgen.seeding import numpy_rng, seed_for
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What there is to learn from, and the users who say when to stop.
+
+    Attributes
+    ----------
+    train, held_out
+        Cases; no user is in both.
+    """
+
+    train: list[Case]
+    held_out: list[Case]
+
+
+def lessons(data: RunData, settings: Settings) -> Lessons:
+    """Make requests of what was liked before the references: a liked item as reference, the likes before it as history."""
+    likes = data.interactions[data.interactions["like"]].sort_values("timestamp", kind="stable")
+    by_user = {user: rows["item"].tolist() for user, rows in likes.groupby("user", sort=True)}
+    able = [user for user, items in by_user.items() if len(items) > settings.min_history]
+    order = numpy_rng(data.run_seed, "ragar users").permutation(len(able))
+    users = [able[i] for i in order[: settings.train_users + settings.held_out_users]]
+    held = users[: min(settings.held_out_users, len(users) // 5)]
+    learned = users[len(held) :]
+    return Lessons(
+        [case for user in learned for case in _cases(data, user, by_user[user], settings, settings.references_per_user)],
+        [case for user in held for case in _cases(data, user, by_user[user], settings, 1)],
+    )
+
+
+def _cases(data: RunData, user: int, items: list[int], settings: Settings, count: int) -> Iterator[Case]:
+    """Yield a user's latest `count` likes as references, each with the likes before it."""
+    for at in range(max(len(items) - count, settings.min_history), len(items)):
+        yield read_case(data, data.user_ids[user], data.item_ids[items[at]], items[:at], settings)
+
+
+class Trainer:
+    """Trains a model against a recommender.
+
+    Parameters
+    ----------
+    model
+        The model; it ends with the weights of its best evaluation.
+    encoder
+        Embeds the pictures it draws for the recommender to score.
+    reward, judge
+        Rankers (`recgen.ranker.Ranker`): one to learn from, one to watch. Either may be None.
+    settings
+        RAGAR's.
+    run_seed
+        The run's seed.
+    """
+
+    def __init__(
+        self, model: Model, encoder: Encoder, reward: Any, judge: Any, settings: Settings, run_seed: int
+    ) -> None:
+        self.model, self.encoder, self.reward, self.judge = model, encoder, reward, judge
+        self.settings, self.run_seed = settings, run_seed
+        self.curves: Curves = {}
+        self.learns_from_reward = settings.beta > 0 and settings.r > 0
+        self._key_scores: dict[str, float] = {}
+
+    def train(self, lessons: Lessons, progress: Progress) -> Curves:
+        """Train until the held-out users' reward stops rising (without a reward: their loss stops falling); return the curves."""
+        settings, trained = self.settings, self.model.trained()
+        optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate)
+        best, kept, waited = self._evaluate(0, lessons.held_out), _copy(trained), 0
+        batches = self._batches(lessons.train)
+        for step in range(1, settings.max_steps + 1):
+            loss = self._loss(step, next(batches))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            progress("RAGAR", step, settings.max_steps)
+            if step % settings.evaluate_every == 0 or step == settings.max_steps:
+                value = self._evaluate(step, lessons.held_out)
+                waited = 0 if value > best else waited + 1
+                if value > best:
+                    best, kept = value, _copy(trained)
+                if waited >= settings.patience:
+                    break
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(kept[name])
+        return self.curves
+
+    def _batches(self, cases: list[Case]) -> Iterator[list[Case]]:
+        """Yield batches for ever, each case once before any comes twice."""
+        rng = numpy_rng(self.run_seed, "ragar batches")
+        queue: list[int] = []
+        size = min(self.settings.requests_per_step, len(cases))
+        while True:
+            while len(queue) < size:
+                queue.extend(rng.permutation(len(cases)).tolist())
+            yield [cases[i] for i in queue[:size]]
+            queue = queue[size:]
+
+    def _loss(self, step: int, cases: list[Case]) -> Tensor:
+        """Return eq. 17 of one batch, and note its parts."""
+        out = self.model(cases)
+        calibrator = calibrator_loss(out.general, out.retrieved)
+        semantic = semantic_loss(out.multimodal, out.semantics)
+        rank = self._rank(step, cases, out) if self.learns_from_reward else torch.zeros_like(calibrator)
+        self._note(step, {"calibrator loss": calibrator.item(), "semantic loss": semantic.item()})
+        return total_loss(calibrator, rank, semantic, self.settings)
+
+    def _rank(self, step: int, cases: list[Case], out: Output) -> Tensor:
+        """Return L_rank: one call draws all pictures of the batch, one scores them (eqs. 11-15)."""
+        settings, keys = self.settings, [case.key for case in cases]
+        noise = perturbations(keys, out.action.shape[1:], step, self.run_seed, settings).to(out.action)
+        actions = out.action.detach()[:, None] + settings.sigma * noise  # eq. 11
+        count = actions.shape[1]
+        seeds = sum(decoding_seeds(keys, count, step, self.run_seed, settings), [])
+        every = [case for case in cases for _ in range(count)]
+        drawn = conditions(self.model.decodable(actions).flatten(0, 1), [c.text for c in every], seeds, settings)
+        scores = self._scores(self.reward, every, self._draw(drawn)).reshape(len(cases), count)  # eqs. 12, 13
+        reference, keyword = self._compared(cases)
+        gained = rewards(scores, reference, keyword, settings.delta, settings.reward_sign)
+        loss = rank_loss(out.action, actions, advantages(gained).to(out.action), settings.sigma)
+        self._note(step, {"reward, training": scores.mean().item(), "rank loss": loss.item()})
+        return loss
+
+    def _compared(self, cases: list[Case]) -> tuple[Tensor, Tensor]:
+        """Return rho_ref and rho_key ``[B]``: of the items' own pictures, and of the ones drawn from their words."""
+        new = [case for case in cases if case.key not in self._key_scores]
+        if new:
+            seeds = [seed_for(self.run_seed, "ragar keyword picture", case.user, case.item) for case in new]
+            scores = self._scores(self.reward, new, self._draw(key_conditions([case.text for case in new], seeds)))
+            self._key_scores |= dict(zip([case.key for case in new], scores.tolist(), strict=True))
+        users, items = [case.user for case in cases], [case.item for case in cases]
+        reference = self.reward.score_original(users, items).cpu()
+        return reference, torch.tensor([self._key_scores[case.key] for case in cases])
+
+    def _draw(self, wanted: Sequence[Condition]) -> np.ndarray:
+        """Return the raw image embeddings ``[n, D]`` of the pictures drawn."""
+        pictures = list(self.model.backbone.generate(wanted, self.settings.train_decode))
+        return self.encoder.images(pictures)
+
+    def _scores(self, ranker: Any, cases: Sequence[Case], embeddings: np.ndarray) -> Tensor:
+        scores = ranker.score([case.user for case in cases], [case.item for case in cases], embeddings)
+        return scores.detach().float().cpu()
+
+    @torch.no_grad()
+    def _evaluate(self, step: int, cases: list[Case]) -> float:
+        """Note what held-out users get, and return what training wants more of."""
+        if not cases:
+            return float(step)  # too few users to hold any out: the last step is the best there is
+        out = self.model(cases)
+        calibrator = calibrator_loss(out.general, out.retrieved)
+        semantic = semantic_loss(out.multimodal, out.semantics)
+        if not self.learns_from_reward:
+            loss = total_loss(calibrator, torch.zeros_like(calibrator), semantic, self.settings).item()
+            self._note(step, {"loss, held-out users": loss})
+            return -loss
+        seeds = [seed_for(self.run_seed, "ragar held-out picture", case.user, case.item) for case in cases]
+        texts = [case.text for case in cases]
+        embeddings = self._draw(conditions(self.model.decodable(out.action), texts, seeds, self.settings))
+        found = {
+            f"{name}, held-out users": self._scores(ranker, cases, embeddings).mean().item()
+            for name, ranker in (("reward", self.reward), ("judge", self.judge))
+            if ranker is not None
+        }
+        self._note(step, found)
+        return found["reward, held-out users"]
+
+    def _note(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append((step, value))
+
+
+def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}

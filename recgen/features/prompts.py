@@ -13,7 +13,8 @@ def item_prompt(caption: str, text: str, n: int) -> str:
     return "\n".join([*parts, asked])
 
 
-def preference_prompt(keywords: Sequence[str]) -> str:
-    """Return p_g of RAGAR eq. 7: asks for the picture that a person of these keywords, the dearest first, would like."""
+def preference_prompt(keywords: Sequence[str], text: str = "") -> str:
+    """Return p_g of RAGAR eq. 7: asks for the picture, of the item of `text`, that a person of these keywords would like best."""
     liked = ", ".join(keywords) or "anything"
-    return f"A person likes: {liked}.\nThe picture this person would like best:"
+    asked = f"A person likes: {liked}.\nThe picture this person would like best:"
+    return f"Text: {text}.\n{asked}" if text else asked

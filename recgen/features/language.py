@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,8 @@ from recgen.assets import asset_folder
 from recgen.compat import prepare_torchvision
 from recgen.errors import UserError, brief
 
-_BATCH = 128  # prompts written at once
+_CHARACTERS = 24_000
+"""Of prompts continued at once, padding included: for a model of 7 billion parameters some gigabytes of keys and values."""
 
 
 class LanguageModel:
@@ -61,10 +62,8 @@ class LanguageModel:
         A chat model gets each prompt as its user's turn. What follows one prompt does not depend on the others: padding is
         masked.
         """
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
         written = [""] * len(prompts)
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
+        for rows in _batches([len(prompt) for prompt in prompts]):
             for row, text in zip(
                 rows, self._continue([prompts[i] for i in rows], max_new_tokens), strict=True
             ):
@@ -106,3 +105,15 @@ class LanguageModel:
                 expected="demo-llm, or the folder or id of a causal language model that is here or can be downloaded",
                 todo="Fetch it once on a machine with a network, or set recgen.llm to its folder or to demo-llm.",
             ) from error
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield row numbers, short rows first, as many together as `_CHARACTERS` allow when all are as long as the longest."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[row] > _CHARACTERS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

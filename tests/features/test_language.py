@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from recgen.errors import UserError
+from recgen.features import language
 from recgen.features.language import LanguageModel
 
 
@@ -24,6 +25,21 @@ def test_a_batch_writes_what_each_prompt_alone_makes_it_write(model):
     assert together == [model.complete([prompt], 12)[0] for prompt in PROMPTS]
     assert together == model.complete(PROMPTS[::-1], 12)[::-1]
     assert len(set(together)) > 1 and all(0 < len(text) <= 12 * 5 for text in together)
+
+
+def test_long_prompts_go_in_smaller_batches(model, monkeypatch):
+    sizes = []
+    original = LanguageModel._continue
+
+    def note(self, prompts, max_new_tokens):
+        sizes.append([len(prompt) for prompt in prompts])
+        return original(self, prompts, max_new_tokens)
+
+    monkeypatch.setattr(LanguageModel, "_continue", note)
+    whole = model.complete(PROMPTS, 6)
+    monkeypatch.setattr(language, "_CHARACTERS", 70)
+    assert model.complete(PROMPTS, 6) == whole and model.complete([], 6) == []
+    assert sizes == [[1, 9, 30, 60], [1, 9], [30], [60]]
 
 
 def test_it_writes_the_likeliest_token_each_time(model):

@@ -57,9 +57,10 @@ def draw_item(rng: np.random.Generator, held: bool = False) -> tuple[str, str, l
     look = draw_attributes(rng, held)
     told = caption(look) if rng.random() < 0.85 else sentence(look, rng)
     kind = rng.random()
-    if kind < 0.25:  # as the simulator writes; now and then the caption errs about the motif
-        motif = look.motif if rng.random() < 0.9 else int(rng.integers(SIZES[0]))
-        text, about = f"a {rng.choice(KINDS)} about a {MOTIFS[motif]}", [MOTIFS[motif]]
+    if kind < 0.3:  # as the simulator writes, or much like it; now and then the caption errs about the motif
+        motif = MOTIFS[look.motif if rng.random() < 0.9 else int(rng.integers(SIZES[0]))]
+        text = f"{name(rng)}. a {motif}" if rng.random() < 0.7 else f"a {rng.choice(KINDS)} about a {motif}"
+        about = [motif]
     elif kind < 0.85:
         _, line = film(rng)
         year = next(i for i, part in enumerate(line.split()) if part.isdigit() and len(part) == 4)
@@ -93,7 +94,7 @@ def draw_preference(rng: np.random.Generator) -> tuple[list[str], str, str]:
 def _content(text: str) -> str:
     """The motif that an item's text names, or that posters of a film's first genre show."""
     parts = text.lower().split()
-    if "about" in parts and parts[-1] in MOTIFS:
+    if parts[-2:-1] == ["a"] and parts[-1] in MOTIFS:
         return parts[-1]
     years = [i for i, part in enumerate(parts[:-1]) if part.isdigit() and len(part) == 4]
     return _MOTIF_OF[genre(parts[years[-1] + 1])] if years else ""

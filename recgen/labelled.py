@@ -78,6 +78,14 @@ def split(run: Run, name: str) -> hosting.Split:
     return hosting.split(config(run, name, {"seed": seed}), run.config.source)
 
 
+def held_out(run: Run, name: str) -> pd.DataFrame:
+    """Return the held-out tenth, on which AUCs are measured: columns user_id, item_id (tokens) and like (bool)."""
+    parts = split(run, name)
+    rows, whole = parts.test.inter_feat, parts.whole
+    tokens = {field: whole.id2token(field, rows[field].numpy()) for field in (whole.uid_field, whole.iid_field)}
+    return pd.DataFrame({**tokens, "like": rows["label"].numpy() > 0.5})
+
+
 def half(run: Run, parts: hosting.Split, role: str) -> np.ndarray:
     """Return which labelled training interactions the reward or the judge may see: bool ``[n_train]``.
 

@@ -74,6 +74,7 @@ setup(
             "noue = generators.rebeca.baselines:NoUE",
             "stable_diffusion = generators.stable_diffusion:StableDiffusion",
             "ip_adapter = generators.ip_adapter:IPAdapter",
+            "pmg = generators.pmg:PMG",
         ],
         "recgen.ranking_models": [
             "MICRO = ranking_models.micro:MICRO",

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from PIL import Image
+
 from generators.base import Generator, Progress
 from recgen.diffusion import Condition, Sampling
 from recgen.records import Creative, Request
@@ -37,14 +39,26 @@ def draw(
     progress
         Called after every picture.
     """
-    started = time.perf_counter()
-    conditions, recipes = [], []
-    for condition, recipe in drawings:
-        conditions.append(condition)
-        recipes.append(recipe)
+
+    def drawn() -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+        read = list(drawings)
+        conditions, recipes = [condition for condition, _ in read], [recipe for _, recipe in read]
+        yield from zip(generator.backbone.generate(conditions, sampling), recipes, strict=True)
+
+    yield from finish(generator, requests, drawn(), sampling, progress)
+
+
+def finish(
+    generator: Generator,
+    requests: Sequence[Request],
+    drawn: Iterable[tuple[Image.Image, dict[str, Any]]],
+    sampling: Sampling,
+    progress: Progress,
+) -> Iterator[Creative]:
+    """Yield one creative per request from pictures and their recipes, with the seconds that each took to come."""
     shared = {"backbone": generator.backbone.name, "decode": sampling.model_dump(mode="json")}
-    pictures = generator.backbone.generate(conditions, sampling)
-    for done, (request, recipe, picture) in enumerate(zip(requests, recipes, pictures, strict=True), start=1):
+    started = time.perf_counter()
+    for done, (request, (picture, recipe)) in enumerate(zip(requests, drawn, strict=True), start=1):
         now = time.perf_counter()
         yield Creative(request, generator.name, picture, {**shared, **recipe}, now - started)
         progress(f"{generator.name}: pictures", done, len(requests))

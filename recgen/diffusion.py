@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
 
 from recgen.assets import asset_folder
@@ -19,7 +20,12 @@ from recgen.compat import prepare_torchvision
 from recgen.errors import UserError
 
 prepare_torchvision()
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline  # noqa: E402
+from diffusers import (  # noqa: E402
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+)
 from diffusers.utils import logging as diffusers_logging  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
@@ -201,6 +207,30 @@ class Backbone:
             self._prompts.popitem(last=False)
         return torch.cat([found[prompt] for prompt in prompts])
 
+    @cached_property
+    def process(self) -> DDPMScheduler:
+        """The forward process the UNet was trained on, for those who train against it."""
+        return DDPMScheduler.from_config(self._scheduler_config)
+
+    @torch.no_grad()
+    def latents(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """Return the scaled latents ``[B, channels, h, w]`` of RGB pictures, the mean of what the VAE makes of their centres."""
+        edge, vae = self.picture_size, self.pipeline.vae
+        squares = [np.asarray(ImageOps.fit(picture, (edge, edge), Image.Resampling.BICUBIC)) for picture in pictures]
+        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+        return (vae.encode(pixels).latent_dist.mode() - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
+
+    def predict(self, noisy: torch.Tensor, times: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """Return the UNet's prediction for `noisy` latents at `times` under a text condition ``[B, T, width]``, without an image.
+
+        Gradients reach the condition; the UNet has none of its own.
+        """
+        unet, extra = self.pipeline.unet, {}
+        if self.image_embedding_dim is not None:
+            self.pipeline.set_ip_adapter_scale(0.0)
+            extra["image_embeds"] = [noisy.new_zeros(len(noisy), 1, self.image_embedding_dim)]
+        return unet(noisy, times, condition.to(unet.dtype), added_cond_kwargs=extra).sample
+
     def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
@@ -255,6 +285,8 @@ def load_backbone(
             ) from error
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
+    for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        network.requires_grad_(False)
     pipeline.unet.to(memory_format=torch.channels_last)
     name = Path(spec).name if Path(spec).exists() else spec
     return Backbone(pipeline, name, None if ip_adapter is None else Path(ip_adapter).name)

@@ -1,0 +1,156 @@
+"""PMG: a user's keywords and soft embeddings of them, weighed against the item (Shen et al., WWW 2024).
+
+A language model reads the keywords of what the user liked; its states at added tokens become soft preference embeddings, trained
+so that they and the keywords help the frozen UNet to denoise the picture that the user liked next. A creative is conditioned on
+that preference and on the item's text; how much each counts is chosen for every request out of a few weights, by CLIP.
+
+docs/decisions.md says what the paper leaves open and how it is settled here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from generators.base import Generator, Progress, silent
+from generators.drawing import finish
+from generators.pmg.choice import best, likeness, mean_direction, scores
+from generators.pmg.model import Reader, blend
+from generators.pmg.settings import Settings
+from generators.pmg.train import Trainer, keywords_of, lessons
+from recgen.diffusion import Condition
+from recgen.errors import UserError
+from recgen.records import Creative, Request, RunData
+
+_BATCH = 32  # requests whose pictures are drawn and compared together
+
+
+class PMG(Generator):
+    """The generator of the paper, on RAGAR's preference extractor without its retrieval, calibrator and reward."""
+
+    name = "pmg"
+    Config = Settings
+    needs = frozenset({"keywords"})
+    config: Settings
+
+    reader: Reader
+    learned: dict[str, list[str]]
+    """Users learned from (``train``) and users watched to stop by (``held_out``)."""
+
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Train on earlier likes as references; neither `reward` nor `judge` is used."""
+        train, held_out = lessons(data, self.config)
+        if not train:
+            raise UserError(
+                "recgen.pmg.min_history",
+                found=f"no user with a liked picture after {self.config.min_history} likes",
+                expected="users to learn from",
+                todo="Set a smaller min_history, or give more interactions.",
+            )
+        self.reader = self._reader(data.run_seed)
+        self.curves = Trainer(self.reader, data, self.config).train(train, held_out, progress)
+        self.learned = {
+            part: sorted({lesson.user for lesson in found}) for part, found in (("train", train), ("held_out", held_out))
+        }
+
+    def _reader(self, run_seed: int) -> Reader:
+        if self.language_model is None:
+            raise UserError("recgen.llm", found="null", expected="a language model", todo="Set recgen.llm: demo-llm.")
+        return Reader(self.language_model, self.backbone, self.config, run_seed)
+
+    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+        """Yield one creative per request, in order."""
+        yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
+
+    def _drawn(self, requests: Sequence[Request], data: RunData) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+        for start in range(0, len(requests), _BATCH):
+            yield from self._block(requests[start : start + _BATCH], data)
+
+    def _block(self, requests: Sequence[Request], data: RunData) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+        """Draw some requests under every weight and return each one's best picture with its recipe."""
+        weights, histories = self.config.weights, [_rows(data, request) for request in requests]
+        keywords = [keywords_of(data, history, self.config) for history in histories]
+        texts = [data.texts[data.item_rows[request.item_id]] for request in requests]
+        pictures = self._pictures(requests, keywords, texts)  # weight by weight
+        embeddings = self.encoder.images(pictures).reshape(len(weights), len(requests), -1)
+        targets = self.encoder.texts(texts)
+        targets[[not text for text in texts]] = np.nan
+        preferences = self._preferences(histories, keywords, data)
+        for row, request in enumerate(requests):
+            to_preference, to_target = likeness(embeddings[:, row], preferences[row]), likeness(embeddings[:, row], targets[row])
+            chosen = best(scores(to_preference, to_target, self.config.alpha))
+            yield pictures[chosen * len(requests) + row], {
+                "prompt": texts[row],
+                "keywords": list(keywords[row]),
+                "weight": weights[chosen],
+                "likeness": {"preference": _rounded(to_preference[chosen]), "target": _rounded(to_target[chosen])},
+                "known_user": request.user_id in self.learned["train"],
+            }
+
+    @torch.no_grad()
+    def _pictures(
+        self, requests: Sequence[Request], keywords: Sequence[Sequence[str]], texts: Sequence[str]
+    ) -> list[Image.Image]:
+        preference, target = self.reader(keywords), self.backbone.embed_prompts(texts).float()
+        nothing = self.backbone.embed_prompts([""])[0].float()
+        conditions = [
+            Condition(request.seed, prompt_embedding=tokens)
+            for weight in self.config.weights
+            for request, tokens in zip(requests, blend(preference, target, nothing, weight).cpu().numpy(), strict=True)
+        ]
+        return list(self.backbone.generate(conditions, self.config.decode))
+
+    def _preferences(
+        self, histories: Sequence[list[int]], keywords: Sequence[Sequence[str]], data: RunData
+    ) -> np.ndarray:
+        """Return what each user's pictures should be like, ``[n, D]`` in CLIP's space; NaN where nothing is known."""
+        if self.config.preference == "keywords":
+            found = self.encoder.texts([", ".join(words) for words in keywords])
+            found[[not words for words in keywords]] = np.nan
+            return found
+        seen = [[row for row in history if data.pictures[row] is not None] for history in histories]
+        return np.stack([mean_direction(data.image_features[rows]) for rows in seen])
+
+    def save(self, folder: Path) -> None:
+        """Write what trained (the frozen language model is named, not copied) and the users learned from."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.reader.trained().items()}
+        save_file(state, folder / "model.safetensors")
+        name = self.language_model.name if self.language_model is not None else None
+        facts = {"language_model": name, **self.learned}
+        (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If `folder` holds no PMG, or one of other sizes than these settings'.
+        """
+        if not (folder / "model.safetensors").exists():
+            raise UserError(str(folder), found="no model.safetensors", expected="a folder that PMG saved")
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.learned = {part: facts[part] for part in ("train", "held_out")}
+        self.reader, state = self._reader(0), load_file(folder / "model.safetensors")
+        trained = self.reader.trained()
+        if {name: value.shape for name, value in trained.items()} != {name: value.shape for name, value in state.items()}:
+            raise UserError(str(folder), found="weights of other sizes", expected="these settings'", todo="Fit it again.")
+        with torch.no_grad():
+            for name, value in state.items():
+                trained[name].copy_(value)
+
+
+def _rows(data: RunData, request: Request) -> list[int]:
+    return [data.item_rows[token] for token in request.history]
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None

@@ -1,0 +1,190 @@
+"""Training PMG: the preference read off a history must help the frozen UNet to denoise the picture the user liked next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from generators.base import Progress
+from generators.pmg.model import Reader
+from generators.pmg.settings import Settings
+from recgen.data.pictures import read_picture
+from recgen.diffusion import Backbone
+from recgen.features.item_keywords import top_keywords
+from recgen.records import RunData
+from recgen.seeding import numpy_rng, torch_generator
+
+HISTORY = 20
+"""Likes before the reference that make a history."""
+_HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
+_AT_ONCE = 64  # pictures encoded or measured together
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A reference that a user liked, and the user's keywords before it."""
+
+    user: str
+    item: str
+    keywords: tuple[str, ...]
+
+
+def keywords_of(data: RunData, history: Sequence[int], settings: Settings) -> tuple[str, ...]:
+    """Return the keywords of a history, catalogue rows oldest first."""
+    words = [data.keywords[row] for row in list(history)[-HISTORY:]]
+    return tuple(top_keywords(words, settings.keywords, settings.min_keyword_count))
+
+
+def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
+    """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
+    likes = data.interactions[data.interactions["like"]].sort_values("timestamp", kind="stable")
+    by_user: dict[Any, list[int]] = {user: rows["item"].tolist() for user, rows in likes.groupby("user", sort=True)}
+    found = {user: list(_of_user(data, user, items, settings)) for user, items in by_user.items()}
+    able = [user for user, own in found.items() if own]
+    order = [able[i] for i in numpy_rng(data.run_seed, "pmg users").permutation(len(able))]
+    order = order[: settings.train_users + settings.held_out_users]
+    held = order[: min(settings.held_out_users, len(order) // 5)]
+    return [lesson for user in order[len(held) :] for lesson in found[user]], [found[user][-1] for user in held]
+
+
+def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
+    for at in range(max(len(items) - settings.references_per_user, settings.min_history), len(items)):
+        if data.pictures[items[at]] is not None:
+            words = keywords_of(data, items[:at], settings)
+            yield Lesson(data.user_ids[user], data.item_ids[items[at]], words)
+
+
+def denoising_target(process: DDPMScheduler, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Return what the UNet is asked for: the noise, the velocity or the clean latents, by the process's prediction type."""
+    kind = process.config.prediction_type
+    if kind == "v_prediction":
+        return process.get_velocity(clean, noise, times)
+    return {"epsilon": noise, "sample": clean}[kind]
+
+
+def denoising_losses(backbone: Backbone, condition: Tensor, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Return each row's mean squared error of the UNet's prediction, ``[B]``.
+
+    Parameters
+    ----------
+    backbone
+        Predicts; nothing of it changes.
+    condition
+        ``[B, T, width]``; gradients reach it.
+    clean, noise
+        Latents of the references and what is mixed into them, ``[B, channels, h, w]``.
+    times
+        int64 ``[B]``.
+    """
+    process = backbone.process
+    predicted = backbone.predict(process.add_noise(clean, noise, times), times, condition)
+    target = denoising_target(process, clean, noise, times)
+    return functional.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+class Trainer:
+    """Trains a reader; everything random follows from (run seed, stage, user, item).
+
+    Parameters
+    ----------
+    reader
+        The model; it ends with the weights of its best evaluation.
+    data
+        Where the references' pictures are.
+    settings
+        PMG's.
+    """
+
+    def __init__(self, reader: Reader, data: RunData, settings: Settings) -> None:
+        self.reader, self.data, self.settings = reader, data, settings
+        self.curves: Curves = {}
+        self._latents: dict[str, Tensor] = {}
+
+    def train(self, train: list[Lesson], held_out: list[Lesson], progress: Progress) -> Curves:
+        """Train until the held-out users' loss stops falling, and return the curves."""
+        self._encode([*train, *held_out])
+        settings, trained = self.settings, self.reader.trained()
+        optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate)
+        best, kept, waited = self._evaluate(0, held_out), _copy(trained), 0
+        batches = self._batches(train)
+        for step in range(1, settings.max_steps + 1):
+            batch = next(batches)
+            loss = self._losses(batch, f"pmg noise {step}").mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            self._note("denoising loss, training", step, loss.item())
+            progress("PMG", step, settings.max_steps)
+            if step % settings.evaluate_every == 0 or step == settings.max_steps:
+                value = self._evaluate(step, held_out)
+                waited = 0 if value < best else waited + 1
+                if value < best:
+                    best, kept = value, _copy(trained)
+                if waited >= settings.patience:
+                    break
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(kept[name])
+        return self.curves
+
+    def _losses(self, batch: Sequence[Lesson], stage: str) -> Tensor:
+        backbone = self.reader.backbone
+        clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(backbone.pipeline.device)
+        drawn = [self._draw(stage, lesson, clean.shape[1:]) for lesson in batch]
+        noise = torch.stack([noise for noise, _ in drawn]).to(clean)
+        times = torch.stack([time for _, time in drawn]).to(clean.device)
+        return denoising_losses(backbone, self.reader([lesson.keywords for lesson in batch]), clean, noise, times)
+
+    def _draw(self, stage: str, lesson: Lesson, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return a lesson's noise and its time, int64 ``[]``."""
+        generator = torch_generator(self.data.run_seed, stage, lesson.user, lesson.item)
+        steps = self.reader.backbone.process.config.num_train_timesteps
+        return torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
+
+    @torch.no_grad()
+    def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
+        """Note the held-out loss, at noises and times that are the same at every call; with nobody held out the last is best."""
+        if not held_out:
+            return -float(step)
+        losses = [
+            self._losses(held_out[start : start + _AT_ONCE], f"pmg held out {draw}")
+            for draw in range(_HELD_OUT_DRAWS)
+            for start in range(0, len(held_out), _AT_ONCE)
+        ]
+        value = torch.cat(losses).mean().item()
+        self._note("denoising loss, held-out users", step, value)
+        return value
+
+    def _encode(self, every: Sequence[Lesson]) -> None:
+        items = list(dict.fromkeys(lesson.item for lesson in every))
+        for start in range(0, len(items), _AT_ONCE):
+            block = items[start : start + _AT_ONCE]
+            paths = [self.data.pictures[self.data.item_rows[item]] for item in block]
+            latents = self.reader.backbone.latents([read_picture(path) for path in paths if path is not None])
+            self._latents |= dict(zip(block, latents.cpu().split(1), strict=True))
+
+    def _batches(self, train: list[Lesson]) -> Iterator[list[Lesson]]:
+        """Yield batches for ever, each lesson once before any comes twice."""
+        rng = numpy_rng(self.data.run_seed, "pmg batches")
+        queue: list[int] = []
+        size = min(self.settings.requests_per_step, len(train))
+        while True:
+            while len(queue) < size:
+                queue.extend(rng.permutation(len(train)).tolist())
+            yield [train[i] for i in queue[:size]]
+            queue = queue[size:]
+
+    def _note(self, name: str, step: int, value: float) -> None:
+        self.curves.setdefault(name, []).append((step, value))
+
+
+def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}

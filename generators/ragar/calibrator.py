@@ -48,7 +48,10 @@ class Scale:
 
 
 class Calibrator(nn.Module):
-    """Corrects P_ret by the general preference: a linear layer over both, from zero, so that training starts at P_ret.
+    """Corrects P_ret by the general preference, from no correction at all, so that training starts at P_ret.
+
+    P_ret is stretched by a learned gain, for a mean of several pictures is more timid than any of them, and moved by a linear
+    layer over both preferences. Both inputs are scaled to about unit length, so that one learning rate suits either.
 
     Parameters
     ----------
@@ -58,13 +61,15 @@ class Calibrator(nn.Module):
 
     def __init__(self, condition_width: int, dim: int) -> None:
         super().__init__()
+        self.gain = nn.Parameter(torch.zeros(()))
         self.correct = nn.Linear(condition_width + dim, dim)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
 
     def forward(self, general: Tensor, retrieved: Tensor) -> Tensor:
         """Return the preference ``[B, D]`` of P_gen averaged over tokens ``[B, width]`` and P_ret ``[B, D]``, both as points."""
-        return retrieved + self.correct(torch.cat([general, retrieved], 1))
+        both = [general / general.shape[1] ** 0.5, retrieved / retrieved.shape[1] ** 0.5]
+        return (1 + self.gain) * retrieved + self.correct(torch.cat(both, 1))
 
 
 def calibrator_loss(general: Tensor, retrieved: Tensor) -> Tensor:

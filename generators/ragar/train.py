@@ -88,7 +88,12 @@ class Trainer:
     def train(self, lessons: Lessons, progress: Progress) -> Curves:
         """Train until the held-out users' reward stops rising (without a reward: their loss stops falling); return the curves."""
         settings, trained = self.settings, self.model.trained()
-        optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate)
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": self.model.extractor.trained().values(), "lr": settings.learning_rate},
+                {"params": self.model.calibrator.parameters(), "lr": settings.calibrator_rate},
+            ]
+        )
         best, kept, waited = self._evaluate(0, lessons.held_out), _copy(trained), 0
         batches = self._batches(lessons.train)
         for step in range(1, settings.max_steps + 1):

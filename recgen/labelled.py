@@ -73,9 +73,11 @@ def config(run: Run, name: str, extra: dict[str, Any]) -> Any:
 
 def split(run: Run, name: str) -> hosting.Split:
     """Return the labelled data, split for training, early stopping and the held-out AUC: alike for every role and seed."""
-    _write_data(run)
-    seed = seed_for(run.settings.seed, "labelled split") % 2**31
-    return hosting.split(config(run, name, {"seed": seed}), run.config.source)
+    if name not in run.labelled:
+        _write_data(run)
+        seed = seed_for(run.settings.seed, "labelled split") % 2**31
+        run.labelled[name] = hosting.split(config(run, name, {"seed": seed}), run.config.source)
+    return run.labelled[name]
 
 
 def held_out(run: Run, name: str) -> pd.DataFrame:

@@ -103,6 +103,11 @@ class Run:
         return hosting.split(hosting.recbole_config(BPR, self.recbole_keys("BPR")), self.config.source)
 
     @cached_property
+    def labelled(self) -> dict[str, hosting.Split]:
+        """Likes and dislikes by ranking model's name, read when they are first asked for; see `recgen.labelled`."""
+        return {}
+
+    @cached_property
     def source(self) -> Path:
         """The folder of the data set's atomic files; a simulated one lies inside the run's folder."""
         if self.settings.simulator is not None:
@@ -239,5 +244,5 @@ class Run:
 
     def forget(self) -> None:
         """Drop what was read from the folder, so that a stage reads what the stages before it have just written."""
-        for name in ("items", "interactions", "requests", "data", "split"):
+        for name in ("items", "interactions", "requests", "data", "split", "labelled"):
             self.__dict__.pop(name, None)

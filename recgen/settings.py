@@ -26,7 +26,8 @@ class Rankers(Strict):
     Attributes
     ----------
     reward
-        Rewards the generators; sees one half of each user's training interactions.
+        Rewards the generators; sees one half of each user's training interactions. MICRO and VBPR learn from likes; Verifier
+        learns from likes and dislikes, and its scores are logits.
     judge
         Judges the creatives; sees the other half.
     verifier

@@ -67,6 +67,7 @@ setup(
     entry_points={
         "console_scripts": ["recgen = recgen.cli:main"],
         "recgen.generators": [
+            "ragar = generators.ragar:RAGAR",
             "rebeca = generators.rebeca:REBECA",
             "t0 = generators.rebeca.baselines:T0",
             "t1 = generators.rebeca.baselines:T1",

@@ -94,6 +94,8 @@ def by_rankers(run: Run, made: Made) -> Columns:
         before = ranker.rank_original(made.users, made.items).cpu().numpy()
         after = ranker.rank(made.users, made.items, made.embeddings).cpu().numpy()
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
+        own = ranker.score_original(made.users, made.items).cpu().numpy()
+        columns[f"score_gain_{role}"] = ranker.score(made.users, made.items, made.embeddings).cpu().numpy() - own
         if role == "judge":
             columns |= {"rank_original_judge": before, "rank_creative_judge": after}
     if run.settings.ranker.same_judge:

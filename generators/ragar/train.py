@@ -46,7 +46,7 @@ def lessons(data: RunData, settings: Settings) -> Lessons:
     order = numpy_rng(data.run_seed, "ragar users").permutation(len(able))
     users = [able[i] for i in order[: settings.train_users + settings.held_out_users]]
     held = users[: min(settings.held_out_users, len(users) // 5)]
-    learned = users[len(held) :]
+    learned = users[len(held) :][: settings.train_users]
     return Lessons(
         [case for user in learned for case in _cases(data, user, by_user[user], settings, settings.references_per_user)],
         [case for user in held for case in _cases(data, user, by_user[user], settings, 1)],

@@ -117,6 +117,26 @@ METRICS: tuple[Metric, ...] = (
         "personal",
     ),
     Metric(
+        "score_gain_judge",
+        "Score gain (judge)",
+        "How much more the model that took no part gives the user for the item with the creative than with its own picture.",
+        "units of the judge's score",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "score_gain_reward",
+        "Score gain (reward)",
+        "The same by the model that the generator may have learned from.",
+        "units of the reward model's score",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+    ),
+    Metric(
         "delta_r_reward",
         "ΔR (reward)",
         "The same rise by the model whose opinion the generator may have been trained on, so it tends to "

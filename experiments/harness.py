@@ -1,0 +1,111 @@
+"""What the experiments share: arms of a study run one after the other in one folder per seed, and paired over them.
+
+An arm is a set of overrides of one recipe. All arms of a seed share its data set, features and ranking models, because recgen
+runs again only what an override touches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recgen import session
+from recgen.metrics.statistics import bootstrap_mean, paired_difference
+from recgen.workspace import write_json
+
+Arms = Mapping[str, Sequence[str]]
+
+
+def arguments(description: str, seeds: Sequence[int]) -> argparse.Namespace:
+    """Read --work (where runs go), --seeds and --out (where the result goes)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--work", type=Path, default=Path("runs/experiments"), help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(seeds))
+    parser.add_argument("--only-collect", action="store_true", help="tables of finished runs again; runs nothing")
+    return parser.parse_args()
+
+
+def run_arms(
+    recipe: Path, work: Path, seed: int, arms: Arms, shared: Sequence[str] = (), until: str = "evaluate"
+) -> None:
+    """Run every arm of one seed and keep its table, metrics and training curves; arms that have them are not run again."""
+    for name, overrides in arms.items():
+        kept = work / f"seed{seed}" / "arms" / name
+        if (kept / "per_request.parquet").exists():
+            continue
+        folder = work / f"seed{seed}" / "run"
+        session.run(str(recipe), str(folder), [f"recgen.seed={seed}", *shared, *overrides], until)
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.glob("generator/*/curves.json")):
+            shutil.copy(path, kept / f"curves_{path.parent.name}.json")
+        learned = folder / "generator/ragar/config.json"
+        if learned.exists():
+            shutil.copy(learned, kept / "learned.json")
+        for role in ("reward", "judge"):
+            shutil.copy(folder / f"ranker/{role}/training.json", kept / f"{role}.json")
+        if until == "report":
+            shutil.copy(folder / "metrics.json", kept / "metrics.json")
+        shutil.copy(folder / "per_request.parquet", kept / "per_request.parquet")
+
+
+def table(work: Path, seeds: Sequence[int], arm: str, generator: str = "ragar") -> pd.DataFrame:
+    """Return an arm's rows of all seeds, users numbered by seed, without users that its RAGAR learned from or stopped by."""
+    frames = []
+    for seed in seeds:
+        kept = work / f"seed{seed}" / "arms" / arm
+        rows = pd.read_parquet(kept / "per_request.parquet")
+        rows = rows[rows["generator"] == generator]
+        if (kept / "learned.json").exists():
+            learned = json.loads((kept / "learned.json").read_text(encoding="utf-8"))
+            rows = rows[~rows["user_id"].isin([*learned["train"], *learned["held_out"]])]
+        frames.append(rows.assign(user_id=f"{seed}/" + rows["user_id"], seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def means(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return each metric's mean with its bootstrap interval over users."""
+    users = rows["user_id"].to_numpy()
+    return {name: bootstrap_mean(rows[name], users, seed=0).as_json() for name in metrics if name in rows}
+
+
+def paired(a: pd.DataFrame, b: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return a minus b for each metric over the requests both have answered, with interval and p."""
+    both = a.merge(b, on=["user_id", "item_id"], suffixes=("_a", "_b"))
+    users = both["user_id"].to_numpy()
+    found = {}
+    for name in metrics:
+        if f"{name}_a" in both:
+            result = paired_difference(both[f"{name}_a"], both[f"{name}_b"], users, seed=0)
+            found[name] = {
+                "difference": result.difference, "low": result.low, "high": result.high, "p": result.p, "n": result.n
+            }  # fmt: skip
+    return found
+
+
+def auc(work: Path, seeds: Sequence[int], arm: str, role: str) -> list[float]:
+    """Return the held-out AUC of a ranking model, seed by seed."""
+    files = [work / f"seed{seed}" / "arms" / arm / f"{role}.json" for seed in seeds]
+    return [json.loads(file.read_text(encoding="utf-8"))["test"]["auc"] for file in files]
+
+
+def save(result: dict[str, Any], file: Path) -> None:
+    """Write a result, numbers rounded to what can mean anything."""
+    write_json(file, _rounded(result))
+    print(f"{file} written")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _rounded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.4g}")
+    return value

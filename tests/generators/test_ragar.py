@@ -1,0 +1,332 @@
+"""RAGAR: each equation worked out by hand on a small case, what trains, and the contract of every generator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from contract import GeneratorContract, ask
+from pydantic import ValidationError
+
+from generators.ragar import RAGAR
+from generators.ragar.calibrator import Calibrator, Scale, calibrator_loss
+from generators.ragar.generation import conditions, decoding_seeds, perturbations
+from generators.ragar.model import HISTORY
+from generators.ragar.preference import PROMPT_TOKENS, PreferenceExtractor, Shape
+from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
+from generators.ragar.retrieval import retrieve
+from generators.ragar.settings import Settings
+from generators.ragar.train import lessons
+from recgen.errors import UserError
+from recgen.features.language import LanguageModel
+from recgen.records import RunData
+
+DECODE = {"steps": 2, "guidance_scale": 2.0}
+SMALL = {
+    "image_tokens": 2, "lora_rank": 2, "mapper_layers": 1, "mapper_width": 8, "mapper_queries": 3, "heads": 2, "max_steps": 3,
+    "evaluate_every": 2, "requests_per_step": 4, "train_users": 5, "held_out_users": 2, "references_per_user": 2, "beta": 0.0,
+    "min_history": 1, "learning_rate": 1e-3, "decode": DECODE, "train_decode": DECODE,
+}  # fmt: skip
+WORDS = ("red", "blue", "dots", "bars", "star", "key")
+
+
+@pytest.fixture(scope="module")
+def data(data: RunData) -> RunData:
+    """The shared data with captions and keywords; i0 has neither."""
+    rng = np.random.default_rng(4)
+    keywords = [()] + [tuple(rng.choice(WORDS, 3, replace=False)) for _ in range(1, 30)]
+    features = rng.normal(size=(30, 16)).astype(np.float32)
+    features[0] = np.nan
+    return replace(data, keywords=keywords, captions=[" ".join(words) for words in keywords], caption_features=features)
+
+
+@pytest.fixture(scope="module")
+def language_model(tiny_llm) -> LanguageModel:
+    return LanguageModel(str(tiny_llm))
+
+
+class Likes:
+    """A ranking model that likes pictures by one direction of their embedding, and counts its calls."""
+
+    def __init__(self, direction: np.ndarray, data: RunData) -> None:
+        self.direction, self.data, self.asked = direction, data, []
+
+    def score(self, users, items, embeddings):
+        self.asked.append(len(users))
+        return torch.as_tensor(np.asarray(embeddings) @ self.direction)
+
+    def score_original(self, users, items):
+        rows = self.data.image_features[[self.data.item_rows[item] for item in items]]
+        return torch.as_tensor(np.nan_to_num(rows) @ self.direction)
+
+
+class TestContract(GeneratorContract):
+    @pytest.fixture(autouse=True, scope="class")
+    def _language_model(self, language_model) -> None:
+        type(self).language_model = language_model
+
+    @classmethod
+    def make(cls, backbone, encoder, **changes):
+        return RAGAR(Settings(**{**SMALL, **changes}), backbone, encoder, cls.language_model)
+
+    @staticmethod
+    def batch(size):
+        return {"decode": {**DECODE, "batch_size": size}}
+
+
+class TestTokensContract(TestContract):
+    @classmethod
+    def make(cls, backbone, encoder, **changes):
+        return super().make(backbone, encoder, **{"action": "tokens", **changes})
+
+
+# Retrieval, eqs. 1-5
+
+
+def test_retrieval_known_answer() -> None:
+    semantics = np.array([[1, 0], [3, 4], [0, 2], [-1, 0], [5, 0]], np.float32)  # item 4 is the reference
+    visuals = np.array([[1, 1], [2, 0], [0, 4], [9, 9], [7, 7]], np.float32)
+    found = retrieve([0, 1, 2, 3], 4, semantics, visuals, k=2)
+    assert found.rows == [0, 1]  # cosines 1, 0.6, 0, -1
+    np.testing.assert_allclose(found.weights, [1 / 1.6, 0.6 / 1.6])
+    np.testing.assert_allclose(found.preference, [(1 + 0.6 * 2) / 1.6, 1 / 1.6], rtol=1e-6)
+
+
+def test_retrieval_without_k_weighs_the_history_alike_and_leaves_out_what_has_no_picture() -> None:
+    semantics = np.array([[1, 0], [np.nan, np.nan], [0, 1], [1, 1]], np.float32)
+    visuals = np.array([[1, 1], [np.nan, np.nan], [3, 5], [8, 8]], np.float32)
+    found = retrieve([0, 1, 2], 3, semantics, visuals, k=0)
+    assert found.rows == [0, 2]
+    np.testing.assert_allclose(found.preference, [2, 3])
+    assert retrieve([1], 3, semantics, visuals, k=5).preference is None
+
+
+def test_retrieval_prefers_the_later_of_two_alike_and_ignores_opposites() -> None:
+    semantics = np.array([[1, 0], [1, 0], [-1, 0], [1, 0]], np.float32)
+    visuals = np.eye(4, dtype=np.float32)
+    assert retrieve([0, 2, 1], 3, semantics, visuals, k=1).rows == [1]
+    found = retrieve([0, 1, 2], 3, semantics, visuals, k=3)
+    assert found.rows == [1, 0, 2] and found.weights.tolist() == [0.5, 0.5, 0.0]
+
+
+# Preference, eqs. 6-9
+
+
+def extractor(language_model: LanguageModel, seed: int = 1) -> PreferenceExtractor:
+    shape = Shape(16, image_tokens=2, lora_rank=2, mapper_layers=1, mapper_width=8, mapper_queries=3, heads=2)
+    return PreferenceExtractor(language_model, shape, seed)
+
+
+def test_the_condition_is_fused_tokens_then_keyword_features(language_model) -> None:
+    keys = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    made = extractor(language_model)
+    read = made(["red", "blue and dots"], keys)
+    assert read.tokens.shape == (2, PROMPT_TOKENS + 3 + 5, 16)
+    assert torch.equal(read.tokens[:, -5:], keys)
+    attended = torch.nn.functional.multi_head_attention_forward(
+        read.multimodal.transpose(0, 1), keys.transpose(0, 1), keys.transpose(0, 1), 16, 2, made.fusion.in_proj_weight,
+        made.fusion.in_proj_bias, None, None, False, 0.0, made.fusion.out_proj.weight, made.fusion.out_proj.bias,
+    )[0].transpose(0, 1)  # fmt: skip
+    words = read.mask[0]
+    torch.testing.assert_close(read.tokens[0, :-5][words], attended[0][words])
+    assert not read.tokens[0, :-5][~words].any()
+    whole = torch.cat([attended[0][words], keys[0]])
+    torch.testing.assert_close(read.pooled()[0], whole.mean(0))
+    torch.testing.assert_close(read.pooled_multimodal()[0], read.multimodal[0][words].mean(0))
+
+
+def test_a_user_is_read_alike_in_any_company(language_model) -> None:
+    keys = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(0))
+    made = extractor(language_model)
+    together = made(["red", "a much longer sentence about blue dots", "key"], keys)
+    torch.testing.assert_close(made(["red"], keys[:1]).tokens, together.tokens[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> None:
+    made = extractor(language_model)
+    names = {name.split(".")[0] for name in made.trained()}
+    assert names == {"decoder", "image_tokens", "text_out", "mapper", "fusion"}
+    assert all("lora_" in name for name in made.trained() if name.startswith("decoder"))
+    assert not any(parameter.requires_grad for parameter in language_model.model.parameters())
+    again = extractor(language_model).trained()
+    assert all(torch.equal(value, again[name]) for name, value in made.trained().items()), "weights follow from the run's seed"
+    assert not torch.equal(made.image_tokens, extractor(language_model, seed=2).image_tokens)
+
+
+# Calibrator, eq. 10
+
+
+def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -> None:
+    calibrator = Calibrator(condition_width=1, dim=4)
+    general, retrieved = torch.tensor([[3.0]]), torch.tensor([[2.0, -4.0, 0.0, 6.0]])
+    assert torch.equal(calibrator(general, retrieved), retrieved)
+    with torch.no_grad():
+        calibrator.gain.fill_(0.5)
+        calibrator.correct.weight[0] = torch.tensor([1.0, 0, 0, 0, 1.0])  # the general preference, and half the last of P_ret
+        calibrator.correct.bias[1] = 1.0
+    torch.testing.assert_close(calibrator(general, retrieved), torch.tensor([[3.0 + 3.0 + 3.0, -6.0 + 1.0, 0.0, 9.0]]))
+
+
+def test_calibrator_loss_known_answer() -> None:
+    general, retrieved = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [3.0, 0.0]])
+    assert calibrator_loss(general, retrieved).item() == pytest.approx((1 + 4 + 9) / 2)
+
+
+def test_scale_leaves_out_what_has_no_picture_and_inverts() -> None:
+    raw = np.array([[1.0, 10.0], [3.0, 30.0], [np.nan, np.nan]], np.float32)
+    scale = Scale.of(raw)
+    points = scale.apply(torch.from_numpy(raw[:2]))
+    torch.testing.assert_close(points, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    torch.testing.assert_close(scale.invert(points), torch.from_numpy(raw[:2]))
+
+
+# Generation, eqs. 11-12
+
+
+def test_perturbations_follow_from_request_and_step_and_come_in_mirrored_pairs() -> None:
+    settings = Settings(r=2)
+    both = perturbations(["a", "b"], (3,), 7, 1, settings)
+    assert both.shape == (2, 4, 3)
+    torch.testing.assert_close(both[:, 2:], -both[:, :2])
+    assert torch.equal(perturbations(["b"], (3,), 7, 1, settings)[0], both[1])
+    assert not torch.equal(perturbations(["b"], (3,), 8, 1, settings)[0], both[1])
+    assert perturbations(["a"], (4, 3), 7, 1, Settings(r=3, pairs="single")).shape == (1, 3, 4, 3)
+
+
+def test_samples_of_a_request_share_one_decoding_noise_or_have_their_own() -> None:
+    shared = decoding_seeds(["a", "b"], 4, 7, 1, Settings())
+    assert [len(set(seeds)) for seeds in shared] == [1, 1] and shared[0] != shared[1]
+    own = decoding_seeds(["a", "b"], 4, 7, 1, Settings(noise="own"))
+    assert len({seed for seeds in own for seed in seeds}) == 8
+
+
+def test_a_preference_is_drawn_with_the_items_words_and_tokens_stand_alone() -> None:
+    (one,) = conditions(torch.ones(1, 16), ["a star"], [3], Settings())
+    assert (one.prompt, one.seed, one.prompt_embedding) == ("a star", 3, None) and one.image_embedding.shape == (16,)
+    (other,) = conditions(torch.ones(1, 9, 16), ["a star"], [3], Settings(action="tokens"))
+    assert other.image_embedding is None and other.prompt_embedding.shape == (9, 16)
+
+
+# Reflection, eqs. 13-17
+
+GENERATED, REFERENCE, KEYWORD = torch.tensor([[2.0, 0.5], [-1.0, 0.0]]), torch.tensor([1.0, 0.0]), torch.tensor([0.0, -2.0])
+
+
+def test_rewards_known_answer() -> None:
+    corrected = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1)
+    torch.testing.assert_close(corrected, torch.tensor([[1.0 + 2.0, 0.0 + 0.5], [0.0 + 1.0, 0.0 + 2.0]]) + 0.1)
+    printed = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1, sign="as_printed")
+    torch.testing.assert_close(printed, torch.tensor([[0.0 + 0.0, 0.5 + 0.0], [1.0 + 0.0, 0.0 + 0.0]]) + 0.1)
+
+
+def test_advantages_are_against_the_other_samples_and_of_unit_spread() -> None:
+    values = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
+    others = torch.tensor([[1.0 - 4.0, 2.0 - 3.5, 6.0 - 1.5], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(advantages(values), others / others.square().mean().sqrt())
+    torch.testing.assert_close(advantages(values + 5), advantages(values), msg="delta cancels")
+    assert not advantages(torch.ones(3, 2)).any()
+    torch.testing.assert_close(advantages(torch.tensor([[2.0], [2.0]])), torch.ones(2, 1))
+
+
+def test_rank_loss_and_its_gradient_known_answer() -> None:
+    mean = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    actions = torch.tensor([[[1.0, 1.0], [0.0, -1.0]]])
+    loss = rank_loss(mean, actions, torch.tensor([[2.0, -1.0]]), sigma=0.5)
+    # log densities -1 / 0.5 and -4 / 0.5
+    assert loss.item() == pytest.approx(-(-2.0 * 2.0 + 8.0) / 2)
+    loss.backward()
+    # minus the mean of advantage * (action - mean) / sigma^2
+    torch.testing.assert_close(mean.grad, -torch.tensor([[2.0 * 4.0, -1.0 * -8.0]]) / 2)
+
+
+def test_the_gradient_points_to_what_is_rewarded() -> None:
+    goal = torch.tensor([2.0, -1.0, 0.5])
+    mean = torch.zeros(64, 3, requires_grad=True)
+    noise = perturbations([str(n) for n in range(64)], (3,), 0, 1, Settings(r=4))
+    actions = mean.detach()[:, None] + 0.3 * noise
+    rank_loss(mean, actions, advantages(actions @ goal), 0.3).backward()
+    step = -mean.grad.mean(0)
+    assert torch.nn.functional.cosine_similarity(step, goal, dim=0) > 0.98
+
+
+def test_semantic_and_total_loss_known_answer() -> None:
+    loss = semantic_loss(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]]))
+    assert loss.item() == 5.0
+    weights = Settings(alpha=2.0, beta=3.0, gamma=0.5)
+    assert total_loss(torch.tensor(1.0), torch.tensor(-2.0), loss, weights).item() == 2.0 - 6.0 + 2.5
+
+
+# Training
+
+
+def test_references_are_earlier_likes_with_what_was_liked_before_them(data) -> None:
+    settings = Settings(**SMALL)
+    found = lessons(data, settings)
+    likes = data.interactions[data.interactions["like"]].sort_values("timestamp")
+    users = {case.user for case in found.train}
+    assert users and not users & {case.user for case in found.held_out} and len(users) <= settings.train_users
+    for user in users:
+        items = [data.item_ids[i] for i in likes.loc[likes["user"] == data.user_rows[user], "item"]]
+        mine = [case for case in found.train if case.user == user]
+        assert [case.item for case in mine] == items[-2:][-len(mine) :]
+        for case in mine:
+            before = items[: items.index(case.item)][-HISTORY:]
+            assert {data.item_ids[row] for row in case.retrieved.rows} <= set(before)
+
+
+def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data, language_model) -> None:
+    settings = Settings(**{**SMALL, "beta": 1.0, "r": 2, "alpha": 0.0, "gamma": 0.0, "max_steps": 2})
+    direction = np.random.default_rng(0).normal(size=16)
+    states = []
+    for judge in (Likes(direction, data), Likes(-direction, data)):
+        reward = Likes(direction, data)
+        generator = RAGAR(settings, backbone, encoder, language_model)
+        generator.fit(data, reward, judge)
+        states.append(generator.model.trained())
+        assert 4 * 2 * 2 in reward.asked, "one call scores all pictures of a step"
+        held = generator.curves["judge, held-out users"]
+        assert [step for step, _ in held] == [0, 2] and len(judge.asked) == len(held)
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    generator = RAGAR(settings, backbone, encoder, language_model)
+    generator.fit(data, Likes(-direction, data), None)
+    other = generator.model.trained()
+    assert not torch.equal(other["calibrator.correct.weight"], states[0]["calibrator.correct.weight"])
+
+
+def test_training_keeps_the_best_evaluation(backbone, encoder, data, language_model) -> None:
+    """A rate at which every step hurts: the weights that come out are the ones that went in."""
+    settings = Settings(**{**SMALL, "gamma": 1.0, "learning_rate": 50.0, "max_steps": 8, "patience": 2, "evaluate_every": 1})
+    generator = RAGAR(settings, backbone, encoder, language_model)
+    generator.fit(data)
+    losses = generator.curves["loss, held-out users"]
+    assert len(losses) == 3, "two evaluations without a better one end it"
+    fresh = generator._model(generator.model.scale, data.run_seed).trained()
+    assert all(torch.equal(value, fresh[name]) for name, value in generator.model.trained().items())
+
+
+def test_recipe_says_what_was_retrieved(backbone, encoder, data, language_model) -> None:
+    generator = RAGAR(Settings(**{**SMALL, "k": 2}), backbone, encoder, language_model)
+    generator.fit(data)
+    (creative,) = generator.generate([ask("u1", "i3", ("i0", "i1", "i2", "i4"))], data)
+    assert set(creative.recipe["retrieved"]) <= {"i1", "i2", "i4"} and len(creative.recipe["retrieved"]) == 2
+    assert sum(creative.recipe["weights"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_mistakes_are_told(backbone, encoder, data, language_model, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"recgen\.llm"):
+        RAGAR(Settings(**SMALL), backbone, encoder).fit(data)
+    with pytest.raises(UserError, match="min_history"):
+        RAGAR(Settings(**{**SMALL, "min_history": 99}), backbone, encoder, language_model).fit(data)
+    with pytest.raises(ValueError, match="needs a reward"):
+        RAGAR(Settings(**{**SMALL, "beta": 1.0}), backbone, encoder, language_model).fit(data)
+    with pytest.raises(UserError, match="no model.safetensors"):
+        RAGAR(Settings(**SMALL), backbone, encoder, language_model).load(tmp_path)
+    with pytest.raises(ValidationError, match="multiple of heads"):
+        Settings(mapper_width=10, heads=4)
+    generator = RAGAR(Settings(**SMALL), backbone, encoder, language_model)
+    generator.fit(data)
+    generator.save(tmp_path)
+    with pytest.raises(UserError, match="other sizes"):
+        RAGAR(Settings(**{**SMALL, "lora_rank": 3}), backbone, encoder, language_model).load(tmp_path)

@@ -94,6 +94,7 @@ class Trainer:
                 {"params": self.model.calibrator.parameters(), "lr": settings.calibrator_rate},
             ]
         )
+        decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=settings.max_steps)
         best, kept, waited = self._evaluate(0, lessons.held_out), _copy(trained), 0
         batches = self._batches(lessons.train)
         for step in range(1, settings.max_steps + 1):
@@ -101,6 +102,7 @@ class Trainer:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            decay.step()
             progress("RAGAR", step, settings.max_steps)
             if step % settings.evaluate_every == 0 or step == settings.max_steps:
                 value = self._evaluate(step, lessons.held_out)

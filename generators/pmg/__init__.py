@@ -1,8 +1,8 @@
 """PMG: a user's keywords and soft embeddings of them, weighed against the item (Shen et al., WWW 2024).
 
 A language model reads the keywords of what the user liked; its states at added tokens become soft preference embeddings, trained
-so that they and the keywords help the frozen UNet to denoise the picture that the user liked next. A creative is conditioned on
-that preference and on the item's text; how much each counts is chosen for every request out of a few weights, by CLIP.
+so that they, the keywords and an item's text help the frozen UNet to denoise the item's picture, which the user liked next. How
+much the preference counts against the text is chosen for every request out of a few weights, by CLIP.
 
 docs/decisions.md says what the paper leaves open and how it is settled here.
 """
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from generators.base import Generator, Progress, silent
 from generators.drawing import finish
 from generators.pmg.choice import best, likeness, mean_direction, scores
-from generators.pmg.model import Reader, blend
+from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
 from generators.pmg.train import Trainer, keywords_of, lessons
 from recgen.diffusion import Condition
@@ -98,12 +98,11 @@ class PMG(Generator):
     def _pictures(
         self, requests: Sequence[Request], keywords: Sequence[Sequence[str]], texts: Sequence[str]
     ) -> list[Image.Image]:
-        preference, target = self.reader(keywords), self.backbone.embed_prompts(texts).float()
-        nothing = self.backbone.embed_prompts([""])[0].float()
+        read = [self.reader(keywords, texts, [weight] * len(texts)).cpu().numpy() for weight in self.config.weights]
         conditions = [
             Condition(request.seed, prompt_embedding=tokens)
-            for weight in self.config.weights
-            for request, tokens in zip(requests, blend(preference, target, nothing, weight).cpu().numpy(), strict=True)
+            for every in read
+            for request, tokens in zip(requests, every, strict=True)
         ]
         return list(self.backbone.generate(conditions, self.config.decode))
 

@@ -1,4 +1,4 @@
-"""PMG's network: a user's keywords, read by the language model, as tokens that condition the UNet."""
+"""PMG's network: a user's keywords, read by the language model, as tokens that condition the UNet beside the item's text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _PARTS = ("decoder.", "image_tokens", "mapper.")
 
 
 class Reader(nn.Module):
-    """Keywords to condition: the mapper's tokens, then the keywords through the backbone's text encoder.
+    """Keywords and text to condition.
+
+    The preference are soft embeddings, which the mapper makes of the language model's states, and then the keywords through the
+    backbone's text encoder. The soft embeddings start as tokens that say nothing: training starts from the keywords alone.
 
     Parameters
     ----------
@@ -39,26 +42,37 @@ class Reader(nn.Module):
             language_model, Shape(backbone.condition_width, **sizes), run_seed
         )
         self.backbone = backbone
+        for parameter in self.extractor.mapper.out.parameters():
+            nn.init.zeros_(parameter)
         self.to(backbone.pipeline.device)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(
                 parameter.requires_grad and name.removeprefix("extractor.").startswith(_PARTS)
             )
 
-    def forward(self, keywords: Sequence[Sequence[str]]) -> Tensor:
-        """Return the preference ``[B, Q + K, width]`` of users by their keywords: soft preference embeddings, then E_key."""
+    def forward(self, keywords: Sequence[Sequence[str]], texts: Sequence[str], weights: Sequence[float]) -> Tensor:
+        """Return the condition ``[B, Q + K + T, width]``: preference with weight w (`weights`, one each), text with 1 - w."""
+        target = self.backbone.embed_prompts(texts).float()
+        return blend(self.preference(keywords), target, self.nothing(), torch.tensor(weights).to(target))
+
+    def preference(self, keywords: Sequence[Sequence[str]]) -> Tensor:
+        """Return ``[B, Q + K, width]``: soft preference embeddings, then E_key."""
         features = self.backbone.embed_prompts([", ".join(words) for words in keywords]).float()
         read = self.extractor([preference_prompt(words) for words in keywords], features)
         soft = read.multimodal[:, -self.extractor.shape.mapper_queries :]
-        return torch.cat([soft, features], 1)
+        return torch.cat([self.nothing()[-1] + soft, features], 1)
+
+    def nothing(self) -> Tensor:
+        """Return the empty prompt's tokens ``[T, width]``."""
+        return self.backbone.embed_prompts([""])[0].float()
 
     def trained(self) -> dict[str, Tensor]:
         """Return the parameters that train, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
 
-def blend(preference: Tensor, target: Tensor, nothing: Tensor, weight: float) -> Tensor:
-    """Return the condition ``[B, P + T, width]`` of the preference with weight w and the target with weight 1 - w, side by side.
+def blend(preference: Tensor, target: Tensor, nothing: Tensor, weights: Tensor) -> Tensor:
+    """Return the condition ``[B, P + T, width]`` of preferences with weights w and targets with weights 1 - w, side by side.
 
     Parameters
     ----------
@@ -67,15 +81,9 @@ def blend(preference: Tensor, target: Tensor, nothing: Tensor, weight: float) ->
     nothing
         The empty prompt's tokens ``[T, width]``, which the UNet knows from guidance: a weight moves each token from there. A
         token times its weight would end in zeros, which the UNet has never seen.
-    weight
-        w, from 0 to 1.
+    weights
+        w ``[B]``, from 0 to 1.
     """
     before = nothing[-1:].expand(preference.shape[1] - len(nothing), -1)
-    none = torch.cat([before, nothing])
-    return torch.cat(
-        [
-            torch.lerp(none.expand_as(preference), preference, weight),
-            torch.lerp(nothing.expand_as(target), target, 1 - weight),
-        ],
-        1,
-    )
+    none, w = torch.cat([before, nothing]), weights[:, None, None]
+    return torch.cat([none + w * (preference - none), nothing + (1 - w) * (target - nothing)], 1)

@@ -30,10 +30,11 @@ Curves = dict[str, list[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class Lesson:
-    """A reference that a user liked, and the user's keywords before it."""
+    """A reference that a user liked, its text, and the user's keywords before it."""
 
     user: str
     item: str
+    text: str
     keywords: tuple[str, ...]
 
 
@@ -59,7 +60,7 @@ def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> 
     for at in range(max(len(items) - settings.references_per_user, settings.min_history), len(items)):
         if data.pictures[items[at]] is not None:
             words = keywords_of(data, items[:at], settings)
-            yield Lesson(data.user_ids[user], data.item_ids[items[at]], words)
+            yield Lesson(data.user_ids[user], data.item_ids[items[at]], data.texts[items[at]], words)
 
 
 def denoising_target(process: DDPMScheduler, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
@@ -139,15 +140,18 @@ class Trainer:
         backbone = self.reader.backbone
         clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(backbone.pipeline.device)
         drawn = [self._draw(stage, lesson, clean.shape[1:]) for lesson in batch]
-        noise = torch.stack([noise for noise, _ in drawn]).to(clean)
-        times = torch.stack([time for _, time in drawn]).to(clean.device)
-        return denoising_losses(backbone, self.reader([lesson.keywords for lesson in batch]), clean, noise, times)
+        noise = torch.stack([noise for noise, _, _ in drawn]).to(clean)
+        times = torch.stack([time for _, time, _ in drawn]).to(clean.device)
+        words, texts = [lesson.keywords for lesson in batch], [lesson.text for lesson in batch]
+        condition = self.reader(words, texts, [weight for _, _, weight in drawn])
+        return denoising_losses(backbone, condition, clean, noise, times)
 
-    def _draw(self, stage: str, lesson: Lesson, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return a lesson's noise and its time, int64 ``[]``."""
+    def _draw(self, stage: str, lesson: Lesson, shape: Sequence[int]) -> tuple[Tensor, Tensor, float]:
+        """Return a lesson's noise, its time, int64 ``[]``, and its weight: any of those that generation tries."""
         generator = torch_generator(self.data.run_seed, stage, lesson.user, lesson.item)
-        steps = self.reader.backbone.process.config.num_train_timesteps
-        return torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
+        steps, weights = self.reader.backbone.process.config.num_train_timesteps, self.settings.weights
+        noise, time = torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
+        return noise, time, weights[torch.randint(len(weights), (), generator=generator)]
 
     @torch.no_grad()
     def _evaluate(self, step: int, held_out: list[Lesson]) -> float:

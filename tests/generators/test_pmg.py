@@ -93,10 +93,10 @@ def test_blend_weighs_both_sides() -> None:
     """Nothing is 1, 2, 3: the preference's own token starts from the last of these, its prompt's tokens from theirs."""
     nothing = torch.tensor([1.0, 2.0, 3.0])[:, None].expand(3, 4)
     preference, target = torch.full((2, 4, 4), 7.0), torch.full((2, 3, 4), 5.0)
-    condition = blend(preference, target, nothing, 0.25)
+    condition = blend(preference, target, nothing, torch.tensor([0.0, 0.25]))
     assert condition.shape == (2, 7, 4)
+    assert condition[0, :, 1].tolist() == [3.0, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0]
     assert condition[1, :, 2].tolist() == [4.0, 2.5, 3.25, 4.0, 4.0, 4.25, 4.5]
-    torch.testing.assert_close(blend(preference, target, nothing, 0.0)[0, :, 0], torch.tensor([3, 1, 2, 3, 5, 5, 5.0]))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
@@ -153,17 +153,24 @@ def test_lessons_come_before_their_reference_and_held_out_users_are_not_learned_
         own = [data.item_ids[row] for row in likes.loc[likes["user"] == data.user_rows[lesson.user], "item"]]
         at = own.index(lesson.item)
         assert at >= 3 and lesson.item != "i0" and at >= len(own) - 4
+        assert lesson.text == data.texts[data.item_rows[lesson.item]]
         assert lesson.keywords == keywords_of(data, [data.item_rows[token] for token in own[:at]], settings)
 
 
 def test_the_condition_is_soft_tokens_then_the_keywords_own(backbone, language_model) -> None:
     reader = Reader(language_model, backbone, Settings(**SMALL), 5)
-    both = reader([("red", "dots"), ()])
-    own = backbone.embed_prompts(["red, dots", ""])
-    assert both.shape == (2, 3 + own.shape[1], 16)
+    own, nothing = backbone.embed_prompts(["red, dots", ""]), backbone.embed_prompts([""])[0]
+    start = reader.preference([("red", "dots"), ()])
+    assert start.shape == (2, 3 + own.shape[1], 16)
+    torch.testing.assert_close(start, torch.cat([nothing[-1:].expand(2, 3, -1), own], 1))
+    torch.nn.init.normal_(reader.extractor.mapper.out.weight)
+    both = reader.preference([("red", "dots"), ()])
     torch.testing.assert_close(both[:, 3:], own)
     assert (both[0, :3] - both[1, :3]).abs().max() > 1e-4, "the soft tokens are the user's"
-    torch.testing.assert_close(reader([("red", "dots")]), both[:1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(reader.preference([("red", "dots")]), both[:1], atol=1e-5, rtol=1e-4)
+    whole = reader([("red", "dots"), ()], ["a", "b"], [0.3, 0.7])
+    expected = blend(both, backbone.embed_prompts(["a", "b"]), nothing, torch.tensor([0.3, 0.7]))
+    torch.testing.assert_close(whole, expected)
 
 
 def test_lora_tokens_and_mapper_train_and_nothing_else(backbone, encoder, data, language_model) -> None:
@@ -186,7 +193,7 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data, langu
     """One lesson under the same noise over and over."""
     settings = Settings(**{**SMALL, "learning_rate": 3e-2})
     trainer = Trainer(Reader(language_model, backbone, settings, 5), data, settings)
-    lesson = Lesson("u1", "i3", ("red",))
+    lesson = Lesson("u1", "i3", "a", ("red",))
     trainer._encode([lesson])
     optimiser = torch.optim.AdamW(trainer.reader.trained().values(), lr=settings.learning_rate)
     losses = []
@@ -202,7 +209,7 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data, langu
 def test_a_lessons_noise_is_its_own(backbone, data, language_model) -> None:
     settings = Settings(**SMALL)
     trainer = Trainer(Reader(language_model, backbone, settings, 5), data, settings)
-    one, other = Lesson("u1", "i3", ("red",)), Lesson("u2", "i4", ("blue",))
+    one, other = Lesson("u1", "i3", "a", ("red",)), Lesson("u2", "i4", "b", ("blue",))
     trainer._encode([one, other])
     with torch.no_grad():
         together = trainer._losses([one, other], "noise 1")

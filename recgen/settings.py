@@ -147,6 +147,7 @@ class Settings(Strict):
         Columns of `.item` that make an item's text; null takes every token column but the item's id and picture.
     encoder, backbone, ip_adapter
         `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
+        Where `ip_adapter` is a mapping it is the block of the generator of that name, and its key `ip_adapter` is the adapter.
     captioner
         What describes the pictures for generators that ask for captions: `clip-tagger`, the best-matching phrases of a shipped
         vocabulary; ``{tagger: FILE}``, those of your own one; else the folder or id of an image-to-text model such as BLIP-2.

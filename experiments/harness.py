@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recgen import session
+from recgen import labelled, session
+from recgen.config import load_config
+from recgen.data.simulator import Truth, true_auc
 from recgen.metrics.statistics import bootstrap_mean, paired_difference
+from recgen.run import Run
 from recgen.workspace import write_json
 
 Arms = Mapping[str, Sequence[str]]
@@ -36,11 +39,11 @@ def run_arms(
     recipe: Path, work: Path, seed: int, arms: Arms, shared: Sequence[str] = (), until: str = "evaluate"
 ) -> None:
     """Run every arm of one seed and keep its table, metrics and training curves; arms that have them are not run again."""
+    folder = work / f"seed{seed}" / "run"
     for name, overrides in arms.items():
         kept = work / f"seed{seed}" / "arms" / name
         if (kept / "per_request.parquet").exists():
             continue
-        folder = work / f"seed{seed}" / "run"
         session.run(str(recipe), str(folder), [f"recgen.seed={seed}", *shared, *overrides], until)
         kept.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob("generator/*/curves.json")):
@@ -50,9 +53,20 @@ def run_arms(
             shutil.copy(learned, kept / "learned.json")
         for role in ("reward", "judge"):
             shutil.copy(folder / f"ranker/{role}/training.json", kept / f"{role}.json")
+        if (folder / "dataset/simulator").is_dir():
+            write_json(kept / "true_auc.json", _true_auc(folder))
         if until == "report":
             shutil.copy(folder / "metrics.json", kept / "metrics.json")
         shutil.copy(folder / "per_request.parquet", kept / "per_request.parquet")
+
+
+def _true_auc(folder: Path) -> float:
+    """Return the true taste's AUC on the encounters that the ranking models' held-out AUC is measured on."""
+    run = Run(load_config(str(folder / "config.yaml")), folder)
+    rows = labelled.held_out(run, run.settings.ranker.verifier)
+    truth = Truth.load(folder / "dataset/simulator")
+    seen = truth.attributes_of(rows["item_id"].tolist())
+    return true_auc(truth, rows["user_id"].tolist(), seen, rows["like"].to_numpy())
 
 
 def table(work: Path, seeds: Sequence[int], arm: str, generator: str = "ragar") -> pd.DataFrame:
@@ -89,10 +103,15 @@ def paired(a: pd.DataFrame, b: pd.DataFrame, metrics: Sequence[str]) -> dict[str
     return found
 
 
-def auc(work: Path, seeds: Sequence[int], arm: str, role: str) -> list[float]:
-    """Return the held-out AUC of a ranking model, seed by seed."""
-    files = [work / f"seed{seed}" / "arms" / arm / f"{role}.json" for seed in seeds]
-    return [json.loads(file.read_text(encoding="utf-8"))["test"]["auc"] for file in files]
+def auc(work: Path, seeds: Sequence[int], arm: str) -> dict[str, list[float]]:
+    """Return the held-out AUC of reward and judge, and the true taste's on the same encounters, seed by seed."""
+    found: dict[str, list[float]] = {"reward": [], "judge": [], "true taste": []}
+    for seed in seeds:
+        kept = work / f"seed{seed}" / "arms" / arm
+        for role in ("reward", "judge"):
+            found[role].append(json.loads((kept / f"{role}.json").read_text(encoding="utf-8"))["test"]["auc"])
+        found["true taste"].append(json.loads((kept / "true_auc.json").read_text(encoding="utf-8")))
+    return found
 
 
 def save(result: dict[str, Any], file: Path) -> None:

@@ -48,10 +48,11 @@ class Scale:
 
 
 class Calibrator(nn.Module):
-    """Corrects P_ret by the general preference, from no correction at all, so that training starts at P_ret.
+    """Balances P_ret against the general preference, from no correction at all, so that training starts at P_ret.
 
-    P_ret is stretched by a learned gain, for a mean of several pictures is more timid than any of them, and moved by a linear
-    layer over both preferences. Both inputs are scaled to about unit length, so that one learning rate suits either.
+    Two learned gains say how far to go on towards P_ret itself, for a mean of several pictures is more timid than any of them, and
+    towards everything the user liked. A linear layer over P_gen and P_ret turns the rest; its inputs are scaled to about unit
+    length, so that one learning rate suits either.
 
     Parameters
     ----------
@@ -61,15 +62,24 @@ class Calibrator(nn.Module):
 
     def __init__(self, condition_width: int, dim: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.gains = nn.Parameter(torch.zeros(2))
         self.correct = nn.Linear(condition_width + dim, dim)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
 
-    def forward(self, general: Tensor, retrieved: Tensor) -> Tensor:
-        """Return the preference ``[B, D]`` of P_gen averaged over tokens ``[B, width]`` and P_ret ``[B, D]``, both as points."""
+    def forward(self, general: Tensor, retrieved: Tensor, liked: Tensor) -> Tensor:
+        """Return the preference ``[B, D]``, a point.
+
+        Parameters
+        ----------
+        general
+            P_gen averaged over its tokens ``[B, width]``.
+        retrieved, liked
+            P_ret and the mean of the whole history, points ``[B, D]``.
+        """
         both = [general / general.shape[1] ** 0.5, retrieved / retrieved.shape[1] ** 0.5]
-        return (1 + self.gain) * retrieved + self.correct(torch.cat(both, 1))
+        towards = self.gains[0] * retrieved + self.gains[1] * liked
+        return retrieved + towards + self.correct(torch.cat(both, 1))
 
 
 def calibrator_loss(general: Tensor, retrieved: Tensor) -> Tensor:

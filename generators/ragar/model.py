@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +36,8 @@ class Case:
         w', the user's.
     retrieved
         What the retrieval module found.
+    liked
+        float32 ``[D]``, the mean of all pictures of the history; None where none of its items has one.
     """
 
     user: str
@@ -43,6 +46,7 @@ class Case:
     caption: str
     keywords: tuple[str, ...]
     retrieved: Retrieved
+    liked: np.ndarray | None
 
     @property
     def key(self) -> str:
@@ -55,9 +59,9 @@ def read_case(data: RunData, user: str, item: str, history: Sequence[int], setti
     row = data.item_rows[item]
     latest = list(history)[-HISTORY:]
     assert data.caption_features is not None
-    found = retrieve(latest, row, data.caption_features, data.image_features, settings.k)
+    found, whole = (retrieve(latest, row, data.caption_features, data.image_features, k) for k in (settings.k, 0))
     words = top_keywords([data.keywords[i] for i in latest], settings.keywords, settings.min_keyword_count)
-    return Case(user, item, data.texts[row], data.captions[row], tuple(words), found)
+    return Case(user, item, data.texts[row], data.captions[row], tuple(words), found, whole.preference)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,25 +120,25 @@ class Model(nn.Module):
         words = [", ".join([case.text, *case.keywords]) for case in cases]
         prompts = [reading(case.keywords, case.text) for case in cases]
         read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
-        retrieved = self._retrieved(cases)
+        retrieved = self._points([case.retrieved.preference for case in cases])
         semantics = self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
         multimodal = read.pooled_multimodal()
         if self.settings.action == "tokens":
             projected = self.backbone.image_tokens(self.scale.invert(retrieved)).float().mean(1)
             return Output(read.tokens, read.pooled(), projected, multimodal, semantics)
-        point = self.calibrator(read.pooled(), retrieved)
+        point = self.calibrator(read.pooled(), retrieved, self._points([case.liked for case in cases]))
         return Output(point, point, retrieved, multimodal, semantics)
 
     def decodable(self, actions: Tensor) -> Tensor:
         """Return what the UNet takes: raw image embeddings ``[..., D]`` of points; tokens are already that."""
         return actions if self.settings.action == "tokens" else self.scale.invert(actions)
 
-    def _retrieved(self, cases: Sequence[Case]) -> Tensor:
-        """P_ret as points ``[B, D]``; the catalogue's mean for a user of whom no picture is known."""
-        rows = torch.zeros(len(cases), len(self.scale.mean), device=self.scale.mean.device)
-        for i, case in enumerate(cases):
-            if case.retrieved.preference is not None:
-                rows[i] = self.scale.apply(torch.from_numpy(case.retrieved.preference).to(rows.device))
+    def _points(self, embeddings: Sequence[np.ndarray | None]) -> Tensor:
+        """Raw embeddings as points ``[B, D]``; the catalogue's mean for a user of whom no picture is known."""
+        rows = torch.zeros(len(embeddings), len(self.scale.mean), device=self.scale.mean.device)
+        for i, embedding in enumerate(embeddings):
+            if embedding is not None:
+                rows[i] = self.scale.apply(torch.from_numpy(embedding).to(rows.device))
         return rows
 
     def trained(self) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ class Settings(GeneratorConfig):
     gamma: float = Field(1.0, ge=0, description="weight of the semantic loss, eq. 16")
 
     learning_rate: float = Field(1e-5, gt=0, description="falls to zero over max_steps, as calibrator_rate does")
-    calibrator_rate: float = Field(1e-2, gt=0, description="learning rate of the calibrator alone: few weights, which start from zero")
+    calibrator_rate: float = Field(1e-2, gt=0, description="learning rate of the calibrator's two gains")
     requests_per_step: int = Field(16, ge=1)
     max_steps: int = Field(1000, ge=1)
     evaluate_every: int = Field(10, ge=1)

@@ -88,10 +88,11 @@ class Trainer:
     def train(self, lessons: Lessons, progress: Progress) -> Curves:
         """Train until the held-out users' reward stops rising (without a reward: their loss stops falling); return the curves."""
         settings, trained = self.settings, self.model.trained()
+        gains = "calibrator.gains"
         optimiser = torch.optim.AdamW(
             [
-                {"params": self.model.extractor.trained().values(), "lr": settings.learning_rate},
-                {"params": self.model.calibrator.parameters(), "lr": settings.calibrator_rate},
+                {"params": [value for name, value in trained.items() if name != gains], "lr": settings.learning_rate},
+                {"params": [trained[gains]], "lr": settings.calibrator_rate, "weight_decay": 0.0},
             ]
         )
         decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=settings.max_steps)

@@ -161,12 +161,14 @@ def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> No
 def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -> None:
     calibrator = Calibrator(condition_width=1, dim=4)
     general, retrieved = torch.tensor([[3.0]]), torch.tensor([[2.0, -4.0, 0.0, 6.0]])
-    assert torch.equal(calibrator(general, retrieved), retrieved)
+    liked = torch.tensor([[1.0, 1.0, -1.0, 0.0]])
+    assert torch.equal(calibrator(general, retrieved, liked), retrieved)
     with torch.no_grad():
-        calibrator.gain.fill_(0.5)
+        calibrator.gains.copy_(torch.tensor([0.5, 2.0]))
         calibrator.correct.weight[0] = torch.tensor([1.0, 0, 0, 0, 1.0])  # the general preference, and half the last of P_ret
         calibrator.correct.bias[1] = 1.0
-    torch.testing.assert_close(calibrator(general, retrieved), torch.tensor([[3.0 + 3.0 + 3.0, -6.0 + 1.0, 0.0, 9.0]]))
+    expected = torch.tensor([[3.0 + 2.0 + 3.0 + 3.0, -6.0 + 2.0 + 1.0, -2.0, 9.0]])
+    torch.testing.assert_close(calibrator(general, retrieved, liked), expected)
 
 
 def test_calibrator_loss_known_answer() -> None:

@@ -1,7 +1,7 @@
 """Does a generator that learns from a recommender make pictures that recommender and, more, another one like better?
 
 RAGAR with the reward, without it (beta = 0), with eq. 14 as printed, and with the paper's estimator, on simulated users
-that it did not learn from. Usage: python -m experiments.reward.run
+that it did not learn from. Usage: python -m experiments.reward.measure
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ def main() -> None:
                 HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}"]
             )
     tables = {name: harness.table(work, given.seeds, name) for name in ARMS}
-    # users learned from differ between the arms only in name: the same seeds choose them
     result = {
         "seeds": given.seeds,
-        "auc": {role: harness.auc(work, given.seeds, "with reward", role) for role in ("reward", "judge")},
+        "auc": harness.auc(work, given.seeds, "with reward"),
         "means": {name: harness.means(rows, METRICS) for name, rows in tables.items()},
         "against without reward": {
             name: harness.paired(rows, tables["without reward"], METRICS)

@@ -1,0 +1,70 @@
+"""How good must a recommender be before it can teach a generator?
+
+The gain in true utility that RAGAR's reward brings, against the reward model's own held-out AUC, which follows from how many
+encounters a user it has seen. Usage: python -m experiments.reward_quality.measure
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+from experiments import harness
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+HERE = Path(__file__).parent
+ENCOUNTERS = (25, 100, 400)
+ARMS = {"without reward": ["recgen.ragar.beta=0"], "with reward": []}
+METRICS = ("true_utility_gain", "score_gain_reward", "score_gain_judge", "content_preservation")
+
+
+def main() -> None:
+    """Run what is missing, write result.json and draw curve.png."""
+    given = harness.arguments(__doc__ or "", seeds=(21, 22))
+    result = {"seeds": given.seeds, "encounters": {}}
+    for encounters in ENCOUNTERS:
+        work = given.work / f"reward_quality/{encounters}"
+        if not given.only_collect:
+            shared = f"recgen.simulator.interactions_per_user={encounters}"
+            for seed in given.seeds:
+                harness.run_arms(
+                    HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}", shared]
+                )
+        taught, untaught = (harness.table(work, given.seeds, arm) for arm in ("with reward", "without reward"))
+        result["encounters"][encounters] = {
+            "auc": harness.auc(work, given.seeds, "with reward"),
+            "with reward": harness.means(taught, METRICS),
+            "without reward": harness.means(untaught, METRICS),
+            "difference": harness.paired(taught, untaught, METRICS),
+        }
+    harness.save(result, HERE / "result.json")
+    draw(result, HERE / "curve.png")
+
+
+def draw(result: dict, file: Path) -> None:
+    """Draw the difference in true utility, reward's and judge's score against the reward model's AUC."""
+    rows = list(result["encounters"].items())
+    aucs = [sum(row["auc"]["reward"]) / len(row["auc"]["reward"]) for _, row in rows]
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.8), layout="constrained")
+    names = {"true_utility_gain": "truth", "score_gain_judge": "judge", "score_gain_reward": "reward model"}
+    for (metric, name), colour in zip(names.items(), ("black", "tab:blue", "tab:orange"), strict=True):
+        found = [row["difference"][metric] for _, row in rows]
+        middle = [each["difference"] for each in found]
+        spread = [[m - e["low"] for m, e in zip(middle, found)], [e["high"] - m for m, e in zip(middle, found)]]
+        axes.errorbar(aucs, middle, yerr=spread, marker="o", capsize=3, color=colour, label=name)
+    for auc, (encounters, row) in zip(aucs, rows, strict=True):
+        best = sum(row["auc"]["true taste"]) / len(row["auc"]["true taste"])
+        axes.annotate(f"{encounters} a user\n(truth: {best:.2f})", (auc, 0), xytext=(0, -26), textcoords="offset points",
+                      ha="center", fontsize=8, color="dimgrey")  # fmt: skip
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(xlabel="held-out AUC of the reward model", ylabel="gain by the reward, logits")
+    axes.margins(0.15, 0.25)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The paper's figure 4(b): how many perturbations r a request gets in training, r in {0, 1, 3, 5}; 0 is without the reward.
+
+Usage: python -m experiments.reward_r.measure
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments import harness
+
+HERE = Path(__file__).parent
+ARMS = {f"r={r}": [f"recgen.ragar.r={r}"] for r in (0, 1, 3, 5)}
+METRICS = ("score_gain_reward", "score_gain_judge", "true_utility_gain", "content_preservation", "cpis", "cis")
+
+
+def main() -> None:
+    """Run what is missing and write result.json."""
+    given = harness.arguments(__doc__ or "", seeds=(41,))
+    work = given.work / "reward_r"
+    if not given.only_collect:
+        for seed in given.seeds:
+            harness.run_arms(HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}"])
+    tables = {arm: harness.table(work, given.seeds, arm) for arm in ARMS}
+    result = {
+        "seeds": given.seeds,
+        "means": {arm: harness.means(rows, METRICS) for arm, rows in tables.items()},
+        "against r=0": {arm: harness.paired(rows, tables["r=0"], METRICS) for arm, rows in tables.items() if arm != "r=0"},
+    }
+    harness.save(result, HERE / "result.json")
+
+
+if __name__ == "__main__":
+    main()

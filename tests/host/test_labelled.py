@@ -137,3 +137,11 @@ def test_a_model_that_ranks_cannot_be_the_verifier(write_config, tmp_path):
     run = opened(write_config(tmp_path, ranker={"verifier": "MICRO"}), tmp_path / "run")
     with pytest.raises(UserError, match=r"recgen\.ranker\.verifier.*MICRO"):
         pipeline.execute(run, until="ranker")
+
+
+def test_roles_may_be_of_different_kinds(write_config, tmp_path):
+    """A reward that ranks beside a judge of likes and dislikes: each answers in the same tokens."""
+    run = opened(write_config(tmp_path, ranker={"reward": "VBPR", "judge": "Verifier"}), tmp_path / "run")
+    pipeline.execute(run, until="evaluate")
+    measured = json.loads((tmp_path / "run/metrics.json").read_text())["creatives"]["toy"]
+    assert measured["delta_r_reward"]["n"] == measured["delta_r_judge"]["n"] == len(run.requests)

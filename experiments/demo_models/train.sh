@@ -11,9 +11,11 @@ python $here/train_reader.py "$work/attribute-reader" &
 python $here/train_clip.py "$work/demo-clip" "$work/tokenizer" 900
 python $here/train_vae.py "$work/vae" 1000
 wait
+python $here/train_llm.py "$work/demo-llm" 700 &
 python $here/train_diffusion.py "$work/demo-sd" "$work/tokenizer" "$work/vae" "$work/demo-clip" 3300
 python $here/train_vae.py "$work/demo-sd/vae" 400 --resume --decoder-only
-for model in attribute-reader demo-clip demo-sd demo-ip-adapter; do
+wait
+for model in attribute-reader demo-clip demo-sd demo-ip-adapter demo-llm; do
     rm -rf "recgen/assets/$model"
     cp -r "$work/$model" "recgen/assets/$model"
 done

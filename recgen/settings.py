@@ -181,7 +181,7 @@ class Settings(Strict):
     llm: str | None = "demo-llm"
     keywords: KeywordSettings = KeywordSettings()
     ranker: Rankers = Rankers()
-    generators: list[str] = Field(["rebeca"], min_length=1)
+    generators: list[str] = Field(["ragar"], min_length=1)
     requests: int | None = Field(None, ge=1)
     chunk: int = Field(32, ge=1)
     like_threshold: float | None = 4.0

@@ -75,7 +75,7 @@ def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a Llama-type language model of width 16 that knows single letters; like Llama's own, without a padding token."""
+    """The folder of a Llama-type language model of width 16 that knows letters; like Llama's own, without a padding token."""
     from recgen.compat import prepare_torchvision
 
     prepare_torchvision()

@@ -31,7 +31,8 @@ def kept(run: Run, choice: str, seed: int) -> np.ndarray:
     data = run.data
     users, items = train[whole.uid_field].numpy(), train[whole.iid_field].numpy()
     wanted = dict(zip(test[whole.uid_field].tolist(), test[whole.iid_field].tolist(), strict=True))
-    rows_of = {number: data.item_rows[token] for number, token in enumerate(whole.id2token(whole.iid_field, range(whole.item_num))) if number}
+    tokens = whole.id2token(whole.iid_field, range(whole.item_num))
+    rows_of = {number: data.item_rows[token] for number, token in enumerate(tokens) if number}
     others = dict(zip(wanted, numpy_rng(seed, "another's reference").permutation(list(wanted.values())), strict=True))
     keep = np.zeros(len(users), dtype=bool)
     for user in np.unique(users):
@@ -70,7 +71,7 @@ def main() -> None:
             metric: {
                 **{choice: seed_mean([row[metric] for row in rows]).as_json() for choice, rows in found.items()},
                 "paired": {
-                    f"{a} - {b}": paired_seeds([row[metric] for row in found[a]], [row[metric] for row in found[b]]).as_json(a, b, metric)
+                    f"{a} - {b}": paired_seeds(*([row[metric] for row in found[one]] for one in (a, b))).as_json(a, b, metric)
                     for a, b in (("Ret", "Exp-Ret"), ("Ret", "Random"), ("Exp-Ret", "Random"), (CHOICES[3], "Random"))
                 },
             }

@@ -1,4 +1,4 @@
-"""The paper's tables 2 and 4: RAGAR beside PMG, REBECA and the plain baselines, and the recommender retrained with their pictures.
+"""The paper's tables 2 and 4: RAGAR beside PMG, REBECA and plain baselines, and the recommender retrained with their pictures.
 
 Usage: python -m experiments.comparison.measure
 """
@@ -33,7 +33,8 @@ ARMS = {
 }  # fmt: skip
 METRICS = (
     "delta_r_judge", "delta_r_reward", "over_optimisation_gap", "score_gain_judge", "score_gain_reward", "cps", "cpis",
-    "lpips_personal", "ssim_personal", "cs", "cis", "lpips_semantic", "ssim_semantic", "true_utility_gain", "content_preservation",
+    "lpips_personal", "ssim_personal", "cs", "cis", "lpips_semantic", "ssim_semantic", "true_utility_gain",
+    "content_preservation",
 )  # fmt: skip
 DATA = {
     "simulated": ("simulated.yaml", ["recgen.requests=200", "recgen.ranker.judge=MICRO", "recgen.ranker.reward=Verifier"]),
@@ -52,7 +53,7 @@ def downstream(work: Path, seeds: list[int]) -> dict:
         metric: {
             source: {
                 **seed_mean(found).as_json(),
-                **({} if source == "ORI" else {"against ORI": paired_seeds(found, by_source["ORI"]).as_json(source, "ORI", metric)}),
+                "against ORI": paired_seeds(found, by_source["ORI"]).as_json(source, "ORI", metric),
             }
             for source, found in by_source.items()
         }

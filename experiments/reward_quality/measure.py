@@ -13,7 +13,7 @@ import matplotlib
 from experiments import harness
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 HERE = Path(__file__).parent
 ENCOUNTERS = (25, 100, 400)
@@ -53,7 +53,10 @@ def draw(result: dict, file: Path) -> None:
     for (metric, name), colour in zip(names.items(), ("black", "tab:blue", "tab:orange"), strict=True):
         found = [row["difference"][metric] for _, row in rows]
         middle = [each["difference"] for each in found]
-        spread = [[m - e["low"] for m, e in zip(middle, found)], [e["high"] - m for m, e in zip(middle, found)]]
+        spread = [
+            [each["difference"] - each["low"] for each in found],
+            [each["high"] - each["difference"] for each in found],
+        ]
         axes.errorbar(aucs, middle, yerr=spread, marker="o", capsize=3, color=colour, label=name)
     for auc, (encounters, row) in zip(aucs, rows, strict=True):
         best = sum(row["auc"]["true taste"]) / len(row["auc"]["true taste"])

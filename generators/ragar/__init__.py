@@ -1,7 +1,7 @@
 """RAGAR: pictures from what a user liked that resembles the item, learned from a recommender (Ling et al., IJCAI 2025).
 
-Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrator` (10), `generation` (11-12), `reflection` (13-17);
-`model` joins the parts and `train` runs them. docs/decisions.md says where this differs from the paper, and why.
+Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrator` (10), `generation` (11-12), `reflection`
+(13-17); `model` joins the parts and `train` runs them. docs/decisions.md says where this differs from the paper, and why.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class RAGAR(Generator):
         if width != len(scale.mean):
             raise UserError(
                 "recgen.ip_adapter",
-                found=f"{width or 'none'}, where the encoder's image embeddings have width {len(scale.mean)}",
+                found=f"{width or 'none'}; the encoder's image embeddings have width {len(scale.mean)}",
                 expected="an adapter for recgen.encoder and recgen.backbone",
             )
         return Model(self.language_model, self.backbone, scale, self.config, run_seed)
@@ -95,7 +95,7 @@ class RAGAR(Generator):
                 }
 
     def save(self, folder: Path) -> None:
-        """Write what trained (the frozen language model is named, not copied), the embeddings' scale and the users learned from."""
+        """Write what trained (the frozen language model is named, not copied), the embeddings' scale and who was learned from."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.model.trained().items()}
         scale = self.model.scale

@@ -1,9 +1,9 @@
 """The balance calibrator (eq. 10): general preference and retrieval-augmented preference, brought together.
 
-What is calibrated is what decodes. With ``action: preference`` that is a point in the space of image embeddings, where P_ret lives too, so
-nothing has to be projected: the general preference says how far to go from P_ret, and the loss is the length of that way. With
-``action: tokens`` it is P_gen averaged over its tokens, and P_ret is brought to the condition width by IP-Adapter's own frozen
-projection, which was trained to make condition tokens of image embeddings.
+What is calibrated is what decodes. With ``action: preference`` that is a point in the space of image embeddings, where P_ret
+lives too, so nothing has to be projected: the general preference says how far to go from P_ret, and the loss is the length of
+that way. With ``action: tokens`` it is P_gen averaged over its tokens, and P_ret is brought to the condition width by
+IP-Adapter's own frozen projection, which was trained to make condition tokens of image embeddings.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Scale:
 class Calibrator(nn.Module):
     """Balances P_ret against the general preference, from no correction at all, so that training starts at P_ret.
 
-    Two learned gains say how far to go on towards P_ret itself, for a mean of several pictures is more timid than any of them, and
-    towards everything the user liked. A linear layer over P_gen and P_ret turns the rest; its inputs are scaled to about unit
+    Two learned gains say how far to go on towards P_ret itself, for a mean of several pictures is more timid than any of them,
+    and towards everything the user liked. A linear layer over P_gen and P_ret turns the rest; its inputs are scaled to about unit
     length, so that one learning rate suits either.
 
     Parameters

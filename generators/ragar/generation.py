@@ -48,8 +48,8 @@ def conditions(
 ) -> list[Condition]:
     """Return what the UNet draws v_gen from (eq. 12): actions ``[n, ...]``, of requests whose items' texts are `texts`.
 
-    A preference is a raw image embedding ``[n, D]`` that goes through IP-Adapter beside the item's text; tokens ``[n, T, width]`` are the
-    whole text condition.
+    A preference is a raw image embedding ``[n, D]`` that goes through IP-Adapter beside the item's text; tokens ``[n, T, width]``
+    are the whole text condition.
     """
     rows = actions.detach().float().cpu().numpy()
     if settings.action == "tokens":

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from generators.ragar.calibrator import Calibrator, Scale
-from generators.ragar.preference import PreferenceExtractor, Shape, reading
+from generators.ragar.preference import PreferenceExtractor, Shape
 from generators.ragar.retrieval import Retrieved, retrieve
 from generators.ragar.settings import Settings
 from recgen.diffusion import Backbone
 from recgen.features.item_keywords import top_keywords
 from recgen.features.language import LanguageModel
+from recgen.features.prompts import preference_prompt
 from recgen.records import RunData
 
 HISTORY = 20
@@ -118,7 +119,7 @@ class Model(nn.Module):
     def forward(self, cases: Sequence[Case]) -> Output:
         """Return the preferences of cases and the two sides of each loss."""
         words = [", ".join([case.text, *case.keywords]) for case in cases]
-        prompts = [reading(case.keywords, case.text) for case in cases]
+        prompts = [preference_prompt(case.keywords, case.text) for case in cases]
         read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
         retrieved = self._points([case.retrieved.preference for case in cases])
         semantics = self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)

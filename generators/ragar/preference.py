@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from recgen.compat import prepare_torchvision
 from recgen.features.language import LanguageModel
-from recgen.features.prompts import preference_prompt
 from recgen.seeding import seed_for
 
 prepare_torchvision()
@@ -68,12 +67,6 @@ class Preference:
 def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
     weights = mask.to(tokens.dtype)[..., None]
     return (tokens * weights).sum(1) / weights.sum(1)
-
-
-def reading(keywords: Sequence[str], text: str) -> str:
-    """Return p_g: the item's text, and the question what picture a person of these keywords would like."""
-    asked = preference_prompt(keywords)
-    return f"Text: {text}.\n{asked}" if text else asked
 
 
 class ModalMapper(nn.Module):
@@ -143,7 +136,7 @@ class PreferenceExtractor(nn.Module):
         Parameters
         ----------
         prompts
-            p_g of each, as `reading` makes it.
+            p_g of each, as `recgen.features.prompts.preference_prompt` makes it.
         keyword_features
             E_key ``[B, K, condition_width]``: the backbone's text encoder on the item's text and the keywords.
         """

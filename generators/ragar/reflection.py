@@ -22,8 +22,8 @@ def rewards(
     delta
         Margin, added once to every reward; it cancels where rewards are centred.
     sign
-        ``corrected`` rewards scores above those of reference and keyword picture; ``as_printed`` is the equation to the letter, which
-        rewards scores below them.
+        ``corrected`` rewards scores above those of reference and keyword picture; ``as_printed`` is the equation to the letter,
+        which rewards scores below them.
     """
     others = torch.stack([reference, keyword], 1)[:, :, None]  # [B, 2, 1]
     above = generated[:, None] - others
@@ -34,8 +34,8 @@ def advantages(values: Tensor) -> Tensor:
     """Return rewards ``[B, n]`` against the mean of the request's other samples, in units of their spread over the step.
 
     The leave-one-out mean is a baseline that does not depend on the sample it is for, so the gradient stays unbiased. The spread
-    makes beta mean the same for a ranking model that scores in logits and one that scores in thousandths. A single sample has no other
-    and keeps its reward.
+    makes beta mean the same for a ranking model that scores in logits and one that scores in thousandths. A single sample has no
+    other and keeps its reward.
     """
     n = values.shape[1]
     if n > 1:

@@ -50,8 +50,8 @@ def retrieve(
 
     Notes
     -----
-    The paper does not say how the scores are normalised: here s' = s / sum(s), with negative similarities counted as 0. Ties go to
-    the later item. A reference without a caption resembles nothing, so its history's latest k weigh the same.
+    The paper does not say how the scores are normalised: here s' = s / sum(s), with negative similarities counted as 0. Ties go
+    to the later item. A reference without a caption resembles nothing, so its history's latest k weigh the same.
     """
     seen = [row for row in history if np.isfinite(visuals[row]).all() and np.isfinite(semantics[row]).all()]
     if not seen:

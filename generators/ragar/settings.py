@@ -14,9 +14,9 @@ class Settings(GeneratorConfig):
     """What RAGAR's block of the YAML accepts.
 
     The estimator of the policy gradient (eqs. 11-15) has three settings. The paper's is ``action: tokens, noise: own,
-    pairs: single, r: 3``: it acts on all condition tokens at once and draws decoding noise anew for every sample. The default acts on
-    the preference in the space of image embeddings, decodes the samples of a request from one noise, so that they differ by their
-    action only, and tries every perturbation together with its mirror image.
+    pairs: single, r: 3``: it acts on all condition tokens at once and draws decoding noise anew for every sample. The default
+    acts on the preference in the space of image embeddings, decodes the samples of a request from one noise, so that they differ
+    by their action only, and tries every perturbation together with its mirror image.
     """
 
     k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
@@ -34,7 +34,7 @@ class Settings(GeneratorConfig):
     noise: Literal["shared", "own"] = "shared"
     pairs: Literal["antithetic", "single"] = "antithetic"
     r: int = Field(3, ge=0, description="perturbations per request; antithetic pairs draw two pictures for each")
-    sigma: float = Field(0.5, gt=0, description="their scale; for a preference in standard deviations of the catalogue's embeddings")
+    sigma: float = Field(0.3, gt=0, description="their scale; of a preference: in standard deviations of the catalogue's")
     delta: float = Field(0.1, description="margin of the reward, eq. 14")
     reward_sign: Literal["corrected", "as_printed"] = Field(
         "corrected", description="as_printed is eq. 14 to the letter, which rewards pictures that score below the reference"

@@ -143,7 +143,7 @@ class Trainer:
         noise = perturbations(keys, out.action.shape[1:], step, self.run_seed, settings).to(out.action)
         actions = out.action.detach()[:, None] + settings.sigma * noise  # eq. 11
         count = actions.shape[1]
-        seeds = sum(decoding_seeds(keys, count, step, self.run_seed, settings), [])
+        seeds = [seed for row in decoding_seeds(keys, count, step, self.run_seed, settings) for seed in row]
         every = [case for case in cases for _ in range(count)]
         drawn = conditions(self.model.decodable(actions).flatten(0, 1), [c.text for c in every], seeds, settings)
         scores = self._scores(self.reward, every, self._draw(drawn)).reshape(len(cases), count)  # eqs. 12, 13

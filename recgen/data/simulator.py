@@ -42,7 +42,7 @@ FIRST_TIMESTAMP, SECONDS_BETWEEN = 1_600_000_000, 3_600
 _CALIBRATION_PICTURES = 1_024
 _TITLES = (
     ("lost", "great", "secret", "last", "wild", "good", "old", "little", "first", "second"),
-    ("city", "river", "house", "garden", "island", "summer", "winter", "letter", "bridge", "train", "game", "dance", "song", "story"),
+    ("city", "river", "house", "garden", "island", "summer", "winter", "letter", "bridge", "train", "game", "dance", "story"),
 )
 
 

@@ -38,7 +38,7 @@ def looks() -> list[Attributes]:
 
 @pytest.fixture(scope="module")
 def found(tiny_llm) -> dict[int, np.ndarray]:
-    """For k = 4 and k = 0: the share of users' creatives that have each taste's colour, ground and pattern, ``[2 classes, 2 tastes]``."""
+    """For k = 4 and k = 0: how far users' creatives of a class have the look of a taste, ``[2 classes, 2 tastes]``."""
     encoder, items = load_encoder("demo-clip"), looks()
     captions = [caption(look) for look in items]
     liked = [n for n in range(len(items)) if n % 5 != 4]

@@ -24,6 +24,7 @@ from generators.ragar.train import Trainer, lessons
 from recgen.errors import UserError
 from recgen.records import Creative, Request, RunData
 
+_SCALE = ("mean", "deviation", "directions")
 _BATCH = 64  # requests whose preferences are worked out together
 
 
@@ -51,7 +52,7 @@ class RAGAR(Generator):
                 expected="users to learn from",
                 todo="Set a smaller min_history, or give more interactions.",
             )
-        self.model = self._model(Scale.of(data.image_features), data.run_seed)
+        self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
         trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
         self.curves = trainer.train(found, progress)
         self.learned = {
@@ -83,7 +84,8 @@ class RAGAR(Generator):
                 read_case(data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config)
                 for r in batch
             ]
-            actions = self.model.decodable(self.model(cases).action)
+            out = self.model(cases)
+            actions = self.model.decodable(out, out.action[:, None])[:, 0]
             drawn = conditions(actions, [case.text for case in cases], [r.seed for r in batch], self.config)
             for case, condition in zip(cases, drawn, strict=True):
                 yield condition, {
@@ -99,7 +101,7 @@ class RAGAR(Generator):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.model.trained().items()}
         scale = self.model.scale
-        state |= {"scale.mean": scale.mean.cpu(), "scale.deviation": scale.deviation.cpu()}
+        state |= {f"scale.{part}": getattr(scale, part).cpu() for part in _SCALE}
         save_file(state, folder / "model.safetensors")
         name = self.language_model.name if self.language_model is not None else None
         facts = {"language_model": name, **self.learned}
@@ -118,7 +120,7 @@ class RAGAR(Generator):
         facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.learned = {part: facts[part] for part in ("train", "held_out")}
         state = load_file(folder / "model.safetensors")
-        self.model = self._model(Scale(state.pop("scale.mean"), state.pop("scale.deviation")), 0)
+        self.model = self._model(Scale(*(state.pop(f"scale.{part}") for part in _SCALE)), 0)
         trained = self.model.trained()
         shapes = {name: tuple(value.shape) for name, value in trained.items()}
         if shapes != {name: tuple(value.shape) for name, value in state.items()}:

@@ -23,16 +23,22 @@ class Scale:
     ----------
     mean, deviation
         float32 ``[D]``.
+    directions
+        float32 ``[m, D]``, the points' leading principal directions, each as long as the points' standard deviation along it.
     """
 
     mean: Tensor
     deviation: Tensor
+    directions: Tensor
 
     @classmethod
-    def of(cls, embeddings: np.ndarray) -> Scale:
-        """Measure raw embeddings ``[n, D]``; rows of NaN are items without a picture."""
+    def of(cls, embeddings: np.ndarray, count: int) -> Scale:
+        """Measure raw embeddings ``[n, D]`` (rows of NaN are items without a picture), with at most `count` directions."""
         seen = torch.from_numpy(embeddings[np.isfinite(embeddings).all(axis=1)])
-        return cls(seen.mean(0), seen.std(0, unbiased=False).clamp(min=1e-6))
+        mean, deviation = seen.mean(0), seen.std(0, unbiased=False).clamp(min=1e-6)
+        _, lengths, axes = torch.linalg.svd((seen - mean) / deviation, full_matrices=False)
+        axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # a direction's sign is arbitrary: fix it
+        return cls(mean, deviation, (lengths[:, None] / len(seen) ** 0.5 * axes)[:count].contiguous())
 
     def apply(self, embeddings: Tensor) -> Tensor:
         """Raw embeddings ``[B, D]`` in standard deviations from the mean."""
@@ -44,42 +50,45 @@ class Scale:
 
     def to(self, device: torch.device) -> Scale:
         """The same on another device."""
-        return Scale(self.mean.to(device), self.deviation.to(device))
+        return Scale(self.mean.to(device), self.deviation.to(device), self.directions.to(device))
 
 
 class Calibrator(nn.Module):
     """Balances P_ret against the general preference, from no correction at all, so that training starts at P_ret.
 
-    Two learned gains say how far to go on towards P_ret itself, for a mean of several pictures is more timid than any of them,
-    and towards everything the user liked. A linear layer over P_gen and P_ret turns the rest; its inputs are scaled to about unit
-    length, so that one learning rate suits either.
+    A correction has few coefficients: how far to go on towards P_ret itself (a mean of several pictures is more timid than any
+    of them), how far towards everything the user liked, and along each leading direction of the catalogue. They are the action of
+    the policy: what few numbers do can be learned from few pictures. One balance for all users and a linear layer over P_gen and
+    P_ret make them; its inputs are scaled to about unit length, so that one learning rate suits either.
 
     Parameters
     ----------
-    condition_width, dim
-        Widths of P_gen and of the image embeddings.
+    condition_width
+        Width of P_gen.
+    directions
+        float32 ``[m, D]``, see `Scale`.
     """
 
-    def __init__(self, condition_width: int, dim: int) -> None:
+    directions: Tensor
+
+    def __init__(self, condition_width: int, directions: Tensor) -> None:
         super().__init__()
-        self.gains = nn.Parameter(torch.zeros(2))
-        self.correct = nn.Linear(condition_width + dim, dim)
+        count, dim = directions.shape
+        self.register_buffer("directions", directions, persistent=False)
+        self.balance = nn.Parameter(torch.zeros(2 + count))
+        self.correct = nn.Linear(condition_width + dim, 2 + count, bias=False)
         nn.init.zeros_(self.correct.weight)
-        nn.init.zeros_(self.correct.bias)
 
-    def forward(self, general: Tensor, retrieved: Tensor, liked: Tensor) -> Tensor:
-        """Return the preference ``[B, D]``, a point.
-
-        Parameters
-        ----------
-        general
-            P_gen averaged over its tokens ``[B, width]``.
-        retrieved, liked
-            P_ret and the mean of the whole history, points ``[B, D]``.
-        """
+    def forward(self, general: Tensor, retrieved: Tensor) -> Tensor:
+        """Return the coefficients ``[B, 2 + m]`` for P_gen averaged over tokens ``[B, width]`` and P_ret, points ``[B, D]``."""
         both = [general / general.shape[1] ** 0.5, retrieved / retrieved.shape[1] ** 0.5]
-        towards = self.gains[0] * retrieved + self.gains[1] * liked
-        return retrieved + towards + self.correct(torch.cat(both, 1))
+        return self.balance + self.correct(torch.cat(both, 1))
+
+    def corrected(self, coefficients: Tensor, retrieved: Tensor, liked: Tensor) -> Tensor:
+        """Return the preferences, points ``[B, n, D]``, of coefficients ``[B, n, 2 + m]``; P_ret and the mean of the history are
+        points ``[B, D]``."""
+        own = torch.stack([retrieved, liked], 1)
+        return retrieved[:, None] + coefficients[..., :2] @ own + coefficients[..., 2:] @ self.directions
 
 
 def calibrator_loss(general: Tensor, retrieved: Tensor) -> Tensor:

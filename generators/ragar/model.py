@@ -72,7 +72,9 @@ class Output:
     Attributes
     ----------
     action
-        The mean of the policy: points ``[B, D]`` (`Scale`), or tokens ``[B, T, width]``.
+        The mean of the policy: coefficients of the correction ``[B, 2 + m]`` (`Calibrator`), or tokens ``[B, T, width]``.
+    liked
+        The means of the histories, points ``[B, D]``.
     general, retrieved
         The two sides of the calibrator loss, ``[B, d]``.
     multimodal, semantics
@@ -80,6 +82,7 @@ class Output:
     """
 
     action: Tensor
+    liked: Tensor
     general: Tensor
     retrieved: Tensor
     multimodal: Tensor
@@ -110,7 +113,7 @@ class Model(nn.Module):
             **settings.model_dump(include=set(Shape.__dataclass_fields__) - {"condition_width"}),
         )
         self.extractor = PreferenceExtractor(language_model, shape, run_seed)
-        self.calibrator = Calibrator(shape.condition_width, len(scale.mean))
+        self.calibrator = Calibrator(shape.condition_width, scale.directions)
         self.backbone, self.settings = backbone, settings
         device = backbone.pipeline.device
         self.scale = scale.to(device)
@@ -122,17 +125,21 @@ class Model(nn.Module):
         prompts = [preference_prompt(case.keywords, case.text) for case in cases]
         read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
         retrieved = self._points([case.retrieved.preference for case in cases])
+        liked = self._points([case.liked for case in cases])
         semantics = self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
         multimodal = read.pooled_multimodal()
         if self.settings.action == "tokens":
             projected = self.backbone.image_tokens(self.scale.invert(retrieved)).float().mean(1)
-            return Output(read.tokens, read.pooled(), projected, multimodal, semantics)
-        point = self.calibrator(read.pooled(), retrieved, self._points([case.liked for case in cases]))
-        return Output(point, point, retrieved, multimodal, semantics)
+            return Output(read.tokens, liked, read.pooled(), projected, multimodal, semantics)
+        action = self.calibrator(read.pooled(), retrieved)
+        point = self.calibrator.corrected(action[:, None], retrieved, liked)[:, 0]
+        return Output(action, liked, point, retrieved, multimodal, semantics)
 
-    def decodable(self, actions: Tensor) -> Tensor:
-        """Return what the UNet takes: raw image embeddings ``[..., D]`` of points; tokens are already that."""
-        return actions if self.settings.action == "tokens" else self.scale.invert(actions)
+    def decodable(self, out: Output, actions: Tensor) -> Tensor:
+        """Return what the UNet takes of actions ``[B, n, ...]``: raw image embeddings ``[B, n, D]``; tokens are already that."""
+        if self.settings.action == "tokens":
+            return actions
+        return self.scale.invert(self.calibrator.corrected(actions, out.retrieved, out.liked))
 
     def _points(self, embeddings: Sequence[np.ndarray | None]) -> Tensor:
         """Raw embeddings as points ``[B, D]``; the catalogue's mean for a user of whom no picture is known."""

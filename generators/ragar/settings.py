@@ -15,8 +15,8 @@ class Settings(GeneratorConfig):
 
     The estimator of the policy gradient (eqs. 11-15) has three settings. The paper's is ``action: tokens, noise: own,
     pairs: single, r: 3``: it acts on all condition tokens at once and draws decoding noise anew for every sample. The default
-    acts on the preference in the space of image embeddings, decodes the samples of a request from one noise, so that they differ
-    by their action only, and tries every perturbation together with its mirror image.
+    acts on the few coefficients of the calibrator's correction, decodes the samples of a request from one noise, so that they
+    differ by their action only, and tries every perturbation together with its mirror image.
     """
 
     k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
@@ -31,10 +31,11 @@ class Settings(GeneratorConfig):
     heads: int = Field(4, ge=1)
 
     action: Literal["preference", "tokens"] = "preference"
+    directions: int = Field(8, ge=0, description="leading directions of the catalogue along which a preference is corrected")
     noise: Literal["shared", "own"] = "shared"
     pairs: Literal["antithetic", "single"] = "antithetic"
     r: int = Field(3, ge=0, description="perturbations per request; antithetic pairs draw two pictures for each")
-    sigma: float = Field(0.3, gt=0, description="their scale; of a preference: in standard deviations of the catalogue's")
+    sigma: float = Field(0.3, gt=0, description="their scale")
     delta: float = Field(0.1, description="margin of the reward, eq. 14")
     reward_sign: Literal["corrected", "as_printed"] = Field(
         "corrected", description="as_printed is eq. 14 to the letter, which rewards pictures that score below the reference"
@@ -45,7 +46,7 @@ class Settings(GeneratorConfig):
     gamma: float = Field(1.0, ge=0, description="weight of the semantic loss, eq. 16")
 
     learning_rate: float = Field(1e-5, gt=0, description="falls to zero over max_steps, as calibrator_rate does")
-    calibrator_rate: float = Field(1e-2, gt=0, description="learning rate of the calibrator's two gains")
+    calibrator_rate: float = Field(3e-2, gt=0, description="learning rate of the balance, the correction that all users share")
     requests_per_step: int = Field(16, ge=1)
     max_steps: int = Field(1000, ge=1)
     evaluate_every: int = Field(10, ge=1)

@@ -88,11 +88,11 @@ class Trainer:
     def train(self, lessons: Lessons, progress: Progress) -> Curves:
         """Train until the held-out users' reward stops rising (without a reward: their loss stops falling); return the curves."""
         settings, trained = self.settings, self.model.trained()
-        gains = "calibrator.gains"
+        balance = "calibrator.balance"
         optimiser = torch.optim.AdamW(
             [
-                {"params": [value for name, value in trained.items() if name != gains], "lr": settings.learning_rate},
-                {"params": [trained[gains]], "lr": settings.calibrator_rate, "weight_decay": 0.0},
+                {"params": [value for name, value in trained.items() if name != balance], "lr": settings.learning_rate},
+                {"params": [trained[balance]], "lr": settings.calibrator_rate, "weight_decay": 0.0},
             ]
         )
         decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=settings.max_steps)
@@ -145,7 +145,7 @@ class Trainer:
         count = actions.shape[1]
         seeds = [seed for row in decoding_seeds(keys, count, step, self.run_seed, settings) for seed in row]
         every = [case for case in cases for _ in range(count)]
-        drawn = conditions(self.model.decodable(actions).flatten(0, 1), [c.text for c in every], seeds, settings)
+        drawn = conditions(self.model.decodable(out, actions).flatten(0, 1), [c.text for c in every], seeds, settings)
         scores = self._scores(self.reward, every, self._draw(drawn)).reshape(len(cases), count)  # eqs. 12, 13
         reference, keyword = self._compared(cases)
         gained = rewards(scores, reference, keyword, settings.delta, settings.reward_sign)
@@ -187,7 +187,8 @@ class Trainer:
             return -loss
         seeds = [seed_for(self.run_seed, "ragar held-out picture", case.user, case.item) for case in cases]
         texts = [case.text for case in cases]
-        embeddings = self._draw(conditions(self.model.decodable(out.action), texts, seeds, self.settings))
+        decodable = self.model.decodable(out, out.action[:, None])[:, 0]
+        embeddings = self._draw(conditions(decodable, texts, seeds, self.settings))
         found = {
             f"{name}, held-out users": self._scores(ranker, cases, embeddings).mean().item()
             for name, ranker in (("reward", self.reward), ("judge", self.judge))

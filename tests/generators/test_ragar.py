@@ -159,16 +159,20 @@ def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> No
 
 
 def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -> None:
-    calibrator = Calibrator(condition_width=1, dim=4)
+    directions = torch.tensor([[0.0, 0.0, 0.0, 2.0]])
+    calibrator = Calibrator(1, directions)
     general, retrieved = torch.tensor([[3.0]]), torch.tensor([[2.0, -4.0, 0.0, 6.0]])
     liked = torch.tensor([[1.0, 1.0, -1.0, 0.0]])
-    assert torch.equal(calibrator(general, retrieved, liked), retrieved)
+    start = calibrator(general, retrieved)
+    assert start.tolist() == [[0.0, 0.0, 0.0]]
+    assert torch.equal(calibrator.corrected(start[:, None], retrieved, liked)[:, 0], retrieved)
     with torch.no_grad():
-        calibrator.gains.copy_(torch.tensor([0.5, 2.0]))
-        calibrator.correct.weight[0] = torch.tensor([1.0, 0, 0, 0, 1.0])  # the general preference, and half the last of P_ret
-        calibrator.correct.bias[1] = 1.0
-    expected = torch.tensor([[3.0 + 2.0 + 3.0 + 3.0, -6.0 + 2.0 + 1.0, -2.0, 9.0]])
-    torch.testing.assert_close(calibrator(general, retrieved, liked), expected)
+        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]))
+        calibrator.correct.weight[2] = torch.tensor([1.0, 0, 0, 0, 1.0])  # the general preference, and half the last of P_ret
+    found = calibrator(general, retrieved)
+    torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 1.0 + 3.0 + 3.0]]))
+    point = calibrator.corrected(found[:, None], retrieved, liked)[0, 0]
+    torch.testing.assert_close(point, torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0 + 14.0]))
 
 
 def test_calibrator_loss_known_answer() -> None:
@@ -178,10 +182,11 @@ def test_calibrator_loss_known_answer() -> None:
 
 def test_scale_leaves_out_what_has_no_picture_and_inverts() -> None:
     raw = np.array([[1.0, 10.0], [3.0, 30.0], [np.nan, np.nan]], np.float32)
-    scale = Scale.of(raw)
+    scale = Scale.of(raw, 1)
     points = scale.apply(torch.from_numpy(raw[:2]))
     torch.testing.assert_close(points, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
     torch.testing.assert_close(scale.invert(points), torch.from_numpy(raw[:2]))
+    torch.testing.assert_close(scale.directions, torch.tensor([[1.0, 1.0]]), msg="as long as the spread along it, sign fixed")
 
 
 # Generation, eqs. 11-12
@@ -291,10 +296,14 @@ def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data
         held = generator.curves["judge, held-out users"]
         assert [step for step, _ in held] == [0, 2] and len(judge.asked) == len(held)
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    generator = RAGAR(settings, backbone, encoder, language_model)
-    generator.fit(data, Likes(-direction, data), None)
-    other = generator.model.trained()
-    assert not torch.equal(other["calibrator.correct.weight"], states[0]["calibrator.correct.weight"])
+    # too few users to hold any out, so that every step counts
+    few = Settings(**{**settings.model_dump(), "train_users": 3, "held_out_users": 1})
+    balances = []
+    for reward in (Likes(direction, data), Likes(-direction, data)):
+        generator = RAGAR(few, backbone, encoder, language_model)
+        generator.fit(data, reward, None)
+        balances.append(generator.model.calibrator.balance.detach())
+    assert balances[0].abs().max() > 0 and not torch.equal(*balances)
 
 
 def test_training_keeps_the_best_evaluation(backbone, encoder, data, language_model) -> None:

@@ -313,6 +313,7 @@ def facts(run: Run) -> dict[str, Any]:
         "users": run.interactions["user_id"].nunique(),
         "items": len(run.items),
         "pictures": int(run.items["picture"].notna().sum()),
+        "rendered": settings.simulator is not None or settings.images == "rendered",
         "bad_images": len(bad),
         "interactions": int((run.interactions["split"] != "none").sum()),
         "dislikes": int((run.interactions["split"] == "none").sum()),

@@ -109,7 +109,7 @@ METRICS: tuple[Metric, ...] = (
         "delta_r_judge",
         "ΔR (judge)",
         "How far the item rises in the user's list when it shows the creative, relative to where it stood, "
-        "by a model that took no part in making the picture.",
+        "by a model that took no part in making the picture (unless the run says same_judge).",
         "share of the original place; 0 = unchanged, below 1, falls can be large",
         "higher",
         RAGAR,
@@ -119,7 +119,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "score_gain_judge",
         "Score gain (judge)",
-        "How much more the model that took no part gives the user for the item with the creative than with its own picture.",
+        "How much more the judge gives the user for the item with the creative than with its own picture.",
         "units of the judge's score",
         "higher",
         RECGEN,

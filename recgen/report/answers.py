@@ -102,7 +102,17 @@ def _recognisable(run: RunFiles) -> Answer:
             else ""
         ),
         lines,
-        "" if lines else "Not measured in this run.",
+        _out_of_its_depth(run) if lines else "Not measured in this run.",
+    )
+
+
+def _out_of_its_depth(run: RunFiles) -> str:
+    """What a reader must know of likeness measured by a model that has seen no such pictures; "" where it has."""
+    if run.facts.get("encoder") != "demo-clip" or run.facts.get("rendered", True):
+        return ""
+    return (
+        "Read this with care: demo-clip has only ever seen the renderer's posters, and these pictures are others. "
+        "Set recgen.encoder to a CLIP model of real pictures, such as ViT-H-14, for a likeness that means something."
     )
 
 

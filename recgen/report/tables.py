@@ -27,6 +27,7 @@ FACTS = {
     "users": "Users",
     "items": "Items",
     "pictures": "Items with a picture",
+    "rendered": "Pictures drawn by recgen's renderer",
     "bad_images": "Pictures that could not be used",
     "interactions": "Interactions (likes) of the ranking data",
     "dislikes": "Dislikes kept for the verifier",

@@ -394,3 +394,11 @@ def test_mistakes_are_named(tmp_path, run):
 def test_text_examples_run():
     result = doctest.testmod(text)
     assert result.failed == 0 and result.attempted >= 7
+
+
+def test_likeness_by_the_demo_encoder_on_real_pictures_comes_with_a_warning(run):
+    metrics = metrics_of(run)
+    for rendered in (False, True):
+        metrics["run"] |= {"encoder": "demo-clip", "rendered": rendered}
+        (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+        assert ("Read this with care" in build(run).read_text(encoding="utf-8")) is not rendered

@@ -70,23 +70,29 @@ def _true_auc(folder: Path) -> float:
 
 
 def table(work: Path, seeds: Sequence[int], arm: str, generator: str = "ragar") -> pd.DataFrame:
-    """Return an arm's rows of all seeds, users numbered by seed, without users that its RAGAR learned from or stopped by."""
+    """Return an arm's rows of the seeds that have it, without users that its RAGAR learned from or stopped by.
+
+    Users are named by seed and token.
+    """
     frames = []
     for seed in seeds:
         kept = work / f"seed{seed}" / "arms" / arm
+        if not (kept / "per_request.parquet").exists():
+            continue
         rows = pd.read_parquet(kept / "per_request.parquet")
         rows = rows[rows["generator"] == generator]
         if (kept / "learned.json").exists():
             learned = json.loads((kept / "learned.json").read_text(encoding="utf-8"))
             rows = rows[~rows["user_id"].isin([*learned["train"], *learned["held_out"]])]
         frames.append(rows.assign(user_id=f"{seed}/" + rows["user_id"], seed=seed))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["user_id", "item_id", "seed"])
 
 
 def means(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     """Return each metric's mean with its bootstrap interval over users."""
     users = rows["user_id"].to_numpy()
-    return {name: bootstrap_mean(rows[name], users, seed=0).as_json() for name in metrics if name in rows}
+    found = {name: bootstrap_mean(rows[name], users, seed=0).as_json() for name in metrics if name in rows}
+    return {"seeds": sorted(rows["seed"].unique().tolist()), **found}
 
 
 def paired(a: pd.DataFrame, b: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:

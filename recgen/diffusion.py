@@ -297,6 +297,7 @@ def _quiet() -> None:
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # or every long prompt is reported: CLIP's own limit cuts it
 
 
 def _adapter_file(spec: str) -> tuple[str, str, str]:

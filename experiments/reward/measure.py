@@ -11,12 +11,14 @@ from pathlib import Path
 from experiments import harness
 
 HERE = Path(__file__).parent
+PAPER = ["recgen.ragar.action=tokens", "recgen.ragar.noise=own", "recgen.ragar.pairs=single", "recgen.ragar.r=3"]
 ARMS = {
     "without reward": ["recgen.ragar.beta=0"],
     "with reward": [],
     "reward as printed": ["recgen.ragar.reward_sign=as_printed"],
-    "paper's estimator": [
-        "recgen.ragar.action=tokens", "recgen.ragar.noise=own", "recgen.ragar.pairs=single", "recgen.ragar.r=3",
+    "paper's estimator": PAPER,
+    "paper's estimator, not trained": [
+        *PAPER, "recgen.ragar.beta=0", "recgen.ragar.max_steps=1", "recgen.ragar.learning_rate=1e-12",
     ],
 }  # fmt: skip
 METRICS = (
@@ -44,6 +46,9 @@ def main() -> None:
             for name, rows in tables.items()
             if name != "without reward"
         },
+        "paper's estimator against itself not trained": harness.paired(
+            tables["paper's estimator"], tables["paper's estimator, not trained"], METRICS
+        ),
         "against without reward, seed by seed": {
             seed: harness.paired(
                 tables["with reward"].query("seed == @seed"), tables["without reward"].query("seed == @seed"), METRICS[:4]

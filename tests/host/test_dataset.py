@@ -152,9 +152,9 @@ def test_rankers_of_data_without_ratings_and_without_texts(small, tmp_path, writ
     overrides = ["dataset=small", f"data_path={tmp_path}", f"recgen.images={small / 'images'}", *cutoff]
     run = Run(load_config(str(write_config(tmp_path)), overrides), tmp_path / "run")
     pipeline.execute(run, until="ranker")
-    labels = pd.read_csv(tmp_path / "run/recbole/verifier/verifier.inter", sep="\t")
-    assert (labels["label:float"] == 0).sum() == 6, "each user has met all items but one"
-    met = {(user, item) for user, item, _ in rows}
+    labels = pd.read_csv(tmp_path / "run/recbole/labelled/labelled.inter", sep="\t")
+    assert (labels["label:float"] == 0).sum() == 12, "before the reference, each user has met all items but two, it among them"
+    met = {(user, item) for user, item, n in rows if n < 5}
     unseen = labels[labels["label:float"] == 0]
     assert not met & set(zip(unseen["user_id:token"], unseen["item_id:token"], strict=True))
     assert (tmp_path / "run/ranker/judge/model.safetensors").is_file()

@@ -1,7 +1,8 @@
 """How good must a recommender be before it can teach a generator?
 
 The gain in true utility that RAGAR's reward brings, against the reward model's own held-out AUC, which follows from how many
-encounters a user it has seen. Usage: python -m experiments.reward_quality.measure
+encounters a user it has seen. The point at 200 is the reward experiment's own.
+Usage: python -m experiments.reward_quality.measure
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 HERE = Path(__file__).parent
-ENCOUNTERS = (25, 100, 400)
+ENCOUNTERS = (25, 100, 200, 400)
+REWARD_EXPERIMENT, ITS_SEEDS = 200, (11, 12, 13)
 ARMS = {"without reward": ["recgen.ragar.beta=0"], "with reward": []}
 METRICS = ("true_utility_gain", "score_gain_reward", "score_gain_judge", "content_preservation")
 
@@ -26,16 +28,17 @@ def main() -> None:
     given = harness.arguments(__doc__ or "", seeds=(21, 22))
     result = {"seeds": given.seeds, "encounters": {}}
     for encounters in ENCOUNTERS:
-        work = given.work / f"reward_quality/{encounters}"
+        own = encounters != REWARD_EXPERIMENT
+        work, seeds = (given.work / f"reward_quality/{encounters}", given.seeds) if own else (given.work / "reward", ITS_SEEDS)
         if not given.only_collect:
             shared = f"recgen.simulator.interactions_per_user={encounters}"
-            for seed in given.seeds:
+            for seed in seeds:
                 harness.run_arms(
                     HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}", shared]
                 )
-        taught, untaught = (harness.table(work, given.seeds, arm) for arm in ("with reward", "without reward"))
+        taught, untaught = (harness.table(work, seeds, arm) for arm in ("with reward", "without reward"))
         result["encounters"][encounters] = {
-            "auc": harness.auc(work, given.seeds, "with reward"),
+            "auc": harness.auc(work, seeds, "with reward"),
             "with reward": harness.means(taught, METRICS),
             "without reward": harness.means(untaught, METRICS),
             "difference": harness.paired(taught, untaught, METRICS),
@@ -58,10 +61,16 @@ def draw(result: dict, file: Path) -> None:
             [each["high"] - each["difference"] for each in found],
         ]
         axes.errorbar(aucs, middle, yerr=spread, marker="o", capsize=3, color=colour, label=name)
-    for auc, (encounters, row) in zip(aucs, rows, strict=True):
-        best = sum(row["auc"]["true taste"]) / len(row["auc"]["true taste"])
-        axes.annotate(f"{encounters} a user\n(truth: {best:.2f})", (auc, 0), xytext=(0, -26), textcoords="offset points",
-                      ha="center", fontsize=8, color="dimgrey")  # fmt: skip
+    for auc, (encounters, _) in zip(aucs, rows, strict=True):
+        axes.annotate(
+            f"{encounters}", (auc, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=9, color="dimgrey"
+        )
+    axes.text(0.02, 0.09, "encounters a user:", transform=axes.transAxes, fontsize=9, color="dimgrey")
+    truths = [value for _, row in rows for value in row["auc"]["true taste"]]
+    best = sum(truths) / len(truths)
+    axes.axvline(best, color="grey", linewidth=0.8, linestyle=":")
+    axes.annotate("the true taste's AUC", (best, 0.97), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="top",
+                  fontsize=8, color="dimgrey")  # fmt: skip
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set(xlabel="held-out AUC of the reward model", ylabel="gain by the reward, logits")
     axes.margins(0.15, 0.25)

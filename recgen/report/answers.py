@@ -163,7 +163,9 @@ def _made_for_the_user(run: RunFiles) -> Answer:
         "Was it made for this user, or would anyone's picture do?",
         "The verifier, a model of likes and dislikes, scores every creative for its own user; then the "
         "creatives are dealt out "
-        "to users at random, a thousand times, and scored again (permutation test).",
+        "to users at random, a thousand times, and scored again (permutation test). A creative that shows its item shows "
+        "something the user went on to like, so part of the difference is the item's: a generator that knows nothing of the "
+        "user, such as stable_diffusion or noue, says how much.",
         lines,
         "" if lines else "Not measured in this run.",
     )

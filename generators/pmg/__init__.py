@@ -9,7 +9,6 @@ docs/decisions.md says what the paper leaves open and how it is settled here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from generators.base import Generator, Progress, silent
 from generators.drawing import finish
+from generators.learning import Learned, language_model_of, load_learned, restore, save_learned, trainable
 from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
@@ -41,8 +40,7 @@ class PMG(Generator):
     config: Settings
 
     reader: Reader
-    learned: dict[str, list[str]]
-    """Users learned from (``train``) and users watched to stop by (``held_out``)."""
+    learned: Learned
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on earlier likes as references; neither `reward` nor `judge` is used."""
@@ -61,9 +59,7 @@ class PMG(Generator):
         }
 
     def _reader(self, run_seed: int) -> Reader:
-        if self.language_model is None:
-            raise UserError("recgen.llm", found="null", expected="a language model", todo="Set recgen.llm: demo-llm.")
-        return Reader(self.language_model, self.backbone, self.config, run_seed)
+        return Reader(language_model_of(self), self.backbone, self.config, run_seed)
 
     def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
@@ -119,12 +115,7 @@ class PMG(Generator):
 
     def save(self, folder: Path) -> None:
         """Write what trained (the frozen language model is named, not copied) and the users learned from."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.reader.trained().items()}
-        save_file(state, folder / "model.safetensors")
-        name = self.language_model.name if self.language_model is not None else None
-        facts = {"language_model": name, **self.learned}
-        (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        save_learned(self, folder, trainable(self.reader), self.learned)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
@@ -134,17 +125,9 @@ class PMG(Generator):
         UserError
             If `folder` holds no PMG, or one of other sizes than these settings'.
         """
-        if not (folder / "model.safetensors").exists():
-            raise UserError(str(folder), found="no model.safetensors", expected="a folder that PMG saved")
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.learned = {part: facts[part] for part in ("train", "held_out")}
-        self.reader, state = self._reader(0), load_file(folder / "model.safetensors")
-        trained = self.reader.trained()
-        if {name: value.shape for name, value in trained.items()} != {name: value.shape for name, value in state.items()}:
-            raise UserError(str(folder), found="weights of other sizes", expected="these settings'", todo="Fit it again.")
-        with torch.no_grad():
-            for name, value in state.items():
-                trained[name].copy_(value)
+        state, self.learned = load_learned(folder, "PMG")
+        self.reader = self._reader(0)
+        restore(trainable(self.reader), state, folder)
 
 
 def _rows(data: RunData, request: Request) -> list[int]:

@@ -37,10 +37,8 @@ class Reader(nn.Module):
         self, language_model: LanguageModel, backbone: Backbone, settings: Settings, run_seed: int
     ) -> None:
         super().__init__()
-        sizes = settings.model_dump(include=set(Shape.__dataclass_fields__) - {"condition_width"})
-        self.extractor = PreferenceExtractor(
-            language_model, Shape(backbone.condition_width, **sizes), run_seed
-        )
+        shape = Shape.of(settings, backbone.condition_width)
+        self.extractor = PreferenceExtractor(language_model, shape, run_seed)
         self.backbone = backbone
         for parameter in self.extractor.mapper.out.parameters():
             nn.init.zeros_(parameter)
@@ -65,10 +63,6 @@ class Reader(nn.Module):
     def nothing(self) -> Tensor:
         """Return the empty prompt's tokens ``[T, width]``."""
         return self.backbone.embed_prompts([""])[0].float()
-
-    def trained(self) -> dict[str, Tensor]:
-        """Return the parameters that train, by name."""
-        return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
 
 def blend(preference: Tensor, target: Tensor, nothing: Tensor, weights: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
@@ -12,20 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from generators.base import Progress
+from generators.learning import HISTORY, Curves, batches, deal, descend, likes_by_user, references, trainable
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
 from recgen.data.pictures import read_picture
 from recgen.diffusion import Backbone
 from recgen.features.item_keywords import top_keywords
 from recgen.records import RunData
-from recgen.seeding import numpy_rng, torch_generator
+from recgen.seeding import torch_generator
 
-HISTORY = 20
-"""Likes before the reference that make a history."""
 _HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
 _AT_ONCE = 64  # pictures encoded or measured together
-
-Curves = dict[str, list[tuple[int, float]]]
 
 
 @dataclass(frozen=True)
@@ -46,18 +42,14 @@ def keywords_of(data: RunData, history: Sequence[int], settings: Settings) -> tu
 
 def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
     """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
-    likes = data.interactions[data.interactions["like"]].sort_values("timestamp", kind="stable")
-    by_user: dict[Any, list[int]] = {user: rows["item"].tolist() for user, rows in likes.groupby("user", sort=True)}
-    found = {user: list(_of_user(data, user, items, settings)) for user, items in by_user.items()}
+    found = {user: list(_of_user(data, user, items, settings)) for user, items in likes_by_user(data).items()}
     able = [user for user, own in found.items() if own]
-    order = [able[i] for i in numpy_rng(data.run_seed, "pmg users").permutation(len(able))]
-    order = order[: settings.train_users + settings.held_out_users]
-    held = order[: min(settings.held_out_users, len(order) // 5)]
-    return [lesson for user in order[len(held) :] for lesson in found[user]], [found[user][-1] for user in held]
+    learned, held = deal(able, "pmg users", data.run_seed, settings)
+    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
 
 
 def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
-    for at in range(max(len(items) - settings.references_per_user, settings.min_history), len(items)):
+    for at in references(len(items), settings.references_per_user, settings):
         if data.pictures[items[at]] is not None:
             words = keywords_of(data, items[:at], settings)
             yield Lesson(data.user_ids[user], data.item_ids[items[at]], data.texts[items[at]], words)
@@ -112,28 +104,22 @@ class Trainer:
     def train(self, train: list[Lesson], held_out: list[Lesson], progress: Progress) -> Curves:
         """Train until the held-out users' loss stops falling, and return the curves."""
         self._encode([*train, *held_out])
-        settings, trained = self.settings, self.reader.trained()
-        optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate)
-        best, kept, waited = self._evaluate(0, held_out), _copy(trained), 0
-        batches = self._batches(train)
-        for step in range(1, settings.max_steps + 1):
-            batch = next(batches)
-            loss = self._losses(batch, f"pmg noise {step}").mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            self._note("denoising loss, training", step, loss.item())
-            progress("PMG", step, settings.max_steps)
-            if step % settings.evaluate_every == 0 or step == settings.max_steps:
-                value = self._evaluate(step, held_out)
-                waited = 0 if value < best else waited + 1
-                if value < best:
-                    best, kept = value, _copy(trained)
-                if waited >= settings.patience:
-                    break
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(kept[name])
+        settings, trained = self.settings, trainable(self.reader)
+        drawn = batches(train, settings.requests_per_step, "pmg batches", self.data.run_seed)
+
+        def loss(step: int) -> Tensor:
+            value = self._losses(next(drawn), f"pmg noise {step}").mean()
+            self._note("denoising loss, training", step, value.item())
+            return value
+
+        descend(
+            trained,
+            torch.optim.AdamW(trained.values(), lr=settings.learning_rate),
+            loss,
+            lambda step: -self._evaluate(step, held_out),
+            settings,
+            lambda step: progress("PMG", step, settings.max_steps),
+        )
         return self.curves
 
     def _losses(self, batch: Sequence[Lesson], stage: str) -> Tensor:
@@ -175,20 +161,5 @@ class Trainer:
             latents = self.reader.backbone.latents([read_picture(path) for path in paths if path is not None])
             self._latents |= dict(zip(block, latents.cpu().split(1), strict=True))
 
-    def _batches(self, train: list[Lesson]) -> Iterator[list[Lesson]]:
-        """Yield batches for ever, each lesson once before any comes twice."""
-        rng = numpy_rng(self.data.run_seed, "pmg batches")
-        queue: list[int] = []
-        size = min(self.settings.requests_per_step, len(train))
-        while True:
-            while len(queue) < size:
-                queue.extend(rng.permutation(len(train)).tolist())
-            yield [train[i] for i in queue[:size]]
-            queue = queue[size:]
-
     def _note(self, name: str, step: int, value: float) -> None:
         self.curves.setdefault(name, []).append((step, value))
-
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}

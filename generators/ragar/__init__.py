@@ -6,16 +6,15 @@ Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from generators.base import Generator, Progress, silent
 from generators.drawing import Drawing, draw
+from generators.learning import Learned, language_model_of, load_learned, restore, save_learned, trainable
 from generators.ragar.calibrator import Scale
 from generators.ragar.generation import conditions
 from generators.ragar.model import Model, read_case
@@ -37,8 +36,8 @@ class RAGAR(Generator):
     config: Settings
 
     model: Model
-    learned: dict[str, list[str]]
-    """Users learned from (``train``) and users watched to stop by (``held_out``); no other user's score was ever seen."""
+    learned: Learned
+    """No other user's score was ever seen."""
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
@@ -61,8 +60,7 @@ class RAGAR(Generator):
         }
 
     def _model(self, scale: Scale, run_seed: int) -> Model:
-        if self.language_model is None:
-            raise UserError("recgen.llm", found="null", expected="a language model", todo="Set recgen.llm: demo-llm.")
+        language_model = language_model_of(self)
         width = self.backbone.image_embedding_dim
         if width != len(scale.mean):
             raise UserError(
@@ -70,7 +68,7 @@ class RAGAR(Generator):
                 found=f"{width or 'none'}; the encoder's image embeddings have width {len(scale.mean)}",
                 expected="an adapter for recgen.encoder and recgen.backbone",
             )
-        return Model(self.language_model, self.backbone, scale, self.config, run_seed)
+        return Model(language_model, self.backbone, scale, self.config, run_seed)
 
     def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
@@ -98,14 +96,8 @@ class RAGAR(Generator):
 
     def save(self, folder: Path) -> None:
         """Write what trained (the frozen language model is named, not copied), the embeddings' scale and who was learned from."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.model.trained().items()}
-        scale = self.model.scale
-        state |= {f"scale.{part}": getattr(scale, part).cpu() for part in _SCALE}
-        save_file(state, folder / "model.safetensors")
-        name = self.language_model.name if self.language_model is not None else None
-        facts = {"language_model": name, **self.learned}
-        (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        scale = {f"scale.{part}": getattr(self.model.scale, part) for part in _SCALE}
+        save_learned(self, folder, trainable(self.model), self.learned, scale)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
@@ -115,17 +107,7 @@ class RAGAR(Generator):
         UserError
             If `folder` holds no RAGAR, or one of other sizes than these settings'.
         """
-        if not (folder / "model.safetensors").exists():
-            raise UserError(str(folder), found="no model.safetensors", expected="a folder that RAGAR saved")
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.learned = {part: facts[part] for part in ("train", "held_out")}
-        state = load_file(folder / "model.safetensors")
+        state, self.learned = load_learned(folder, "RAGAR")
         self.model = self._model(Scale(*(state.pop(f"scale.{part}") for part in _SCALE)), 0)
-        trained = self.model.trained()
-        shapes = {name: tuple(value.shape) for name, value in trained.items()}
-        if shapes != {name: tuple(value.shape) for name, value in state.items()}:
-            raise UserError(str(folder), found="weights of other sizes", expected="these settings'", todo="Fit it again.")
-        with torch.no_grad():
-            for name, value in state.items():
-                trained[name].copy_(value)
+        restore(trainable(self.model), state, folder)
         self.model.eval()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from generators.learning import HISTORY
 from generators.ragar.calibrator import Calibrator, Scale
 from generators.ragar.preference import PreferenceExtractor, Shape
 from generators.ragar.retrieval import Retrieved, retrieve
@@ -18,9 +19,6 @@ from recgen.features.item_keywords import top_keywords
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import preference_prompt
 from recgen.records import RunData
-
-HISTORY = 20
-"""Likes before the reference that make a history, as in the paper's experiments."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +75,8 @@ class Output:
         The means of the histories, points ``[B, D]``.
     general, retrieved
         The two sides of the calibrator loss, ``[B, d]``.
-    multimodal, semantics
-        The two sides of the semantic loss, ``[B, width]``.
+    multimodal
+        E_m averaged over its tokens ``[B, width]``, a side of the semantic loss; the other is `Model.semantics`.
     """
 
     action: Tensor
@@ -86,7 +84,6 @@ class Output:
     general: Tensor
     retrieved: Tensor
     multimodal: Tensor
-    semantics: Tensor
 
 
 class Model(nn.Module):
@@ -108,10 +105,7 @@ class Model(nn.Module):
         self, language_model: LanguageModel, backbone: Backbone, scale: Scale, settings: Settings, run_seed: int
     ) -> None:
         super().__init__()
-        shape = Shape(
-            condition_width=backbone.condition_width,
-            **settings.model_dump(include=set(Shape.__dataclass_fields__) - {"condition_width"}),
-        )
+        shape = Shape.of(settings, backbone.condition_width)
         self.extractor = PreferenceExtractor(language_model, shape, run_seed)
         self.calibrator = Calibrator(shape.condition_width, scale.directions)
         self.backbone, self.settings = backbone, settings
@@ -120,20 +114,23 @@ class Model(nn.Module):
         self.to(device)
 
     def forward(self, cases: Sequence[Case]) -> Output:
-        """Return the preferences of cases and the two sides of each loss."""
+        """Return the preferences of cases and what the losses compare of them."""
         words = [", ".join([case.text, *case.keywords]) for case in cases]
         prompts = [preference_prompt(case.keywords, case.text) for case in cases]
         read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
         retrieved = self._points([case.retrieved.preference for case in cases])
         liked = self._points([case.liked for case in cases])
-        semantics = self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
         multimodal = read.pooled_multimodal()
         if self.settings.action == "tokens":
             projected = self.backbone.image_tokens(self.scale.invert(retrieved)).float().mean(1)
-            return Output(read.tokens, liked, read.pooled(), projected, multimodal, semantics)
+            return Output(read.tokens, liked, read.pooled(), projected, multimodal)
         action = self.calibrator(read.pooled(), retrieved)
         point = self.calibrator.corrected(action[:, None], retrieved, liked)[:, 0]
-        return Output(action, liked, point, retrieved, multimodal, semantics)
+        return Output(action, liked, point, retrieved, multimodal)
+
+    def semantics(self, cases: Sequence[Case]) -> Tensor:
+        """Return E_sem of the references at the condition's width ``[B, width]``: what eq. 16 draws E_m to."""
+        return self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
 
     def decodable(self, out: Output, actions: Tensor) -> Tensor:
         """Return what the UNet takes of actions ``[B, n, ...]``: raw image embeddings ``[B, n, D]``; tokens are already that."""
@@ -148,7 +145,3 @@ class Model(nn.Module):
             if embedding is not None:
                 rows[i] = self.scale.apply(torch.from_numpy(embedding).to(rows.device))
         return rows
-
-    def trained(self) -> dict[str, Tensor]:
-        """Return the parameters that train, by name (below eq. 17)."""
-        return {name: value for name, value in self.named_parameters() if value.requires_grad}

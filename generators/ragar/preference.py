@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
+from generators.learning import LearningConfig
 from recgen.compat import prepare_torchvision
 from recgen.features.language import LanguageModel
 from recgen.seeding import seed_for
@@ -34,6 +35,12 @@ class Shape:
     mapper_width: int
     mapper_queries: int
     heads: int
+
+    @classmethod
+    def of(cls, settings: LearningConfig, condition_width: int) -> Shape:
+        """Return the sizes that settings ask for, over a backbone of that width."""
+        own = {field.name for field in fields(cls)} - {"condition_width"}
+        return cls(condition_width, **settings.model_dump(include=own))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +163,3 @@ class PreferenceExtractor(nn.Module):
         fused = self.fusion(multimodal, keyword_features, keyword_features, need_weights=False)[0]
         tokens = torch.cat([fused.masked_fill(~mask[..., None], 0.0), keyword_features], 1)  # eq. 9
         return Preference(tokens, multimodal, mask)
-
-    def trained(self) -> dict[str, Tensor]:
-        """Return the parameters that train, by name: LoRA, [IMG] tokens, mapper and attention (below eq. 17)."""
-        return {name: value for name, value in self.named_parameters() if value.requires_grad}

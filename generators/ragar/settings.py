@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from generators.base import GeneratorConfig
+from generators.learning import LearningConfig
 from recgen.diffusion import Sampling
 
 
-class Settings(GeneratorConfig):
+class Settings(LearningConfig):
     """What RAGAR's block of the YAML accepts.
 
     The estimator of the policy gradient (eqs. 11-15) has three settings. The paper's is ``action: tokens, noise: own,
@@ -20,15 +20,6 @@ class Settings(GeneratorConfig):
     """
 
     k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
-
-    keywords: int = Field(8, ge=0, description="n of w': the user's most frequent keywords that the language model reads")
-    min_keyword_count: int = Field(2, ge=1, description="history items that must have a keyword before it counts")
-    image_tokens: int = Field(4, ge=1, description="L, special tokens added to the language model's vocabulary")
-    lora_rank: int = Field(8, ge=1)
-    mapper_layers: int = Field(4, ge=1)
-    mapper_width: int = Field(64, ge=4)
-    mapper_queries: int = Field(4, ge=1)
-    heads: int = Field(4, ge=1)
 
     action: Literal["preference", "tokens"] = "preference"
     directions: int = Field(8, ge=0, description="leading directions of the catalogue along which a preference is corrected")
@@ -47,22 +38,7 @@ class Settings(GeneratorConfig):
 
     learning_rate: float = Field(1e-5, gt=0, description="falls to zero over max_steps, as calibrator_rate does")
     calibrator_rate: float = Field(3e-2, gt=0, description="learning rate of the balance, the correction that all users share")
-    requests_per_step: int = Field(16, ge=1)
-    max_steps: int = Field(1000, ge=1)
-    evaluate_every: int = Field(10, ge=1)
-    patience: int = Field(5, ge=1, description="evaluations without a better held-out reward before training stops")
-    train_users: int = Field(512, ge=1, description="users learned from, at most; users drawn by the run's seed")
-    held_out_users: int = Field(32, ge=1, description="users whose reward decides when to stop; never learned from")
-    references_per_user: int = Field(4, ge=1, description="latest likes of a user that serve as references in training")
-    min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
     train_decode: Sampling = Field(
         Sampling.model_validate({"steps": 5, "sampler": "dpm++2m", "guidance_scale": 3.0}),
         description="how the pictures of a training step are sampled: fewer steps than creatives",
     )
-    decode: Sampling = Sampling.model_validate({})
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Settings:
-        if self.mapper_width % self.heads:
-            raise ValueError(f"mapper_width {self.mapper_width} must be a multiple of heads {self.heads}")
-        return self

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
+from generators.learning import Curves, batches, deal, descend, likes_by_user, references, trainable
 from generators.ragar.calibrator import calibrator_loss
 from generators.ragar.generation import conditions, decoding_seeds, key_conditions, perturbations
 from generators.ragar.model import Case, Model, Output, read_case
@@ -19,9 +20,7 @@ from generators.ragar.settings import Settings
 from recgen.diffusion import Condition
 from recgen.features.encoders import Encoder
 from recgen.records import RunData
-from recgen.seeding import numpy_rng, seed_for
-
-Curves = dict[str, list[tuple[int, float]]]
+from recgen.seeding import seed_for
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,9 @@ class Lessons:
 
 def lessons(data: RunData, settings: Settings) -> Lessons:
     """Make requests of what was liked before the references: a liked item as reference, the likes before it as history."""
-    likes = data.interactions[data.interactions["like"]].sort_values("timestamp", kind="stable")
-    by_user = {user: rows["item"].tolist() for user, rows in likes.groupby("user", sort=True)}
+    by_user = likes_by_user(data)
     able = [user for user, items in by_user.items() if len(items) > settings.min_history]
-    order = numpy_rng(data.run_seed, "ragar users").permutation(len(able))
-    users = [able[i] for i in order[: settings.train_users + settings.held_out_users]]
-    held = users[: min(settings.held_out_users, len(users) // 5)]
-    learned = users[len(held) :][: settings.train_users]
+    learned, held = deal(able, "ragar users", data.run_seed, settings)
     return Lessons(
         [case for user in learned for case in _cases(data, user, by_user[user], settings, settings.references_per_user)],
         [case for user in held for case in _cases(data, user, by_user[user], settings, 1)],
@@ -55,7 +50,7 @@ def lessons(data: RunData, settings: Settings) -> Lessons:
 
 def _cases(data: RunData, user: int, items: list[int], settings: Settings, count: int) -> Iterator[Case]:
     """Yield a user's latest `count` likes as references, each with the likes before it."""
-    for at in range(max(len(items) - count, settings.min_history), len(items)):
+    for at in references(len(items), count, settings):
         yield read_case(data, data.user_ids[user], data.item_ids[items[at]], items[:at], settings)
 
 
@@ -87,7 +82,7 @@ class Trainer:
 
     def train(self, lessons: Lessons, progress: Progress) -> Curves:
         """Train until the held-out users' reward stops rising (without a reward: their loss stops falling); return the curves."""
-        settings, trained = self.settings, self.model.trained()
+        settings, trained = self.settings, trainable(self.model)
         balance = "calibrator.balance"
         optimiser = torch.optim.AdamW(
             [
@@ -96,43 +91,27 @@ class Trainer:
             ]
         )
         decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=settings.max_steps)
-        best, kept, waited = self._evaluate(0, lessons.held_out), _copy(trained), 0
-        batches = self._batches(lessons.train)
-        for step in range(1, settings.max_steps + 1):
-            loss = self._loss(step, next(batches))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        drawn = batches(lessons.train, settings.requests_per_step, "ragar batches", self.run_seed)
+
+        def after(step: int) -> None:
             decay.step()
             progress("RAGAR", step, settings.max_steps)
-            if step % settings.evaluate_every == 0 or step == settings.max_steps:
-                value = self._evaluate(step, lessons.held_out)
-                waited = 0 if value > best else waited + 1
-                if value > best:
-                    best, kept = value, _copy(trained)
-                if waited >= settings.patience:
-                    break
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(kept[name])
-        return self.curves
 
-    def _batches(self, cases: list[Case]) -> Iterator[list[Case]]:
-        """Yield batches for ever, each case once before any comes twice."""
-        rng = numpy_rng(self.run_seed, "ragar batches")
-        queue: list[int] = []
-        size = min(self.settings.requests_per_step, len(cases))
-        while True:
-            while len(queue) < size:
-                queue.extend(rng.permutation(len(cases)).tolist())
-            yield [cases[i] for i in queue[:size]]
-            queue = queue[size:]
+        descend(
+            trained,
+            optimiser,
+            lambda step: self._loss(step, next(drawn)),
+            lambda step: self._evaluate(step, lessons.held_out),
+            settings,
+            after,
+        )
+        return self.curves
 
     def _loss(self, step: int, cases: list[Case]) -> Tensor:
         """Return eq. 17 of one batch, and note its parts."""
         out = self.model(cases)
         calibrator = calibrator_loss(out.general, out.retrieved)
-        semantic = semantic_loss(out.multimodal, out.semantics)
+        semantic = semantic_loss(out.multimodal, self.model.semantics(cases))
         rank = self._rank(step, cases, out) if self.learns_from_reward else torch.zeros_like(calibrator)
         self._note(step, {"calibrator loss": calibrator.item(), "semantic loss": semantic.item()})
         return total_loss(calibrator, rank, semantic, self.settings)
@@ -180,7 +159,7 @@ class Trainer:
             return float(step)  # too few users to hold any out: the last step is the best there is
         out = self.model(cases)
         calibrator = calibrator_loss(out.general, out.retrieved)
-        semantic = semantic_loss(out.multimodal, out.semantics)
+        semantic = semantic_loss(out.multimodal, self.model.semantics(cases))
         if not self.learns_from_reward:
             loss = total_loss(calibrator, torch.zeros_like(calibrator), semantic, self.settings).item()
             self._note(step, {"loss, held-out users": loss})
@@ -200,7 +179,3 @@ class Trainer:
     def _note(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
             self.curves.setdefault(name, []).append((step, value))
-
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}

@@ -131,3 +131,22 @@ class GeneratorContract:
             after = module.state_dict()
             assert all(torch.equal(tensor, after[key]) for key, tensor in before[name].items()), name
             assert all(parameter.grad is None for parameter in module.parameters()), name
+
+
+class LearningContract(GeneratorContract):
+    """The contract of generators with a language model: subclasses name their `kind` and its `small` settings."""
+
+    kind: type[Generator]
+    small: dict
+
+    @pytest.fixture(autouse=True, scope="class")
+    def _language_model(self, language_model) -> None:
+        type(self).language_model = language_model
+
+    @classmethod
+    def make(cls, backbone, encoder, **changes):
+        return cls.kind(cls.kind.Config(**{**cls.small, **changes}), backbone, encoder, cls.language_model)
+
+    @classmethod
+    def batch(cls, size):
+        return {"decode": {**cls.small["decode"], "batch_size": size}}

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from contract import REQUESTS, GeneratorContract, ask, pixels
+from contract import REQUESTS, LearningContract, ask, pixels
 from diffusers import DDPMScheduler
 from PIL import Image
 from pydantic import ValidationError
 
+from generators.learning import trainable
 from generators.pmg import PMG
 from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import Reader, blend
@@ -46,18 +47,8 @@ def language_model(tiny_llm) -> LanguageModel:
     return LanguageModel(str(tiny_llm))
 
 
-class TestContract(GeneratorContract):
-    @pytest.fixture(autouse=True, scope="class")
-    def _language_model(self, language_model) -> None:
-        type(self).language_model = language_model
-
-    @classmethod
-    def make(cls, backbone, encoder, **changes):
-        return PMG(Settings(**{**SMALL, **changes}), backbone, encoder, cls.language_model)
-
-    @staticmethod
-    def batch(size):
-        return {"decode": {**DECODE, "batch_size": size}}
+class TestContract(LearningContract):
+    kind, small = PMG, SMALL
 
 
 def fitted(backbone, encoder, data, language_model, **changes) -> PMG:
@@ -176,7 +167,7 @@ def test_the_condition_is_soft_tokens_then_the_keywords_own(backbone, language_m
 def test_lora_tokens_and_mapper_train_and_nothing_else(backbone, encoder, data, language_model) -> None:
     generator = PMG(Settings(**SMALL), backbone, encoder, language_model)
     generator.reader = before = generator._reader(data.run_seed)
-    names = before.trained()
+    names = trainable(before)
     parts = {name.split(".")[1] for name in names}
     assert parts == {"decoder", "image_tokens", "mapper"}
     assert all("lora" in name for name in names if name.startswith("extractor.decoder"))
@@ -185,7 +176,7 @@ def test_lora_tokens_and_mapper_train_and_nothing_else(backbone, encoder, data, 
     train, _ = lessons(data, Settings(**SMALL))
     Trainer(before, data, Settings(**SMALL)).train(train, [], lambda *_: None)
     assert all(torch.equal(value, frozen[name]) for name, value in before.named_parameters() if name in frozen)
-    moved = {name for name, value in before.trained().items() if not torch.equal(value, start[name])}
+    moved = {name for name, value in trainable(before).items() if not torch.equal(value, start[name])}
     assert {name.split(".")[1] for name in moved} == parts
 
 
@@ -195,7 +186,7 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data, langu
     trainer = Trainer(Reader(language_model, backbone, settings, 5), data, settings)
     lesson = Lesson("u1", "i3", "a", ("red",))
     trainer._encode([lesson])
-    optimiser = torch.optim.AdamW(trainer.reader.trained().values(), lr=settings.learning_rate)
+    optimiser = torch.optim.AdamW(trainable(trainer.reader).values(), lr=settings.learning_rate)
     losses = []
     for _ in range(30):
         loss = trainer._losses([lesson], "same").mean()

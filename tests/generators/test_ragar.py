@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import GeneratorContract, ask
+from contract import LearningContract, ask
 from pydantic import ValidationError
 
+from generators.learning import HISTORY, trainable
 from generators.ragar import RAGAR
 from generators.ragar.calibrator import Calibrator, Scale, calibrator_loss
 from generators.ragar.generation import conditions, decoding_seeds, perturbations
-from generators.ragar.model import HISTORY
 from generators.ragar.preference import PROMPT_TOKENS, PreferenceExtractor, Shape
 from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
 from generators.ragar.retrieval import retrieve
@@ -62,24 +62,12 @@ class Likes:
         return torch.as_tensor(np.nan_to_num(rows) @ self.direction)
 
 
-class TestContract(GeneratorContract):
-    @pytest.fixture(autouse=True, scope="class")
-    def _language_model(self, language_model) -> None:
-        type(self).language_model = language_model
-
-    @classmethod
-    def make(cls, backbone, encoder, **changes):
-        return RAGAR(Settings(**{**SMALL, **changes}), backbone, encoder, cls.language_model)
-
-    @staticmethod
-    def batch(size):
-        return {"decode": {**DECODE, "batch_size": size}}
+class TestContract(LearningContract):
+    kind, small = RAGAR, SMALL
 
 
 class TestTokensContract(TestContract):
-    @classmethod
-    def make(cls, backbone, encoder, **changes):
-        return super().make(backbone, encoder, **{"action": "tokens", **changes})
+    small = {**SMALL, "action": "tokens"}
 
 
 # Retrieval, eqs. 1-5
@@ -146,12 +134,12 @@ def test_a_user_is_read_alike_in_any_company(language_model) -> None:
 
 def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> None:
     made = extractor(language_model)
-    names = {name.split(".")[0] for name in made.trained()}
+    names = {name.split(".")[0] for name in trainable(made)}
     assert names == {"decoder", "image_tokens", "text_out", "mapper", "fusion"}
-    assert all("lora_" in name for name in made.trained() if name.startswith("decoder"))
+    assert all("lora_" in name for name in trainable(made) if name.startswith("decoder"))
     assert not any(parameter.requires_grad for parameter in language_model.model.parameters())
-    again = extractor(language_model).trained()
-    assert all(torch.equal(value, again[name]) for name, value in made.trained().items()), "weights follow from the run's seed"
+    again = trainable(extractor(language_model))
+    assert all(torch.equal(value, again[name]) for name, value in trainable(made).items()), "weights follow from the run's seed"
     assert not torch.equal(made.image_tokens, extractor(language_model, seed=2).image_tokens)
 
 
@@ -291,7 +279,7 @@ def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data
         reward = Likes(direction, data)
         generator = RAGAR(settings, backbone, encoder, language_model)
         generator.fit(data, reward, judge)
-        states.append(generator.model.trained())
+        states.append(trainable(generator.model))
         assert 4 * 2 * 2 in reward.asked, "one call scores all pictures of a step"
         held = generator.curves["judge, held-out users"]
         assert [step for step, _ in held] == [0, 2] and len(judge.asked) == len(held)
@@ -313,8 +301,8 @@ def test_training_keeps_the_best_evaluation(backbone, encoder, data, language_mo
     generator.fit(data)
     losses = generator.curves["loss, held-out users"]
     assert len(losses) == 3, "two evaluations without a better one end it"
-    fresh = generator._model(generator.model.scale, data.run_seed).trained()
-    assert all(torch.equal(value, fresh[name]) for name, value in generator.model.trained().items())
+    fresh = trainable(generator._model(generator.model.scale, data.run_seed))
+    assert all(torch.equal(value, fresh[name]) for name, value in trainable(generator.model).items())
 
 
 def test_recipe_says_what_was_retrieved(backbone, encoder, data, language_model) -> None:

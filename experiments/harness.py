@@ -35,6 +35,26 @@ def arguments(description: str, seeds: Sequence[int]) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def run_seeds(
+    given: argparse.Namespace,
+    recipe: str,
+    work: Path,
+    arms: Arms,
+    shared: Sequence[str] = (),
+    until: str = "evaluate",
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Run every arm of every seed of a recipe beside this file, unless only tables were asked for.
+
+    Each seed of the simulated recipe has users and items of its own.
+    """
+    if given.only_collect:
+        return
+    for seed in given.seeds if seeds is None else seeds:
+        own = [f"recgen.simulator.seed={seed}"] if recipe == "simulated.yaml" else []
+        run_arms(Path(__file__).with_name(recipe), work, seed, arms, [*own, *shared], until)
+
+
 def run_arms(
     recipe: Path, work: Path, seed: int, arms: Arms, shared: Sequence[str] = (), until: str = "evaluate"
 ) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recgen.assets import asset_folder
 from recgen.compat import prepare_torchvision
-from recgen.errors import UserError
+from recgen.errors import UserError, brief
 
 prepare_torchvision()
 from diffusers import (  # noqa: E402
@@ -312,10 +312,9 @@ def _adapter_file(spec: str) -> tuple[str, str, str]:
 
 
 def _missing(key: str, spec: str, expected: str, error: Exception) -> UserError:
-    reason = str(error).strip().split("\n")[0][:200]
     return UserError(
         key,
-        found=f"{spec!r}, which cannot be loaded ({type(error).__name__}: {reason})",
+        found=f"{spec!r}, which cannot be loaded ({brief(error)})",
         expected=f"{expected} that is here or can be downloaded",
         todo="Fetch it once on a machine with a network, or set the key to a local folder or a shipped model "
         "(demo-sd, demo-ip-adapter).",

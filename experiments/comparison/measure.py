@@ -67,10 +67,7 @@ def main() -> None:
     result: dict = {"seeds": given.seeds}
     for name, (recipe, shared) in DATA.items():
         work = given.work / "comparison" / name
-        if not given.only_collect:
-            for seed in given.seeds:
-                own = [f"recgen.simulator.seed={seed}"] if name == "simulated" else []
-                harness.run_arms(HERE.parent / recipe, work, seed, ARMS, [*own, *shared], until="report")
+        harness.run_seeds(given, recipe, work, ARMS, shared, until="report")
         tables: dict[str, pd.DataFrame] = {g: harness.table(work, given.seeds, "all", g) for g in GENERATORS}
         result[name] = {
             "means": {g: harness.means(rows, METRICS) for g, rows in tables.items()},

@@ -29,12 +29,7 @@ def main() -> None:
     result: dict = {"seeds": given.seeds}
     for name, (recipe, shared) in DATA.items():
         work = given.work / "retrieval_k" / name
-        if not given.only_collect:
-            for seed in given.seeds:
-                own = [f"recgen.simulator.seed={seed}"] if name == "simulated" else []
-                harness.run_arms(
-                    HERE.parent / recipe, work, seed, ARMS, [*own, *shared, "recgen.ragar.beta=0", "recgen.ragar.max_steps=1"]
-                )
+        harness.run_seeds(given, recipe, work, ARMS, [*shared, "recgen.ragar.beta=0", "recgen.ragar.max_steps=1"])
         tables = {arm: harness.table(work, given.seeds, arm) for arm in ARMS}
         result[name] = {
             "means": {arm: harness.means(rows, METRICS) for arm, rows in tables.items()},

@@ -31,11 +31,7 @@ def main() -> None:
     """Run what is missing and write result.json."""
     given = harness.arguments(__doc__ or "", seeds=(11, 12, 13))
     work = given.work / "reward"
-    if not given.only_collect:
-        for seed in given.seeds:
-            harness.run_arms(
-                HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}"]
-            )
+    harness.run_seeds(given, "simulated.yaml", work, ARMS)
     tables = {name: harness.table(work, given.seeds, name) for name in ARMS}
     result = {
         "seeds": given.seeds,

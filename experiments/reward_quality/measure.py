@@ -30,12 +30,8 @@ def main() -> None:
     for encounters in ENCOUNTERS:
         own = encounters != REWARD_EXPERIMENT
         work, seeds = (given.work / f"reward_quality/{encounters}", given.seeds) if own else (given.work / "reward", ITS_SEEDS)
-        if not given.only_collect:
-            shared = f"recgen.simulator.interactions_per_user={encounters}"
-            for seed in seeds:
-                harness.run_arms(
-                    HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}", shared]
-                )
+        shared = [f"recgen.simulator.interactions_per_user={encounters}"]
+        harness.run_seeds(given, "simulated.yaml", work, ARMS, shared, seeds=seeds)
         taught, untaught = (harness.table(work, seeds, arm) for arm in ("with reward", "without reward"))
         result["encounters"][encounters] = {
             "auc": harness.auc(work, seeds, "with reward"),

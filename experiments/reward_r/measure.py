@@ -18,9 +18,7 @@ def main() -> None:
     """Run what is missing and write result.json."""
     given = harness.arguments(__doc__ or "", seeds=(41,))
     work = given.work / "reward_r"
-    if not given.only_collect:
-        for seed in given.seeds:
-            harness.run_arms(HERE.parent / "simulated.yaml", work, seed, ARMS, [f"recgen.simulator.seed={seed}"])
+    harness.run_seeds(given, "simulated.yaml", work, ARMS)
     tables = {arm: harness.table(work, given.seeds, arm) for arm in ARMS}
     result = {
         "seeds": given.seeds,

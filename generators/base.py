@@ -52,6 +52,8 @@ class Generator(ABC):
     Config: ClassVar[type[GeneratorConfig]]
     needs: ClassVar[frozenset[str]] = frozenset()
     """What the features stage must have made of the items for this method: a subset of captions, keywords."""
+    drawn_with: ClassVar[frozenset[str]] = frozenset({"decode"})
+    """Fields of `Config` that only `generate` reads: a change of them draws again and does not fit again."""
 
     def __init__(
         self, config: Any, backbone: Backbone, encoder: Encoder, language_model: LanguageModel | None = None

@@ -37,6 +37,8 @@ class Config:
         Each listed generator's own block, checked, with its defaults filled in, as plain values.
     needs
         What each listed generator asks the features stage for: any of captions and keywords, in alphabetical order.
+    drawn_with
+        The keys of each listed generator's block that only drawing reads, in alphabetical order.
     key
         What the blocks and the needs follow from; see `remember`.
     """
@@ -47,6 +49,7 @@ class Config:
     settings: Settings
     generators: dict[str, dict[str, Any]]
     needs: dict[str, list[str]]
+    drawn_with: dict[str, list[str]]
     key: str
 
     def resolved(self) -> dict[str, Any]:
@@ -122,23 +125,25 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
     settings = _check(ours, where)
     given = {name: _block(ours, name) for name in settings.generators}
     key = digest([given, [plugins.source(plugins.GENERATORS, name) for name in given]])
-    generators, needs = _remembered(memory, key) or _blocks(given, where)
-    return Config(Path(source).stem, where, values, settings, generators, needs, key)
+    generators, needs, drawn_with = _remembered(memory, key) or _blocks(given, where)
+    return Config(Path(source).stem, where, values, settings, generators, needs, drawn_with, key)
 
 
 def remember(config: Config, memory: Path) -> None:
     """Keep the checked blocks of the generators, and what they need, for the next `load_config`."""
-    write_json(memory, {"key": config.key, "blocks": config.generators, "needs": config.needs})
+    blocks = {"blocks": config.generators, "needs": config.needs, "drawn_with": config.drawn_with}
+    write_json(memory, {"key": config.key, **blocks})
 
 
-def _remembered(
-    memory: Path | None, key: str
-) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]] | None:
+_Blocks = tuple[dict[str, dict[str, Any]], dict[str, list[str]], dict[str, list[str]]]
+
+
+def _remembered(memory: Path | None, key: str) -> _Blocks | None:
     try:
         kept = json.loads(memory.read_text(encoding="utf-8")) if memory is not None else {}
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return (kept["blocks"], kept["needs"]) if kept.get("key") == key else None
+    return (kept["blocks"], kept["needs"], kept["drawn_with"]) if kept.get("key") == key else None
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -225,14 +230,15 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
     return settings
 
 
-def _blocks(given: dict[str, Any], where: str) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes need."""
-    blocks, needs = {}, {}
+def _blocks(given: dict[str, Any], where: str) -> _Blocks:
+    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes say."""
+    blocks, needs, drawn_with = {}, {}, {}
     for name, values in given.items():
         kind = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators")
         blocks[name] = validate(kind.Config, values, where, f"recgen.{name}").model_dump(mode="json")
         needs[name] = sorted(kind.needs)
-    return blocks, needs
+        drawn_with[name] = sorted(kind.drawn_with & kind.Config.model_fields.keys())
+    return blocks, needs, drawn_with
 
 
 def _check_same_judge(ranker: Rankers, where: str) -> None:

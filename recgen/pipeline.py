@@ -194,8 +194,9 @@ def _ranker(run: Run, role: str) -> Task:
 
 def _generator(run: Run, name: str) -> list[Task]:
     s = run.settings
+    block, drawn_with = run.config.generators[name], run.config.drawn_with[name]
     reads = {
-        "config": run.config.generators[name],
+        "config": {key: value for key, value in block.items() if key not in drawn_with},
         "class": plugins.target(plugins.GENERATORS, name),
         "weights": [_weights(s.backbone), _weights(s.ip_adapter)],
     }
@@ -215,7 +216,7 @@ def _generator(run: Run, name: str) -> list[Task]:
             draw,
             "generate",
             "recgen.generation:generate",
-            {"chunk": s.chunk},
+            {"chunk": s.chunk, "config": {key: block[key] for key in drawn_with}},
             (fit, "dataset/requests"),
             pictures,
             (name,),

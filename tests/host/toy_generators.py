@@ -16,9 +16,10 @@ from recgen.records import Creative, Request, RunData
 
 
 class ToyConfig(GeneratorConfig):
-    """One number."""
+    """One number for drawing, and one for fitting."""
 
     strength: float = Field(0.5, ge=0, le=1)
+    brightness: float = 0.0
 
 
 class Toy(Generator):
@@ -26,13 +27,14 @@ class Toy(Generator):
 
     name = "toy"
     Config = ToyConfig
+    drawn_with = frozenset({"strength"})
     mean: list[float]
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn the mean colour."""
         liked = data.interactions.loc[data.interactions["like"], "item"].unique()
         pictures = [self._pixels(path) for row in liked if (path := data.pictures[row]) is not None]
-        self.mean = np.mean(pictures, axis=(0, 1, 2)).tolist()
+        self.mean = (np.mean(pictures, axis=(0, 1, 2)) + self.config.brightness).tolist()
         self.curves = {"loss": [(0, 1.0), (1, 0.5)]}
 
     def generate(

@@ -6,11 +6,17 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
 from recgen import __version__
 from recgen.errors import UserError
+
+_PATH = click.Path(path_type=Path)
+_SOME = click.IntRange(min=1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -47,6 +53,19 @@ def report(folder: str, compare: tuple[str, ...]) -> None:
 
 
 @recgen.command()
+@click.option("--run", "folder", required=True, help="The folder of a run that is finished up to generate.")
+@click.option("--to", required=True, help="RecBole's data_path, where the data set's folder is made.")
+@click.option("--name", required=True, help="The data set's name.")
+@click.option("--source", help="Whose pictures: a generator of the run, or ORI for the originals.")
+@click.option("--pictures", is_flag=True, help="Copy the creatives too, with a manifest.")
+def export(folder: str, to: str, name: str, source: str | None, pictures: bool) -> None:
+    """Write a RecBole data set whose image features have the creatives mixed in."""
+    from recgen import export as exporting
+
+    click.echo(exporting.export(folder, to, name, source, pictures))
+
+
+@recgen.command()
 def doctor() -> None:
     """Say what is installed, what is here, and what to do about what is missing."""
     from recgen import doctor as examination
@@ -69,6 +88,34 @@ def simulate(out: str, users: int, items: int, seed: int) -> None:
     from recgen import session
 
     click.echo(session.simulate(out, users, items, seed))
+
+
+@data.group()
+def prepare() -> None:
+    """Turn published raw files into a RecBole data set, with a report of what was dropped and why."""
+
+
+def _raw_and_out(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a converter the options that all of them have."""
+    out = click.option("--out", required=True, type=_PATH, help="The data set's folder; its name becomes the data set's.")
+    return click.option("--raw", required=True, type=_PATH, help="The folder of the raw files.")(out(command))
+
+
+def _drawn(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a converter the options that decide which users stay."""
+    least = click.option("--least", default=3, show_default=True, help="Likes that a user needs.")
+    seed = click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
+    return click.option("--users", type=_SOME, help="Keep so many users, drawn at random.")(seed(least(command)))
+
+
+@prepare.command()
+@_raw_and_out
+@_drawn
+def pog(raw: Path, out: Path, **options: Any) -> None:
+    """POG: user_data.txt and item_data.txt."""
+    from recgen.data.convert import pog
+
+    click.echo(pog.prepare(raw, out, **options).summary())
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ def load_item_features(config: Any, dataset: Any) -> dict[str, torch.Tensor]:
     """Return the item features a RecBole config names.
 
     Two ways in: our key ``item_features: {modality: PATH.safetensors}`` (tensor "features" ``[n, D]``; item tokens in
-    ``PATH.ids.txt``, one per line), or RecBole's own ``preload_weight``, where the value field's name is the modality.
+    ``PATH.ids.txt``, one per line) or ``PATH.npy`` (the array itself), or RecBole's own ``preload_weight``, where the value
+    field's name is the modality.
 
     Returns
     -------
@@ -59,10 +60,7 @@ def read_features(path: Path) -> tuple[torch.Tensor, list[str]]:
     for needed in (path, ids_path):
         if not needed.is_file():
             raise UserError(f"{needed}", found="no such file", expected="item features and their ids")
-    tensors = load_file(path)
-    if "features" not in tensors or tensors["features"].dim() != 2:
-        raise UserError(f"{path}", found=f"tensors {sorted(tensors)}", expected="one tensor 'features' [items, D]")
-    features = tensors["features"].float()
+    features = _array(path) if path.suffix == ".npy" else _tensor(path)
     tokens = ids_path.read_text(encoding="utf-8").splitlines()
     if len(tokens) != len(features):
         raise UserError(f"{ids_path}", found=f"{len(tokens)} ids", expected=f"{len(features)}, one per row of {path.name}")
@@ -71,6 +69,23 @@ def read_features(path: Path) -> tuple[torch.Tensor, list[str]]:
         row = int((~finite).nonzero()[0, 0])
         raise UserError(f"{path}", found=f"a value that is not finite for item {tokens[row]!r}", expected="numbers")
     return features, tokens
+
+
+def _tensor(path: Path) -> torch.Tensor:
+    tensors = load_file(path)
+    if "features" not in tensors or tensors["features"].dim() != 2:
+        raise UserError(f"{path}", found=f"tensors {sorted(tensors)}", expected="one tensor 'features' [items, D]")
+    return tensors["features"].float()
+
+
+def _array(path: Path) -> torch.Tensor:
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise UserError(f"{path}", found=str(error), expected="a NumPy array [items, D]") from error
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise UserError(f"{path}", found=f"{rows.dtype} {rows.shape}", expected="numbers [items, D]")
+    return torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
 def _from_preload(dataset: Any, field: str) -> torch.Tensor:

@@ -111,11 +111,20 @@ def _training(run: Run, seed: int, image: Path | None) -> Training:
 
 
 def mixed_features(run: Run, source: str, path: Path) -> Path:
-    """Write the catalogue's image features with one source's creatives mixed in, and return their path.
+    """Write the catalogue's image features with one source's creatives mixed in, as `mixed` has them, and return their path."""
+    tokens, features = mixed(run, source)
+    write_features(path, features, tokens)
+    return path
+
+
+def mixed(run: Run, source: str) -> tuple[list[str], np.ndarray]:
+    """Return item tokens and the catalogue's raw image features, float32 ``[n, D]``, with one source's creatives mixed in.
 
     An item's feature becomes (1 - w) x its own + w x the mean over its creatives, w = `mix_weight`; an item without a picture
-    of its own takes the mean alone, one without a creative stays as it is.
+    of its own takes the mean alone, one without a creative stays as it is. With ORI all stay as they are.
     """
+    if source == ORIGINAL:
+        return run.features("image")
     rows, made = creatives(run, source)
     features, weight = run.data.image_features.copy(), run.settings.downstream.mix_weight
     for item, mine in rows.groupby("item_id", sort=False).indices.items():
@@ -124,8 +133,7 @@ def mixed_features(run: Run, source: str, path: Path) -> Path:
         features[row] = (1 - weight) * own + weight * mean if np.isfinite(own).all() else mean
     known = np.isfinite(features).all(axis=1)
     tokens = [token for token, has in zip(run.data.item_ids, known, strict=True) if has]
-    write_features(path, features[known], tokens)
-    return path
+    return tokens, features[known]
 
 
 def _original(run: Run, seed: int) -> Any:

@@ -1,0 +1,228 @@
+"""Writes a finished run as a RecBole data set: what its ranking models learned from, and features with creatives mixed in.
+
+The folder holds atomic files, one feature file per modality for RecBole's own `additional_feat_suffix`, the same features as
+arrays that can be memory-mapped, and two YAMLs that read the one or the other. RecBole parses feature files as text into
+float64, row by row; where there are many items the arrays are the better carrier.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from recgen.config import load_config
+from recgen.data.catalogue import IMAGE_FIELD
+from recgen.downstream import ORIGINAL, mixed, sources
+from recgen.errors import UserError, nearest
+from recgen.generation import creatives
+from recgen.progress import show
+from recgen.run import Run
+from recgen.workspace import flush
+
+SPLITS = ("train", "valid", "test")
+
+
+def open_run(folder: str) -> Run:
+    """Return a run by its folder, with the configuration that it was last run with.
+
+    Raises
+    ------
+    UserError
+        If the folder has no config.yaml.
+    """
+    path = Path(folder)
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"--run {folder}", found="no config.yaml in it", expected="the folder of a run")
+    return Run(load_config(str(path / "config.yaml")), path)
+
+
+def export(folder: str, to: str, name: str, source: str | None = None, pictures: bool = False) -> str:
+    """Write the data set `name` into the folder `to` and return a line that says what it is.
+
+    Parameters
+    ----------
+    folder
+        A run's folder, finished at least up to generate.
+    to
+        What RecBole calls `data_path`.
+    name
+        The data set's name.
+    source
+        Whose pictures the image features show, mixed in as the downstream stage does: a generator of the run, or ORI for the
+        originals. None is the run's only generator.
+    pictures
+        Whether to copy the creatives too, with a manifest of user_id, item_id and path.
+
+    Raises
+    ------
+    UserError
+        If there is no such run or source, if its creatives are not all there, or if the data set's folder is there already.
+    """
+    _check_name(to, name)
+    run = open_run(folder)
+    with run.workspace.lock():
+        source = _source(run, source)
+        if pictures and source == ORIGINAL:
+            raise UserError("--pictures", found="source ORI", expected="a generator, whose creatives are copied")
+        # Written beside its place and moved there when it is whole.
+        draft = Path(to) / f".tmp-{name}"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        _write(run, draft, Path(to).resolve(), name, source, pictures)
+        flush()
+        draft.rename(Path(to) / name)
+    made = Path(to) / name
+    return f"{made}: {len(run.items)} items with the pictures of {source}; read it by {name}.yaml or {name}-arrays.yaml"
+
+
+def _check_name(to: str, name: str) -> None:
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UserError(f"--name {name}", found=repr(name), expected="a data set's name, without slashes")
+    if (Path(to) / name).exists():
+        raise UserError(
+            f"--to {to} --name {name}",
+            found=f"{Path(to) / name} already there",
+            expected="a name that is free",
+            todo="Give another name, or delete that folder.",
+        )
+
+
+def _source(run: Run, source: str | None) -> str:
+    """Return the source that is meant, after checking that its creatives are all there."""
+    known, made = sources(run), run.settings.generators
+    if source is None and len(made) > 1:
+        raise UserError("--source", found="none", expected=f"one of {', '.join(known)}")
+    source = source or made[0]
+    if source not in known:
+        raise UserError(
+            f"--source {source}", found="no such source", expected=", ".join(known), todo=nearest(source, known)
+        )
+    for needed in ("dataset/requests.parquet", "features/image.safetensors"):
+        if not (run.folder / needed).is_file():
+            raise _unfinished(run, f"no {needed}")
+    if source != ORIGINAL:
+        tables = list((run.folder / f"creatives/shards/{source}").glob("*.parquet"))
+        found = sum(len(pd.read_parquet(table, columns=["item_id"])) for table in tables)
+        if found != len(run.requests):
+            raise _unfinished(run, f"{found} of {len(run.requests)} creatives of {source}")
+    return source
+
+
+def _unfinished(run: Run, found: str) -> UserError:
+    return UserError(
+        f"--run {run.folder}",
+        found=found,
+        expected="a run that is finished up to generate",
+        todo="Run it first: recgen run --config ... --until generate.",
+    )
+
+
+def _write(run: Run, folder: Path, data_path: Path, name: str, source: str, pictures: bool) -> None:
+    keys = run.recbole_keys(run.settings.ranker.judge)
+    inter = _interactions(run, keys, folder / name)
+    for ending, field, known in (
+        ("item", keys.get("ITEM_ID_FIELD", "item_id"), run.items["item_id"]),
+        ("user", keys.get("USER_ID_FIELD", "user_id"), run.interactions["user_id"]),
+    ):
+        _side(run, ending, field, set(known), folder / f"{name}.{ending}")
+    features = {"image": mixed(run, source), "text": run.features("text")}
+    features = {kind: found for kind, found in features.items() if len(found[0])}
+    for kind, (tokens, rows) in features.items():
+        _features(keys, kind, tokens, rows, folder / name)
+    _yamls(keys, list(features), inter, folder, data_path, name)
+    if pictures:
+        _pictures(run, source, folder)
+
+
+def _interactions(run: Run, keys: dict[str, Any], path: Path) -> list[str]:
+    """Write the likes, once as a whole and once by split, and return their columns.
+
+    They stand in the run's order, oldest first within a user: a stable sort by time, such as RecBole's, leaves equal times as the
+    run had them.
+    """
+    likes = run.interactions[run.interactions["split"].isin(SPLITS)]
+    names = {
+        "user_id": (keys.get("USER_ID_FIELD", "user_id"), "token"),
+        "item_id": (keys.get("ITEM_ID_FIELD", "item_id"), "token"),
+        "rating": (keys.get("RATING_FIELD", "rating"), "float"),
+        "timestamp": (keys.get("TIME_FIELD", "timestamp"), "float"),
+    }
+    kept = [column for column in names if likes[column].notna().any()]
+    headers = {column: ":".join(names[column]) for column in kept}
+    for part in ("", *SPLITS):
+        rows = likes if not part else likes[likes["split"] == part]
+        file = f"{path}.{part}.inter" if part else f"{path}.inter"
+        rows[kept].rename(columns=headers).to_csv(file, sep=run.separator, index=False)
+    return [names[column][0] for column in kept]
+
+
+def _side(run: Run, ending: str, field: str, tokens: set[str], path: Path) -> None:
+    """Copy the rows of the data set's `.item` or `.user` that the run knows; without an `.item`, write the items' texts.
+
+    A column of picture paths is left out: they mean nothing in another folder.
+    """
+    original = run.source / f"{run.config.recbole['dataset']}.{ending}"
+    if not original.is_file():
+        if ending == "item":
+            table = run.items.rename(columns={"item_id": f"{field}:token", "text": "text:token_seq"})
+            table[[f"{field}:token", "text:token_seq"]].to_csv(path, sep=run.separator, index=False)
+        return
+    table = pd.read_csv(original, sep=run.separator, dtype=str, keep_default_na=False, encoding="utf-8")
+    table.columns = pd.Index([column.removeprefix("\ufeff") for column in table.columns])
+    table = table[[column for column in table.columns if column.split(":")[0] != IMAGE_FIELD]]
+    table[table[f"{field}:token"].isin(tokens)].to_csv(path, sep=run.separator, index=False)
+
+
+def _features(keys: dict[str, Any], kind: str, tokens: list[str], rows: np.ndarray, path: Path) -> None:
+    """Write one modality as text for RecBole, ``NAME.imageemb``, and as an array with its ids, ``NAME.image.npy``.
+
+    Numbers are written with as many digits as bring the same float32 back.
+    """
+    outer, inner = keys.get("field_separator", "\t"), keys.get("seq_separator", " ")
+    with Path(f"{path}.{kind}emb").open("w", encoding="utf-8") as file:
+        file.write(f"{kind}_id:token{outer}{kind}:float_seq\n")
+        for token, row in zip(tokens, rows, strict=True):
+            file.write(f"{token}{outer}{inner.join(row.astype(str))}\n")
+    np.save(f"{path}.{kind}.npy", np.ascontiguousarray(rows, dtype=np.float32), allow_pickle=False)
+    Path(f"{path}.{kind}.ids.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+
+
+def _yamls(
+    keys: dict[str, Any], kinds: list[str], inter: list[str], folder: Path, data_path: Path, name: str
+) -> None:
+    """Write the two YAMLs: one for RecBole's own reading of the features, one for our models' reading of the arrays."""
+    same = ("field_separator", "seq_separator", "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+    shared = {
+        "dataset": name,
+        "data_path": str(data_path),
+        **{key: keys[key] for key in (*same, "eval_args", "metrics", "topk", "valid_metric") if key in keys},
+        "benchmark_filename": list(SPLITS),
+    }
+    columns: dict[str, list[str]] = {"inter": inter, "item": [keys.get("ITEM_ID_FIELD", "item_id")]}
+    preloaded = {
+        "load_col": columns | {f"{kind}emb": [f"{kind}_id", kind] for kind in kinds},
+        "additional_feat_suffix": [f"{kind}emb" for kind in kinds],
+        "alias_of_item_id": [f"{kind}_id" for kind in kinds],
+        "preload_weight": {f"{kind}_id": kind for kind in kinds},
+    }
+    arrays = {kind: str(data_path / name / f"{name}.{kind}.npy") for kind in kinds}
+    note = "# The run's own split. Without benchmark_filename RecBole splits NAME.inter itself, by eval_args.\n"
+    for file, values in ((name, preloaded), (f"{name}-arrays", {"load_col": columns, "item_features": arrays})):
+        text = yaml.safe_dump({**shared, **values}, sort_keys=False, allow_unicode=True)
+        (folder / f"{file}.yaml").write_text(note.replace("NAME", name) + text, encoding="utf-8")
+
+
+def _pictures(run: Run, source: str, folder: Path) -> None:
+    """Copy the creatives and write creatives.csv: user_id, item_id and the picture's path beside it."""
+    rows = creatives(run, source)[0]
+    (folder / "creatives").mkdir()
+    for done, path in enumerate(rows["path"], start=1):
+        shutil.copyfile(run.folder / path, folder / "creatives" / Path(path).name)
+        show("export: pictures", done, len(rows))
+    table = rows[["user_id", "item_id"]].assign(path=[f"creatives/{Path(path).name}" for path in rows["path"]])
+    table.to_csv(folder / "creatives.csv", index=False)

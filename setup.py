@@ -76,6 +76,7 @@ setup(
             "stable_diffusion = generators.stable_diffusion:StableDiffusion",
             "ip_adapter = generators.ip_adapter:IPAdapter",
             "pmg = generators.pmg:PMG",
+            "folder = generators.folder:Folder",
         ],
         "recgen.ranking_models": [
             "MICRO = ranking_models.micro:MICRO",

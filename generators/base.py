@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from recgen.checkpoints import FAMILIES
 from recgen.diffusion import Backbone
 from recgen.features.encoders import Encoder
 from recgen.records import Creative, Request, RunData
@@ -54,12 +55,26 @@ class Generator(ABC):
     """What the features stage must have made of the items for this method: a subset of captions, keywords."""
     drawn_with: ClassVar[frozenset[str]] = frozenset({"decode"})
     """Fields of `Config` that only `generate` reads: a change of them draws again and does not fit again."""
+    backbones: ClassVar[frozenset[str]] = FAMILIES
+    """Families of pipelines (`recgen.checkpoints.FAMILIES`) that it can draw with. With none it is given no backbone.
+
+    A generator whose `Config` has a field `checkpoint` draws with that checkpoint, without IP-Adapter, wherever the field is set.
+    """
 
     def __init__(
         self, config: Any, backbone: Backbone, encoder: Encoder, language_model: LanguageModel | None = None
     ) -> None:
         self.config, self.backbone, self.encoder = config, backbone, encoder
         self.language_model = language_model
+
+    @classmethod
+    def sources(cls, config: Any) -> list[str]:
+        """Return the files, folders and weights (by name) beside the run's own that `config` names; a change of one fits again."""
+        return []
+
+    @classmethod
+    def check(cls, config: Any, requests: Sequence[Request]) -> None:
+        """Raise `UserError` where `sources` cannot serve `requests`; called before anything is trained."""
 
     @abstractmethod
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:

@@ -39,6 +39,12 @@ class Config:
         What each listed generator asks the features stage for: any of captions and keywords, in alphabetical order.
     drawn_with
         The keys of each listed generator's block that only drawing reads, in alphabetical order.
+    kinds
+        The installed generator that each listed name stands for: itself, or what its block names as `generator`.
+    backbones
+        The families of pipelines that each listed generator can draw with, in alphabetical order; see `recgen.checkpoints`.
+    sources
+        The files, folders and weights beside the run's own that each listed generator reads.
     key
         What the blocks and the needs follow from; see `remember`.
     """
@@ -50,6 +56,9 @@ class Config:
     generators: dict[str, dict[str, Any]]
     needs: dict[str, list[str]]
     drawn_with: dict[str, list[str]]
+    kinds: dict[str, str]
+    backbones: dict[str, list[str]]
+    sources: dict[str, list[str]]
     key: str
 
     def resolved(self) -> dict[str, Any]:
@@ -57,6 +66,8 @@ class Config:
         ours = self.settings.model_dump(mode="json")
         for name, block in self.generators.items():
             ours[name] = {name: ours[name], **block} if name in ours else block
+            if self.kinds[name] != name:
+                ours[name] = {"generator": self.kinds[name], **block}
         return {**self.recbole, "recgen": ours}
 
 
@@ -123,27 +134,28 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
             f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name"
         )
     settings = _check(ours, where)
+    kinds = {name: _kinds(ours).get(name, name) for name in settings.generators}
     given = {name: _block(ours, name) for name in settings.generators}
-    key = digest([given, [plugins.source(plugins.GENERATORS, name) for name in given]])
-    generators, needs, drawn_with = _remembered(memory, key) or _blocks(given, where)
-    return Config(Path(source).stem, where, values, settings, generators, needs, drawn_with, key)
+    key = digest([given, kinds, [plugins.source(plugins.GENERATORS, kind) for kind in sorted(set(kinds.values()))]])
+    listed = _remembered(memory, key) or _blocks(given, kinds, where)
+    return Config(Path(source).stem, where, values, settings, kinds=kinds, key=key, **listed)
 
 
 def remember(config: Config, memory: Path) -> None:
     """Keep the checked blocks of the generators, and what they need, for the next `load_config`."""
-    blocks = {"blocks": config.generators, "needs": config.needs, "drawn_with": config.drawn_with}
-    write_json(memory, {"key": config.key, **blocks})
+    write_json(memory, {"key": config.key, **{field: getattr(config, field) for field in _LISTED}})
 
 
-_Blocks = tuple[dict[str, dict[str, Any]], dict[str, list[str]], dict[str, list[str]]]
+_LISTED = ("generators", "needs", "drawn_with", "backbones", "sources")
+"""Fields of `Config` that the generators' classes fill in."""
 
 
-def _remembered(memory: Path | None, key: str) -> _Blocks | None:
+def _remembered(memory: Path | None, key: str) -> dict[str, Any] | None:
     try:
         kept = json.loads(memory.read_text(encoding="utf-8")) if memory is not None else {}
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return (kept["blocks"], kept["needs"], kept["drawn_with"]) if kept.get("key") == key else None
+    return {field: kept[field] for field in _LISTED} if kept.get("key") == key else None
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -191,9 +203,24 @@ def _open_shared(values: dict[str, Any]) -> None:
             ours[key] = {key: ours[key]}
 
 
+def _kinds(ours: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the user's own for generators, and what each stands for.
+
+    ``glide: {generator: folder, path: glide/}`` makes `glide` a generator of the run, so that one run can have several of a kind.
+    """
+    taken = {*Settings.model_fields, *plugins.names(plugins.GENERATORS)}
+    return {
+        str(key): str(block["generator"])
+        for key, block in ours.items()
+        if key not in taken and isinstance(block, Mapping) and "generator" in block
+    }
+
+
 def _block(ours: Mapping[str, Any], name: str) -> Any:
-    """Return what was given for a generator, without the setting of its name."""
+    """Return what was given for a generator, without the setting of its name and without what it stands for."""
     given = ours.get(name) or {}
+    if name in _kinds(ours):
+        return {key: value for key, value in given.items() if key != "generator"}
     if name not in Settings.model_fields or not isinstance(given, Mapping):
         return given
     return {key: value for key, value in given.items() if key != name}
@@ -201,7 +228,12 @@ def _block(ours: Mapping[str, Any], name: str) -> Any:
 
 def _check(ours: Mapping[str, Any], where: str) -> Settings:
     """Return the `recgen:` block without the generators' own blocks, checked; nothing heavy is imported."""
-    installed = plugins.names(plugins.GENERATORS)
+    kinds = _kinds(ours)
+    for name, kind in kinds.items():
+        if not re.fullmatch(r"[\w-]{1,64}", name):
+            raise UserError(f"{where}: recgen.{name}", found=repr(name), expected="a name of letters, digits, - and _")
+        plugins.check(plugins.GENERATORS, kind, f"{where}: recgen.{name}.generator")
+    installed = [*plugins.names(plugins.GENERATORS), *kinds]
     known = [*Settings.model_fields, *installed]
     for key in ours:
         if key not in known:
@@ -226,19 +258,23 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
             f"{where}: recgen.generators", found=str(settings.generators), expected="each name once"
         )
     for name in settings.generators:
-        plugins.check(plugins.GENERATORS, name, f"{where}: recgen.generators")
+        if name not in kinds:
+            plugins.check(plugins.GENERATORS, name, f"{where}: recgen.generators")
     return settings
 
 
-def _blocks(given: dict[str, Any], where: str) -> _Blocks:
-    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes say."""
-    blocks, needs, drawn_with = {}, {}, {}
+def _blocks(given: dict[str, Any], kinds: dict[str, str], where: str) -> dict[str, Any]:
+    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes say of themselves."""
+    found: dict[str, Any] = {field: {} for field in _LISTED}
     for name, values in given.items():
-        kind = plugins.load(plugins.GENERATORS, name, f"{where}: recgen.generators")
-        blocks[name] = validate(kind.Config, values, where, f"recgen.{name}").model_dump(mode="json")
-        needs[name] = sorted(kind.needs)
-        drawn_with[name] = sorted(kind.drawn_with & kind.Config.model_fields.keys())
-    return blocks, needs, drawn_with
+        kind = plugins.load(plugins.GENERATORS, kinds[name], f"{where}: recgen.generators")
+        block = validate(kind.Config, values, where, f"recgen.{name}")
+        found["generators"][name] = block.model_dump(mode="json")
+        found["needs"][name] = sorted(kind.needs)
+        found["drawn_with"][name] = sorted(kind.drawn_with & kind.Config.model_fields.keys())
+        found["backbones"][name] = sorted(kind.backbones)
+        found["sources"][name] = kind.sources(block)
+    return found
 
 
 def _check_same_judge(ranker: Rankers, where: str) -> None:

@@ -4,49 +4,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDPMScheduler
 from PIL import Image, ImageOps
-from pydantic import BaseModel, ConfigDict, Field
 
-from recgen.assets import asset_folder
-from recgen.compat import prepare_torchvision
-from recgen.errors import UserError, brief
+from recgen.errors import UserError
+from recgen.pipelines import Pipeline, load_pipeline
+from recgen.samplers import LCM, Sampling, scheduler
 
-prepare_torchvision()
-from diffusers import (  # noqa: E402
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    StableDiffusionPipeline,
-)
-from diffusers.utils import logging as diffusers_logging  # noqa: E402
-from transformers.utils import logging as transformers_logging  # noqa: E402
-
-_ADAPTER_FILE = "ip-adapter.safetensors"
 _PROMPTS_KEPT = 1024  # 240 MB of prompt embeddings with Stable Diffusion 1.5
-_SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {}),
-    "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-}
-
-
-class Sampling(BaseModel):
-    """How pictures are sampled; the same for every picture of a call."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(20, ge=1, description="denoising steps")
-    sampler: Literal["ddim", "dpm++2m"] = "ddim"
-    guidance_scale: float = Field(7.5, ge=1, description="classifier-free guidance; 1 turns it off")
-    ip_adapter_scale: float = Field(1.0, ge=0, description="weight of the image condition; 0 leaves it out")
-    batch_size: int = Field(32, ge=1, description="pictures denoised together")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +36,8 @@ class Condition:
     image_embedding
         Raw CLIP image embedding, float32 ``[D]``, that goes through IP-Adapter; None for none.
     prompt_embedding
-        Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T.
+        Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T. Stable Diffusion
+        XL's pooled embedding is still that of `prompt`.
     """
 
     seed: int
@@ -70,25 +45,6 @@ class Condition:
     negative_prompt: str = ""
     image_embedding: np.ndarray | None = None
     prompt_embedding: np.ndarray | None = None
-
-
-class _BatchedPipeline(StableDiffusionPipeline):
-    """A Stable-Diffusion pipeline whose rows each keep their own image embedding.
-
-    The stock pipeline repeats the whole batch of embeddings for every row, and each picture then attends to everybody's
-    (huggingface/diffusers issue 9813). Here the embeddings pass through: one tensor per adapter, ``[2B, 1, D]`` with
-    guidance (negatives first), ``[B, 1, D]`` without.
-    """
-
-    def prepare_ip_adapter_image_embeds(
-        self,
-        ip_adapter_image,
-        ip_adapter_image_embeds,
-        device,
-        num_images_per_prompt,
-        do_classifier_free_guidance,
-    ):
-        return [embeds.to(device=device, dtype=self.unet.dtype) for embeds in ip_adapter_image_embeds]
 
 
 class Backbone:
@@ -105,12 +61,17 @@ class Backbone:
         Its name in recipes and reports.
     adapter
         Name of the loaded IP-Adapter, or None.
+    lcm_lora
+        Name of the loaded LCM LoRA, or None.
     """
 
-    def __init__(self, pipeline: _BatchedPipeline, name: str, adapter: str | None) -> None:
-        self.pipeline, self.name, self.adapter = pipeline, name, adapter
-        self._prompts: OrderedDict[str, torch.Tensor] = OrderedDict()
+    def __init__(
+        self, pipeline: Pipeline, name: str, adapter: str | None, lcm_lora: str | None = None
+    ) -> None:
+        self.pipeline, self.name, self.adapter, self.lcm_lora = pipeline, name, adapter, lcm_lora
+        self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
         self._scheduler_config = dict(pipeline.scheduler.config)
+        self._loras: tuple[str, ...] = ()
 
     @property
     def image_embedding_dim(self) -> int | None:
@@ -160,25 +121,49 @@ class Backbone:
             )
 
     def _batch(self, rows: Sequence[Condition], sampling: Sampling, with_image: bool) -> list[Image.Image]:
-        scheduler, changes = _SAMPLERS[sampling.sampler]
-        self.pipeline.scheduler = scheduler.from_config(self._scheduler_config, **changes)
-        guided = sampling.guidance_scale > 1
+        self.pipeline.scheduler = scheduler(sampling.sampler, self._scheduler_config)
+        distilled = self.pipeline.unet.config.time_cond_proj_dim is not None  # its guidance is an input, not two passes
+        guided = sampling.guidance_scale > 1 and not distilled
         extra: dict[str, Any] = {}
         if self.adapter is not None:  # a UNet with an adapter needs embeddings; scale 0 leaves the branch out
             self.pipeline.set_ip_adapter_scale(sampling.ip_adapter_scale if with_image else 0.0)
             extra["ip_adapter_image_embeds"] = [self._image_embeds(rows, guided)]
-        prompts = self._text_condition(rows)
-        if guided:
-            extra["negative_prompt_embeds"] = _as_long(
-                self.embed_prompts([row.negative_prompt for row in rows]), prompts.shape[1]
-            )
-        return self.pipeline(
-            prompt_embeds=prompts,
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            latents=self._noise([row.seed for row in rows]),
-            **extra,
-        ).images
+        noise = [torch.Generator().manual_seed(row.seed) for row in rows]
+        with self.loras(*self._loras, *self._sampler_loras(sampling, distilled)):
+            return self.pipeline(
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance_scale,
+                latents=self._noise(noise),
+                generator=noise,  # lcm draws on in every step
+                **self._text_condition(rows, guided),
+                **extra,
+            ).images
+
+    def _sampler_loras(self, sampling: Sampling, distilled: bool) -> tuple[str, ...]:
+        if sampling.sampler != LCM or (distilled and self.lcm_lora is None):
+            return ()
+        if self.lcm_lora is None:
+            raise UserError("recgen.lcm_lora", found="null", expected=f"an LCM LoRA for {self.name!r}, to sample with lcm")
+        return (LCM,)
+
+    @contextmanager
+    def loras(self, *names: str) -> Iterator[None]:
+        """Draw with these LoRA adapters of the UNet in the block, all at weight 1, and with those of before after it."""
+        before = self._loras
+        self._activate(names)
+        try:
+            yield
+        finally:
+            self._activate(before)
+
+    def _activate(self, names: tuple[str, ...]) -> None:
+        unet = self.pipeline.unet
+        if names:
+            unet.set_adapters(list(names))
+            unet.enable_adapters()
+        elif getattr(unet, "peft_config", None):
+            unet.disable_adapters()
+        self._loras = names
 
     def _image_embeds(self, rows: Sequence[Condition], guided: bool) -> torch.Tensor:
         width = self.image_embedding_dim or 0
@@ -188,24 +173,49 @@ class Backbone:
         positive = torch.from_numpy(np.stack(embeds).astype(np.float32))[:, None]
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
-    def _text_condition(self, rows: Sequence[Condition]) -> torch.Tensor:
-        if rows[0].prompt_embedding is None:
-            return self.embed_prompts([row.prompt for row in rows])
-        given = np.stack([row.prompt_embedding for row in rows if row.prompt_embedding is not None])
-        return torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
+    def _text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
+        """Return the pipeline's arguments that hold the text: tokens, the pooled embeddings where it reads any, their negatives."""
+        tokens, pooled = self._encoded([row.prompt for row in rows])
+        if rows[0].prompt_embedding is not None:
+            given = np.stack([row.prompt_embedding for row in rows if row.prompt_embedding is not None])
+            tokens = torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
+        found = {"prompt_embeds": tokens}
+        if pooled is not None:
+            found["pooled_prompt_embeds"] = pooled
+        if guided:
+            found |= self._negative_condition([row.negative_prompt for row in rows], tokens.shape[1])
+        return found
+
+    def _negative_condition(self, prompts: Sequence[str], length: int) -> dict[str, torch.Tensor]:
+        tokens, pooled = self._encoded(prompts)
+        if pooled is None:
+            return {"negative_prompt_embeds": _as_long(tokens, length)}
+        if self.pipeline.config.force_zeros_for_empty_prompt:  # as SDXL's base was trained: no negative is no embedding
+            given = torch.tensor([bool(prompt) for prompt in prompts], device=tokens.device)
+            tokens, pooled = tokens * given[:, None, None], pooled * given[:, None]
+        return {"negative_prompt_embeds": _as_long(tokens, length), "negative_pooled_prompt_embeds": pooled}
+
+    def embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return the text condition ``[B, T, width]`` of prompts."""
+        return self._encoded(prompts)[0]
+
+    def pool_prompts(self, prompts: Sequence[str]) -> torch.Tensor | None:
+        """Return the pooled embeddings ``[B, P]`` of prompts that Stable Diffusion XL reads beside the tokens; else None."""
+        return self._encoded(prompts)[1]
 
     @torch.no_grad()
-    def embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return the text condition ``[B, T, width]`` of prompts: each distinct one is encoded alone, and the latest are kept."""
-        found: dict[str, torch.Tensor] = {}
+    def _encoded(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return tokens and pooled embeddings: each distinct prompt is encoded alone, and the latest are kept."""
+        found: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._prompts:
-                self._prompts[prompt] = self.pipeline.encode_prompt(prompt, self.pipeline.device, 1, False)[0]
+                self._prompts[prompt] = self.pipeline.encode(prompt)
             self._prompts.move_to_end(prompt)
             found[prompt] = self._prompts[prompt]
         while len(self._prompts) > _PROMPTS_KEPT:
             self._prompts.popitem(last=False)
-        return torch.cat([found[prompt] for prompt in prompts])
+        pooled = [found[prompt][1] for prompt in prompts]
+        return torch.cat([found[prompt][0] for prompt in prompts]), None if pooled[0] is None else torch.cat(pooled)
 
     @cached_property
     def process(self) -> DDPMScheduler:
@@ -220,21 +230,27 @@ class Backbone:
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
         return (vae.encode(pixels).latent_dist.mode() - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
-    def predict(self, noisy: torch.Tensor, times: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, noisy: torch.Tensor, times: torch.Tensor, condition: torch.Tensor, pooled: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the UNet's prediction for `noisy` latents at `times` under a text condition ``[B, T, width]``, without an image.
 
+        `pooled` are the pooled embeddings ``[B, P]`` that Stable Diffusion XL reads as well; None stands for the empty prompt's.
         Gradients reach the condition; the UNet has none of its own.
         """
         unet, extra = self.pipeline.unet, {}
         if self.image_embedding_dim is not None:
             self.pipeline.set_ip_adapter_scale(0.0)
             extra["image_embeds"] = [noisy.new_zeros(len(noisy), 1, self.image_embedding_dim)]
+        if pooled is None:
+            pooled = self.pool_prompts([""] * len(noisy))
+        extra |= self.pipeline.added_conditions(pooled, self.picture_size)
         return unet(noisy, times, condition.to(unet.dtype), added_cond_kwargs=extra).sample
 
-    def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
+    def _noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.cat(noise).to(self.pipeline.device, unet.dtype)
 
 
@@ -251,9 +267,14 @@ def _as_long(embeddings: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def load_backbone(
-    spec: str, ip_adapter: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+    spec: str,
+    ip_adapter: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    lcm_lora: str | None = None,
+    key: str = "recgen.backbone",
 ) -> Backbone:
-    """Load a Stable-Diffusion pipeline and, if named, its IP-Adapter.
+    """Load a Stable-Diffusion pipeline (1.x, 2.x or XL; its model_index.json says which) and, if named, its IP-Adapter and LCM LoRA.
 
     Parameters
     ----------
@@ -263,59 +284,18 @@ def load_backbone(
         A shipped adapter (``"demo-ip-adapter"``), a safetensors file, a folder with ip-adapter.safetensors, or a file in a hub
         repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``. The image encoder beside it is not loaded: recgen's
         own encoder has the embeddings already.
+    lcm_lora
+        The same for a LoRA that the sampler lcm draws with, ``latent-consistency/lcm-lora-sdv1-5``; in a folder or repository it
+        is pytorch_lora_weights.safetensors.
+    key
+        Where `spec` was read from, for messages.
+
+    Raises
+    ------
+    UserError
+        For weights that cannot be had, or do not fit each other.
     """
-    _quiet()
-    try:
-        pipeline = _BatchedPipeline.from_pretrained(
-            str(asset_folder(spec)), dtype=dtype, safety_checker=None, requires_safety_checker=False
-        )
-    except Exception as error:  # diffusers and the hub raise many kinds; each means the weights cannot be had
-        raise _missing(
-            "recgen.backbone", spec, "a diffusers Stable-Diffusion folder or hub id", error
-        ) from error
-    if ip_adapter is not None:
-        repository, subfolder, file = _adapter_file(ip_adapter)
-        try:
-            pipeline.load_ip_adapter(
-                repository, subfolder=subfolder, weight_name=file, image_encoder_folder=None
-            )
-        except Exception as error:
-            raise _missing(
-                "recgen.ip_adapter", ip_adapter, "an IP-Adapter file for this backbone", error
-            ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-    for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-        network.requires_grad_(False)
-    pipeline.unet.to(memory_format=torch.channels_last)
+    pipeline = load_pipeline(spec, ip_adapter, lcm_lora, device, dtype, key)
     name = Path(spec).name if Path(spec).exists() else spec
-    return Backbone(pipeline, name, None if ip_adapter is None else Path(ip_adapter).name)
-
-
-def _quiet() -> None:
-    """Keep the libraries' loading bars and advice out of the run's log; errors still come."""
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # or every long prompt is reported: CLIP's own limit cuts it
-
-
-def _adapter_file(spec: str) -> tuple[str, str, str]:
-    """Split an adapter's name into what diffusers asks for: repository or folder, subfolder, file."""
-    path = asset_folder(spec)
-    if path.is_dir():
-        return str(path), "", _ADAPTER_FILE
-    if path.is_file():
-        return str(path.parent), "", path.name
-    owner, repository, *folders, file = spec.split("/") if spec.count("/") >= 2 else ("", spec, _ADAPTER_FILE)
-    return f"{owner}/{repository}".strip("/"), "/".join(folders), file
-
-
-def _missing(key: str, spec: str, expected: str, error: Exception) -> UserError:
-    return UserError(
-        key,
-        found=f"{spec!r}, which cannot be loaded ({brief(error)})",
-        expected=f"{expected} that is here or can be downloaded",
-        todo="Fetch it once on a machine with a network, or set the key to a local folder or a shipped model "
-        "(demo-sd, demo-ip-adapter).",
-    )
+    loaded = [None if each is None else Path(each).name for each in (ip_adapter, lcm_lora)]
+    return Backbone(pipeline, name, *loaded)

@@ -26,9 +26,22 @@ RECIPE = "recgen"
 
 def generator(run: Run, name: str) -> Any:
     """Return a generator of the run, not fitted."""
-    kind = plugins.load(plugins.GENERATORS, name, f"{run.config.source}: recgen.generators")
-    settings = kind.Config.model_validate(run.config.generators[name])
-    return kind(settings, run.backbone, run.encoder, run.language_model)
+    kind, settings = _kind(run, name)
+    backbone = run.backbone_for(name) if kind.backbones else None
+    return kind(settings, backbone, run.encoder, run.language_model)
+
+
+def _kind(run: Run, name: str) -> tuple[Any, Any]:
+    """Return a generator's class and its settings."""
+    kind = plugins.load(plugins.GENERATORS, run.config.kinds[name], f"{run.config.source}: recgen.generators")
+    return kind, kind.Config.model_validate(run.config.generators[name])
+
+
+def check(run: Run, name: str) -> list[Path]:
+    """Find out before anything is trained whether a generator that reads files of the user's can serve the requests."""
+    kind, settings = _kind(run, name)
+    kind.check(settings, run.requests)
+    return []
 
 
 def fit(run: Run, name: str) -> list[Path]:

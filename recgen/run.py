@@ -84,7 +84,18 @@ class Run:
         """The diffusion pipeline of the run."""
         from recgen.diffusion import load_backbone
 
-        return load_backbone(self.settings.backbone, self.settings.ip_adapter, device=self.device)
+        s = self.settings
+        return load_backbone(s.backbone, s.ip_adapter, device=self.device, lcm_lora=s.lcm_lora)
+
+    def backbone_for(self, name: str) -> Backbone:
+        """Return the pipeline that a generator draws with: the run's, or the checkpoint that its block names."""
+        checkpoint = self.config.generators[name].get("checkpoint")
+        if checkpoint is None:
+            return self.backbone
+        from recgen.diffusion import load_backbone
+
+        lcm = self.settings.lcm_lora
+        return load_backbone(checkpoint, None, device=self.device, lcm_lora=lcm, key=f"recgen.{name}.checkpoint")
 
     @cached_property
     def language_model(self) -> LanguageModel | None:
@@ -100,7 +111,7 @@ class Run:
         """RecBole's datasets, the same for every ranking model of the run: no model's own defaults matter but RecBole's BPR's."""
         from recbole.model.general_recommender.bpr import BPR
 
-        return hosting.split(hosting.recbole_config(BPR, self.recbole_keys("BPR")), self.config.source)
+        return hosting.split(hosting.recbole_config(BPR, self.recbole_keys("BPR")), self.config.source, self.settings.target)
 
     @cached_property
     def labelled(self) -> dict[str, hosting.Split]:

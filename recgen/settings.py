@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -129,6 +129,79 @@ class Simulator(Strict):
     tastes_per_user: int = Field(1, ge=1)
 
 
+class Range(Strict):
+    """Numbers to try from `low` to `high`, both included: whole ones where both are whole; `step` apart, or on a `log` scale."""
+
+    low: int | float
+    high: int | float
+    step: int | float | None = Field(None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"low at most high, not {self.low} and {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("with log, low above 0 and no step")
+        return self
+
+
+class Choice(Strict):
+    """Values to try, in no order."""
+
+    choices: list[bool | int | float | str] = Field(min_length=1)
+
+
+Objective = Literal["recall@10", "ndcg@10"]
+
+
+class Tune(Strict):
+    """What `recgen tune` tries, and what it looks for.
+
+    Attributes
+    ----------
+    generators
+        Whose settings are tried, out of the run's `generators`; null means all of them. With several, a trial's value is the mean
+        over them; they do not influence each other, so a study for each finds more in the same time.
+    space
+        What is tried, by key below `recgen:`, as in ``{ragar.k: {low: 1, high: 10}, ragar.reward_sign: {choices: [...]}}``; null
+        takes the usual ones that the generators have, see `recgen.tuning.space`.
+    objectives
+        Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one.
+    measure
+        `mean`: the judge retrained with the creatives' mean in place of pictures, over all users. `per_user`: the judge trained on
+        the original pictures, with each user's own creative, over the requests. See `recgen.downstream`.
+    prune
+        Whether a trial with one objective ends early that is worse than the median of those before it after as many seeds.
+    startup_trials
+        How many trials are random before the sampler (TPE) learns from them; and before any is pruned, half as many.
+    keep
+        How many trials keep all their files: the best. The others keep what they measured.
+    study
+        The study's name in its storage; null takes the configuration's.
+    heartbeat
+        Seconds between two signs of life that a worker leaves in a database; one that is silent for three is taken for dead.
+    """
+
+    generators: list[str] | None = Field(None, min_length=1)
+    space: dict[str, Range | Choice] | None = Field(None, min_length=1)
+    objectives: list[Objective] | dict[Objective, float] = ["recall@10", "ndcg@10"]
+    measure: Literal["mean", "per_user"] = "mean"
+    prune: bool = True
+    startup_trials: int = Field(10, ge=1)
+    keep: int = Field(20, ge=1)
+    study: str | None = None
+    heartbeat: int = Field(60, ge=1)
+
+    @model_validator(mode="after")
+    def _some_objective(self) -> Tune:
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives, each once")
+        if isinstance(self.objectives, dict) and not all(weight > 0 for weight in self.objectives.values()):
+            raise ValueError("weights above 0")
+        return self
+
+
 class Settings(Strict):
     """The `recgen:` block, without the generators' own blocks.
 
@@ -136,6 +209,9 @@ class Settings(Strict):
     ----------
     seed
         Every random number of the run follows from it.
+    target
+        What the run is about: `test`, each user's last like; or `validation`, which runs everything on data that end before the
+        test part, so that what was for validation takes its place. That is how `recgen tune` measures.
     threads
         CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
     images
@@ -148,6 +224,8 @@ class Settings(Strict):
     encoder, backbone, ip_adapter
         `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
         Where `ip_adapter` is a mapping it is the block of the generator of that name, and its key `ip_adapter` is the adapter.
+    lcm_lora
+        The LoRA of the sampler `lcm`, for the backbone's family, as diffusers takes it; null where nothing samples with lcm.
     captioner
         What describes the pictures for generators that ask for captions: `clip-tagger`, the best-matching phrases of a shipped
         vocabulary; ``{tagger: FILE}``, those of your own one; else the folder or id of an image-to-text model such as BLIP-2.
@@ -167,9 +245,12 @@ class Settings(Strict):
         Share of pictures that may be unreadable before the run stops.
     gallery
         How many requests the report shows.
+    tune
+        What `recgen tune` does.
     """
 
     seed: int = 0
+    target: Literal["test", "validation"] = "test"
     threads: int | None = Field(None, ge=1)
     images: str | None = None
     image_ids: str | None = None
@@ -177,6 +258,7 @@ class Settings(Strict):
     encoder: str | OpenClip = "demo-clip"
     backbone: str = "demo-sd"
     ip_adapter: str | None = "demo-ip-adapter"
+    lcm_lora: str | None = None
     captioner: str | Tagger = "clip-tagger"
     llm: str | None = "demo-llm"
     keywords: KeywordSettings = KeywordSettings()
@@ -189,3 +271,4 @@ class Settings(Strict):
     downstream: Downstream = Downstream()
     simulator: Simulator | None = None
     gallery: int = Field(24, ge=0)
+    tune: Tune = Tune()

@@ -69,10 +69,10 @@ class Generator(ABC):
 
     @classmethod
     def sources(cls, config: Any) -> list[str]:
-        """Return the files, folders and weights (by name) beside the run's own that `config` names; a change of one fits again."""
+        """Return the files, folders and weights beside the run's own that `config` names; a change of one fits again."""
         return []
 
-    @classmethod
+    @classmethod  # noqa: B027 (most read no files)
     def check(cls, config: Any, requests: Sequence[Request]) -> None:
         """Raise `UserError` where `sources` cannot serve `requests`; called before anything is trained."""
 

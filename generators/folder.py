@@ -1,6 +1,7 @@
 """folder: pictures made elsewhere, so that any other system (GLIDE, LaVIT, a design team) is judged beside recgen's generators.
 
-A folder holds the pictures and a manifest, ``manifest.csv`` (UTF-8, a line of headings, commas) or ``manifest.parquet``, with the columns
+A folder holds the pictures and a manifest, ``manifest.csv`` (UTF-8, a line of headings, commas) or ``manifest.parquet``, with
+the columns
 
 =========== ==============================================================================================================
 ``user_id`` the user's token. Empty, or without the column: the item's picture for every user who has none of their own
@@ -67,8 +68,8 @@ class Pictures:
         Raises
         ------
         UserError
-            If folder or manifest are not there, a column is missing, an item or a path is empty, a path leads out of the folder, or
-            a user and item come twice.
+            If folder or manifest are not there, a column is missing, an item or a path is empty, a path leads out of the folder,
+            or a user and item come twice.
         """
         file = _manifest(folder, manifest)
         table = _table(file)
@@ -108,10 +109,10 @@ class Pictures:
             problems = list(pool.map(self.problem, requests))
         bad = [f"{r.user_id}, {r.item_id} ({why})" for r, why in zip(requests, problems, strict=True) if why]
         if bad:
-            more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+            named = "; ".join(bad[:_NAMED]) + (f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else "")
             raise UserError(
                 str(self.folder),
-                found=f"no usable picture for {len(bad)} of {len(requests)} requests (user, item): {'; '.join(bad[:_NAMED])}{more}",
+                found=f"no usable picture for {len(bad)} of {len(requests)} requests (user, item): {named}",
                 expected="a row of the manifest and a picture for each",
                 todo="Add them, or set missing: original to show the item's own picture instead.",
             )

@@ -66,8 +66,8 @@ def weight_file(spec: str, file: str) -> tuple[str, str, str]:
     Parameters
     ----------
     spec
-        A shipped adapter, a safetensors file, a folder that holds `file`, a hub id whose repository holds `file`, or a file in a hub
-        repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``.
+        A shipped adapter, a safetensors file, a folder that holds `file`, a hub id whose repository holds `file`, or a file in a
+        hub repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``.
     """
     path = asset_folder(spec)
     if path.is_dir():

@@ -264,7 +264,7 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
 
 
 def _blocks(given: dict[str, Any], kinds: dict[str, str], where: str) -> dict[str, Any]:
-    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes say of themselves."""
+    """Return the generators' blocks with their defaults, each checked by its own class, and what the classes say."""
     found: dict[str, Any] = {field: {} for field in _LISTED}
     for name, values in given.items():
         kind = plugins.load(plugins.GENERATORS, kinds[name], f"{where}: recgen.generators")

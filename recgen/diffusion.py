@@ -36,8 +36,8 @@ class Condition:
     image_embedding
         Raw CLIP image embedding, float32 ``[D]``, that goes through IP-Adapter; None for none.
     prompt_embedding
-        Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T. Stable Diffusion
-        XL's pooled embedding is still that of `prompt`.
+        Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T. The pooled
+        embedding that Stable Diffusion XL reads too is still that of `prompt`.
     """
 
     seed: int
@@ -174,7 +174,7 @@ class Backbone:
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
     def _text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
-        """Return the pipeline's arguments that hold the text: tokens, the pooled embeddings where it reads any, their negatives."""
+        """Return the pipeline's arguments that hold the text: tokens, pooled embeddings where it reads any, their negatives."""
         tokens, pooled = self._encoded([row.prompt for row in rows])
         if rows[0].prompt_embedding is not None:
             given = np.stack([row.prompt_embedding for row in rows if row.prompt_embedding is not None])
@@ -214,8 +214,8 @@ class Backbone:
             found[prompt] = self._prompts[prompt]
         while len(self._prompts) > _PROMPTS_KEPT:
             self._prompts.popitem(last=False)
-        pooled = [found[prompt][1] for prompt in prompts]
-        return torch.cat([found[prompt][0] for prompt in prompts]), None if pooled[0] is None else torch.cat(pooled)
+        tokens, pooled = zip(*(found[prompt] for prompt in prompts), strict=True)
+        return torch.cat(tokens), None if pooled[0] is None else torch.cat(pooled)
 
     @cached_property
     def process(self) -> DDPMScheduler:
@@ -238,7 +238,8 @@ class Backbone:
         `pooled` are the pooled embeddings ``[B, P]`` that Stable Diffusion XL reads as well; None stands for the empty prompt's.
         Gradients reach the condition; the UNet has none of its own.
         """
-        unet, extra = self.pipeline.unet, {}
+        unet = self.pipeline.unet
+        extra: dict[str, Any] = {}
         if self.image_embedding_dim is not None:
             self.pipeline.set_ip_adapter_scale(0.0)
             extra["image_embeds"] = [noisy.new_zeros(len(noisy), 1, self.image_embedding_dim)]
@@ -274,7 +275,7 @@ def load_backbone(
     lcm_lora: str | None = None,
     key: str = "recgen.backbone",
 ) -> Backbone:
-    """Load a Stable-Diffusion pipeline (1.x, 2.x or XL; its model_index.json says which) and, if named, its IP-Adapter and LCM LoRA.
+    """Load a Stable-Diffusion pipeline (1.x, 2.x or XL, as its model_index.json says) and, if named, IP-Adapter and LCM LoRA.
 
     Parameters
     ----------

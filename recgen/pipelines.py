@@ -64,7 +64,7 @@ class _StableDiffusionXL(_OwnEmbeddings, StableDiffusionXLPipeline):
         return tokens, pooled
 
     def added_conditions(self, pooled: Tensor | None, edge: int) -> dict[str, Tensor]:
-        """Return what the UNet reads beside the tokens: pooled embeddings ``[B, P]``, and sizes ``[B, 6]`` of uncropped squares."""
+        """Return what the UNet reads beside the tokens: pooled embeddings ``[B, P]`` and squares' sizes ``[B, 6]``."""
         assert pooled is not None
         size = (edge, edge)
         sizes = self._get_add_time_ids(size, (0, 0), size, pooled.dtype, pooled.shape[-1])

@@ -319,6 +319,7 @@ def facts(run: Run) -> dict[str, Any]:
         "dislikes": int((run.interactions["split"] == "none").sum()),
         "requests": len(run.requests),
         "seed": settings.seed,
+        "target": settings.target,
         "same_judge": settings.ranker.same_judge,
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,

@@ -143,8 +143,19 @@ def _no_arguments() -> Iterator[None]:
         sys.argv = arguments
 
 
-def split(config: Any, where: str) -> Split:
+def split(config: Any, where: str, target: str = "test") -> Split:
     """Load, filter, number and split the data set by RecBole's rules.
+
+    Parameters
+    ----------
+    config
+        RecBole's Config.
+    where
+        The YAML, for messages.
+    target
+        `test` as RecBole splits; `validation` takes the test part away and splits what is left by the same rules: with
+        leave-one-out each user's data end one like sooner, and the former validation item is the test item. Users and items
+        stay those of the whole data set, with their numbers.
 
     Raises
     ------
@@ -159,6 +170,9 @@ def split(config: Any, where: str) -> Split:
     try:
         whole = create_dataset(config)
         built = whole.build()
+        if target == "validation":
+            whole = _without_test(whole, built, where)
+            built = whole.build()
     except (ValueError, KeyError, NotImplementedError) as error:
         raise UserError(
             where, found=str(error), expected="data that RecBole can load with these keys"
@@ -169,6 +183,20 @@ def split(config: Any, where: str) -> Split:
                 where, found=f"no {name} interactions", expected="some of each after filtering and splitting"
             )
     return Split(whole, *built)
+
+
+def _without_test(whole: Any, built: list[Any], where: str) -> Any:
+    """Return a dataset of the training and validation interactions, ready to be split again."""
+    from recbole.data.interaction import cat_interactions
+
+    if whole.benchmark_filename_list is not None:
+        raise UserError(
+            f"{where}: benchmark_filename", found="a split of one's own", expected="one by RecBole's rules, which can end sooner"
+        )
+    train, valid, _ = built
+    rest = whole.copy(cat_interactions([train.inter_feat, valid.inter_feat]))
+    rest._change_feat_format = lambda: None  # its columns are tensors already
+    return rest
 
 
 def loaders(config: Any, parts: Split, keep: np.ndarray | None = None) -> Loaders:

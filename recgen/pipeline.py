@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from recgen import __version__, hosting, plugins
+from recgen import __version__, hosting, plugins, preflight
 from recgen.assets import asset_folder
+from recgen.checkpoints import samples_with_lcm
 from recgen.errors import UserError, nearest
 from recgen.run import Run
 from recgen.settings import OpenClip
+from recgen.sharing import Siblings
 from recgen.workspace import digest, identity
 
 logger = logging.getLogger("recgen")
@@ -58,6 +62,7 @@ def tasks(run: Run) -> list[Task]:
     names = run.settings.generators
     return [
         *_data(run),
+        *(_sources(run, name) for name in names if run.config.sources[name]),
         *(_ranker(run, role) for role in run.roles),
         *(task for name in names for task in _generator(run, name)),
         _collect(run),
@@ -68,7 +73,13 @@ def tasks(run: Run) -> list[Task]:
     ]
 
 
-def execute(run: Run, until: str | None = None, force: str | None = None) -> list[str]:
+def execute(
+    run: Run,
+    until: str | None = None,
+    force: str | None = None,
+    goals: Collection[str] | None = None,
+    siblings: Siblings | None = None,
+) -> list[str]:
     """Run what is not done yet, in order, and return the names of the tasks that ran.
 
     Parameters
@@ -79,28 +90,49 @@ def execute(run: Run, until: str | None = None, force: str | None = None) -> lis
         The last stage to run; None runs all.
     force
         A stage to do again, with everything that comes after it.
+    goals
+        Names of tasks: only they and what they come after are done; None means all.
+    siblings
+        Runs that may have done a task already, from which it is then taken over.
     """
     work = tasks(run)
+    wanted = _with_leaders(work, goals)
     last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
     prints = fingerprints(work, run.settings.seed)
     for name in _with_followers(work, force):
         run.workspace.forget(name)
     done = []
-    for task in work:
-        if STAGES.index(task.stage) > last or run.workspace.finished(task.name, prints[task.name]):
-            continue
-        logger.info("%s", task.name)
-        started = time.perf_counter()
-        run.workspace.begin(task.name, prints[task.name], task.owns)
-        run.prepare_torch()
-        outputs = resolve_name(task.call)(run, *task.arguments)
-        seconds = time.perf_counter() - started
-        run.workspace.finish(task.name, prints[task.name], seconds, outputs)
-        logger.info("%s: %.1f s", task.name, seconds)
-        done.append(task.name)
+    left = [
+        task
+        for task in work
+        if STAGES.index(task.stage) <= last
+        and task.name in wanted
+        and not run.workspace.finished(task.name, prints[task.name])
+    ]
+    preflight.check(run, (task.stage for task in left))
+    for task in left:
+        fingerprint = prints[task.name]
+        with nullcontext() if siblings is None else siblings.turn(fingerprint):
+            elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
+            if elsewhere:
+                logger.info("%s: taken from %s", task.name, elsewhere)
+            else:
+                _do(run, task, fingerprint)
+                done.append(task.name)
         if task.stage in ("dataset", "features"):
             run.forget()
     return done
+
+
+def _do(run: Run, task: Task, fingerprint: str) -> None:
+    logger.info("%s", task.name)
+    started = time.perf_counter()
+    run.workspace.begin(task.name, fingerprint, task.owns)
+    run.prepare_torch()
+    outputs = resolve_name(task.call)(run, *task.arguments)
+    seconds = time.perf_counter() - started
+    run.workspace.finish(task.name, fingerprint, seconds, outputs)
+    logger.info("%s: %.1f s", task.name, seconds)
 
 
 def fingerprints(work: list[Task], seed: int) -> dict[str, str]:
@@ -120,6 +152,15 @@ def _stage(name: str, option: str) -> str:
     return name
 
 
+def _with_leaders(work: list[Task], goals: Collection[str] | None) -> set[str]:
+    """Return the names of the goals and of all tasks that they come after; without goals, of all."""
+    wanted = {task.name for task in work} if goals is None else set(goals)
+    for task in reversed(work):
+        if task.name in wanted:
+            wanted.update(task.after)
+    return wanted
+
+
 def _with_followers(work: list[Task], stage: str | None) -> list[str]:
     """Return the names of a stage's tasks and of all tasks that come after one of them; none without a stage."""
     chosen: set[str] = set()
@@ -134,7 +175,7 @@ def _with_followers(work: list[Task], stage: str | None) -> list[str]:
 def _data(run: Run) -> list[Task]:
     s = run.settings
     chosen = s.model_dump(
-        include={"images", "image_ids", "text_fields", "like_threshold", "max_bad_images", "simulator"}
+        include={"target", "images", "image_ids", "text_fields", "like_threshold", "max_bad_images", "simulator"}
     )
     reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
     encoder, first = {"encoder": _weights(s.encoder)}, ("dataset",)
@@ -192,13 +233,20 @@ def _ranker(run: Run, role: str) -> Task:
     return Task(folder, "ranker", "recgen.ranker:train", reads, ("features",), (folder,), (role,))
 
 
+def _sources(run: Run, name: str) -> Task:
+    reads = {"config": run.config.generators[name], "sources": [_weights(each) for each in run.config.sources[name]]}
+    after = ("dataset/requests",)
+    return Task(f"dataset/{name}", "dataset", "recgen.generation:check", reads, after, arguments=(name,))
+
+
 def _generator(run: Run, name: str) -> list[Task]:
     s = run.settings
     block, drawn_with = run.config.generators[name], run.config.drawn_with[name]
     reads = {
         "config": {key: value for key, value in block.items() if key not in drawn_with},
-        "class": plugins.target(plugins.GENERATORS, name),
-        "weights": [_weights(s.backbone), _weights(s.ip_adapter)],
+        "class": plugins.target(plugins.GENERATORS, run.config.kinds[name]),
+        "weights": [_weights(block.get("checkpoint") or s.backbone), _weights(s.ip_adapter), _weights(s.lcm_lora if samples_with_lcm(block) else None)],
+        "sources": [_weights(each) for each in run.config.sources[name]],
     }
     asked = run.config.needs[name]
     if "keywords" in asked:  # such a generator learns with the language model too
@@ -238,7 +286,7 @@ def _evaluate(run: Run, name: str) -> Task:
 
 def _summary(run: Run) -> Task:
     after = ("generate", *(f"evaluate/{name}" for name in run.settings.generators))
-    reads = {"facts": run.settings.model_dump(mode="json", exclude={"gallery", "chunk"})}
+    reads = {"facts": run.settings.model_dump(mode="json", exclude={"gallery", "chunk", "tune", "obtain"})}
     return Task("evaluate", "evaluate", "recgen.evaluation:summarise", reads, after, ("metrics.json",))
 
 

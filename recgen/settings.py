@@ -119,6 +119,34 @@ class KeywordSettings(Strict):
     endpoint: Endpoint | None = None
 
 
+class TagSettings(Strict):
+    """Tags of an item (I-AM-G eqs. 2-4): at most `n` of its picture and `n` of its text.
+
+    Attributes
+    ----------
+    n
+        How many tags of each.
+    domain
+        What the items are, which decides what the models are asked to look at.
+    picture
+        What tags pictures: `clip-tagger`, the best phrase of each group of a vocabulary; ``{tagger: FILE}``, of your own one;
+        `endpoint`, the service below, which must see pictures; else the folder or id of a vision-language model such as LLaVA.
+    endpoint
+        A service that tags texts, and pictures where `picture` says so; null leaves texts to the run's `llm`.
+    """
+
+    n: int = Field(8, ge=1)
+    domain: Literal["general", "movie", "news", "outfit"] = "general"
+    picture: str | Tagger = "clip-tagger"
+    endpoint: Endpoint | None = None
+
+    @model_validator(mode="after")
+    def _an_endpoint_has_an_address(self) -> TagSettings:
+        if self.picture == "endpoint" and self.endpoint is None:
+            raise ValueError("picture: endpoint asks for a block `endpoint`")
+        return self
+
+
 class Simulator(Strict):
     """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
 
@@ -152,6 +180,27 @@ class Choice(Strict):
     choices: list[bool | int | float | str] = Field(min_length=1)
 
 
+class Obtain(Strict):
+    """How to come by the data set; said when it is not here.
+
+    Attributes
+    ----------
+    get
+        The published files.
+    into
+        The folder to put them into.
+    prepare
+        The command that makes the data set of them.
+    pictures
+        The command that fetches the items' pictures; null where `prepare` brings them along.
+    """
+
+    get: str
+    into: str
+    prepare: str
+    pictures: str | None = None
+
+
 Objective = Literal["recall@10", "ndcg@10"]
 
 
@@ -169,8 +218,8 @@ class Tune(Strict):
     objectives
         Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one.
     measure
-        `mean`: the judge retrained with the creatives' mean in place of pictures, over all users. `per_user`: the judge trained on
-        the original pictures, with each user's own creative, over the requests. See `recgen.downstream`.
+        `mean`: the judge retrained with the creatives' mean in place of pictures, over all users. `per_user`: the judge trained
+        on the original pictures, with each user's own creative, over the requests. See `recgen.downstream`.
     prune
         Whether a trial with one objective ends early that is worse than the median of those before it after as many seeds.
     startup_trials
@@ -214,6 +263,8 @@ class Settings(Strict):
         test part, so that what was for validation takes its place. That is how `recgen tune` measures.
     threads
         CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
+    obtain
+        How to come by the data set, for the message that is given when it is not here.
     images
         A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
         draws films' posters from their genres and year.
@@ -233,6 +284,11 @@ class Settings(Strict):
         The causal language model of generators that ask for one: `demo-llm` is shipped; else a folder or id.
     keywords
         How keywords of items are found for generators that ask for them.
+    tags
+        How tags of items are found for generators that ask for them.
+    foreground
+        What cuts the thing shown out of a picture for generators that ask for it: `plain-ground`, by the colours at the picture's
+        edge; `isnet`, the network of DIS through rembg (``pip install 'recgen[foreground]'``).
     generators
         Names of the generators to fit and compare.
     requests
@@ -252,6 +308,7 @@ class Settings(Strict):
     seed: int = 0
     target: Literal["test", "validation"] = "test"
     threads: int | None = Field(None, ge=1)
+    obtain: Obtain | None = None
     images: str | None = None
     image_ids: str | None = None
     text_fields: list[str] | None = None
@@ -262,6 +319,8 @@ class Settings(Strict):
     captioner: str | Tagger = "clip-tagger"
     llm: str | None = "demo-llm"
     keywords: KeywordSettings = KeywordSettings()
+    tags: TagSettings = TagSettings()
+    foreground: Literal["plain-ground", "isnet"] = "plain-ground"
     ranker: Rankers = Rankers()
     generators: list[str] = Field(["ragar"], min_length=1)
     requests: int | None = Field(None, ge=1)

@@ -21,6 +21,7 @@ from typing import Any
 
 from recgen.errors import UserError
 
+TEMPORARY = ".tmp-"  # begins the names of files that are being written
 _WHOLE = 16 * 2**20  # files up to this many bytes are identified by their contents
 
 
@@ -57,7 +58,7 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     `durable=False` leaves out the wait for the disk (some 4 ms a file), for files of which `flush` then waits for all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -150,26 +151,31 @@ class Workspace:
 
     def _sweep(self) -> None:
         """Remove what a killed process was in the middle of writing."""
-        for temporary in self.root.rglob(".tmp-*"):
+        for temporary in self.root.rglob(f"{TEMPORARY}*"):
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             else:
                 temporary.unlink()
 
-    def _record(self, task: str, kind: str = "json") -> Path:
+    def record(self, task: str, kind: str = "json") -> Path:
+        """Return where it is recorded that a task is finished, or (`started`) begun."""
         return self.root / "stages" / f"{task.replace('/', '.')}.{kind}"
 
     def finished(self, task: str, fingerprint: str) -> bool:
         """Return whether the task has a record of this fingerprint and its outputs are still there."""
-        record = _read_json(self._record(task))
+        record = _read_json(self.record(task))
         if record is None or record.get("fingerprint") != fingerprint:
             return False
         return all((self.root / output).exists() for output in record["outputs"])
 
+    def outputs(self, task: str) -> list[str]:
+        """Return the outputs on record of a finished task, relative to the folder."""
+        return (_read_json(self.record(task)) or {"outputs": []})["outputs"]
+
     def begin(self, task: str, fingerprint: str, owned: Iterable[str]) -> None:
         """Open a task: keep what an interrupted run of the same fingerprint left, remove any other's outputs."""
-        self._record(task).unlink(missing_ok=True)
-        started = self._record(task, "started")
+        self.record(task).unlink(missing_ok=True)
+        started = self.record(task, "started")
         if (_read_json(started) or {}).get("fingerprint") == fingerprint:
             return
         for output in owned:
@@ -184,13 +190,13 @@ class Workspace:
         """Record a task as finished."""
         names = [str(path.relative_to(self.root)) for path in outputs]
         record = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "outputs": names}
-        write_json(self._record(task), record)
-        self._record(task, "started").unlink(missing_ok=True)
+        write_json(self.record(task), record)
+        self.record(task, "started").unlink(missing_ok=True)
 
     def forget(self, task: str) -> None:
         """Make a task count as never started."""
-        self._record(task).unlink(missing_ok=True)
-        self._record(task, "started").unlink(missing_ok=True)
+        self.record(task).unlink(missing_ok=True)
+        self.record(task, "started").unlink(missing_ok=True)
 
     def seconds(self) -> dict[str, float]:
         """Return how long each finished task took, by name."""

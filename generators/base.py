@@ -52,7 +52,7 @@ class Generator(ABC):
     name: ClassVar[str]
     Config: ClassVar[type[GeneratorConfig]]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What the features stage must have made of the items for this method: a subset of captions, keywords."""
+    """What the features stage must have made of the items for this method: a subset of captions, keywords, tags, foregrounds."""
     drawn_with: ClassVar[frozenset[str]] = frozenset({"decode"})
     """Fields of `Config` that only `generate` reads: a change of them draws again and does not fit again."""
     backbones: ClassVar[frozenset[str]] = FAMILIES

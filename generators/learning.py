@@ -28,17 +28,8 @@ Learned = dict[str, list[str]]
 T = TypeVar("T")
 
 
-class LearningConfig(GeneratorConfig):
-    """Settings of a generator that reads users by the preference extractor and learns from their earlier likes."""
-
-    keywords: int = Field(8, ge=0, description="n of w': the user's most frequent keywords that the language model reads")
-    min_keyword_count: int = Field(2, ge=1, description="history items that must have a keyword before it counts")
-    image_tokens: int = Field(4, ge=1, description="L, tokens added to the language model's vocabulary")
-    lora_rank: int = Field(8, ge=1)
-    mapper_layers: int = Field(4, ge=1)
-    mapper_width: int = Field(64, ge=4)
-    mapper_queries: int = Field(4, ge=1, description="soft preference embeddings that the mapper makes")
-    heads: int = Field(4, ge=1)
+class TrainingConfig(GeneratorConfig):
+    """Settings of a generator that learns from users' earlier likes."""
 
     requests_per_step: int = Field(16, ge=1)
     max_steps: int = Field(1000, ge=1)
@@ -49,6 +40,19 @@ class LearningConfig(GeneratorConfig):
     references_per_user: int = Field(4, ge=1, description="latest likes of a user that serve as references in training")
     min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
     decode: Sampling = Sampling.model_validate({})
+
+
+class LearningConfig(TrainingConfig):
+    """Settings of a generator that reads users by the preference extractor and learns from their earlier likes."""
+
+    keywords: int = Field(8, ge=0, description="n of w': the user's most frequent keywords that the language model reads")
+    min_keyword_count: int = Field(2, ge=1, description="history items that must have a keyword before it counts")
+    image_tokens: int = Field(4, ge=1, description="L, tokens added to the language model's vocabulary")
+    lora_rank: int = Field(8, ge=1)
+    mapper_layers: int = Field(4, ge=1)
+    mapper_width: int = Field(64, ge=4)
+    mapper_queries: int = Field(4, ge=1, description="soft preference embeddings that the mapper makes")
+    heads: int = Field(4, ge=1)
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> LearningConfig:
@@ -64,12 +68,12 @@ def likes_by_user(data: RunData) -> dict[int, list[int]]:
     return found
 
 
-def references(count: int, latest: int, settings: LearningConfig) -> range:
+def references(count: int, latest: int, settings: TrainingConfig) -> range:
     """Return the places, among `count` likes of a user, of the `latest` ones that have history enough to be references."""
     return range(max(count - latest, settings.min_history), count)
 
 
-def deal(users: Sequence[int], stage: str, run_seed: int, settings: LearningConfig) -> tuple[list[int], list[int]]:
+def deal(users: Sequence[int], stage: str, run_seed: int, settings: TrainingConfig) -> tuple[list[int], list[int]]:
     """Return users to learn from and users to hold out, a fifth at most, drawn from `users` by the run's seed."""
     order = numpy_rng(run_seed, stage).permutation(len(users))
     drawn = [users[i] for i in order[: settings.train_users + settings.held_out_users]]
@@ -94,7 +98,7 @@ def descend(
     optimiser: torch.optim.Optimizer,
     loss: Callable[[int], Tensor],
     evaluate: Callable[[int], float],
-    settings: LearningConfig,
+    settings: TrainingConfig,
     after: Callable[[int], None],
 ) -> None:
     """Take steps until evaluations stop getting better, and leave `trained` as it was at the best of them.

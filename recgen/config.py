@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from recgen import plugins
 from recgen.errors import UserError, nearest
-from recgen.settings import Rankers, Settings
+from recgen.settings import COMPANIONS, SHIPPED, Rankers, Settings
 from recgen.workspace import digest, write_json
 
 
@@ -36,7 +36,7 @@ class Config:
     generators
         Each listed generator's own block, checked, with its defaults filled in, as plain values.
     needs
-        What each listed generator asks the features stage for: any of captions and keywords, in alphabetical order.
+        What each listed generator asks the features stage for: any of captions, foregrounds, keywords and tags, in alphabetical order.
     drawn_with
         The keys of each listed generator's block that only drawing reads, in alphabetical order.
     kinds
@@ -108,7 +108,8 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
     source
         A path, or the name of a file in recbole_configs with or without its ending.
     overrides
-        ``KEY=VALUE`` strings with dotted keys; values are YAML.
+        ``KEY=VALUE`` strings with dotted keys; values are YAML. One that sets `recgen.encoder` or `recgen.backbone` to a shipped
+        model takes what the YAML names beside them (`COMPANIONS`) back to its default, which is shipped.
     memory
         A file that `remember` wrote. Where it holds the generators' blocks for the same YAML and the same code, their packages,
         which import torch and diffusers, are not imported to check them again.
@@ -122,6 +123,8 @@ def load_config(source: str, overrides: Iterable[str] = (), memory: Path | None 
     values = parse_yaml(text, where)
     if not isinstance(values, dict):
         raise UserError(where, found=type(values).__name__, expected="a mapping of keys to values")
+    overrides = list(overrides)
+    _follow_shipped(values, overrides)
     for override in overrides:
         _open_shared(values)
         _apply(values, override)
@@ -189,6 +192,24 @@ def _apply(values: dict[str, Any], override: str) -> None:
                 f"--set {override}", found=f"{above} = {values!r}", expected="a key that holds other keys"
             )
     values[last] = parse_yaml(text, f"--set {override}")
+
+
+def _follow_shipped(values: dict[str, Any], overrides: list[str]) -> None:
+    """Drop the YAML's weights that go with its own encoder and backbone where an override names a shipped one, in place.
+
+    An adapter fits one encoder and one backbone; captions and keywords of large models are of no use to small ones, and cannot be
+    had where those are asked for. What an override names itself stays: overrides are applied after this.
+    """
+    shipped_ones = {f"recgen.{key}={name}" for key, name in SHIPPED.items()}
+    ours = values.get("recgen")
+    if not shipped_ones.isdisjoint(overrides) and isinstance(ours, dict):
+        _open_shared(values)
+        for key in COMPANIONS:
+            block = ours.get(key)
+            if isinstance(block, dict) and key in plugins.names(plugins.GENERATORS):
+                block.pop(key, None)
+            else:
+                ours.pop(key, None)
 
 
 def _open_shared(values: dict[str, Any]) -> None:

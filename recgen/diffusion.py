@@ -38,6 +38,9 @@ class Condition:
     prompt_embedding
         Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T. The pooled
         embedding that Stable Diffusion XL reads too is still that of `prompt`.
+    interest_tokens
+        Further tokens float32 ``[S, width]`` for attention processors that ask for `interest` (I-AM-G eq. 13); without guidance's
+        condition they are zeros. None for none; all those of one call have one S.
     """
 
     seed: int
@@ -45,6 +48,7 @@ class Condition:
     negative_prompt: str = ""
     image_embedding: np.ndarray | None = None
     prompt_embedding: np.ndarray | None = None
+    interest_tokens: np.ndarray | None = None
 
 
 class Backbone:
@@ -98,7 +102,7 @@ class Backbone:
 
     def generate(self, conditions: Sequence[Condition], sampling: Sampling) -> Iterator[Image.Image]:
         """Yield one RGB picture per condition, in order."""
-        for (with_image, _), run in groupby(conditions, key=_kind):
+        for (with_image, *_), run in groupby(conditions, key=_kind):
             rows = list(run)
             if with_image:
                 self._check_embeddings(rows)
@@ -128,6 +132,8 @@ class Backbone:
         if self.adapter is not None:  # a UNet with an adapter needs embeddings; scale 0 leaves the branch out
             self.pipeline.set_ip_adapter_scale(sampling.ip_adapter_scale if with_image else 0.0)
             extra["ip_adapter_image_embeds"] = [self._image_embeds(rows, guided)]
+        if rows[0].interest_tokens is not None:
+            extra["cross_attention_kwargs"] = {"interest": self._interest(rows, guided)}
         noise = [torch.Generator().manual_seed(row.seed) for row in rows]
         with self.loras(*self._loras, *self._sampler_loras(sampling, distilled)):
             return self.pipeline(
@@ -173,6 +179,11 @@ class Backbone:
         positive = torch.from_numpy(np.stack(embeds).astype(np.float32))[:, None]
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
+    def _interest(self, rows: Sequence[Condition], guided: bool) -> torch.Tensor:
+        given = np.stack([row.interest_tokens for row in rows if row.interest_tokens is not None])
+        positive = torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
+        return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
+
     def _text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
         """Return the pipeline's arguments that hold the text: tokens, pooled embeddings where it reads any, their negatives."""
         tokens, pooled = self._encoded([row.prompt for row in rows])
@@ -203,6 +214,20 @@ class Backbone:
         """Return the pooled embeddings ``[B, P]`` of prompts that Stable Diffusion XL reads beside the tokens; else None."""
         return self._encoded(prompts)[1]
 
+    def count_tokens(self, prompt: str) -> int:
+        """Return how many tokens a prompt has, its start and end among them, before anything is cut off."""
+        return len(self.pipeline.tokenizer(prompt, truncation=False).input_ids)
+
+    @property
+    def prompt_limit(self) -> int:
+        """Tokens of a prompt that are read, its start and end among them."""
+        return int(self.pipeline.tokenizer.model_max_length)
+
+    def end_states(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return the text encoder's state ``[B, width]`` at each prompt's end, which in CLIP stands for all of it."""
+        ends = [min(self.count_tokens(prompt), self.prompt_limit) - 1 for prompt in prompts]
+        return self.embed_prompts(prompts)[torch.arange(len(prompts)), ends]
+
     @torch.no_grad()
     def _encoded(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return tokens and pooled embeddings: each distinct prompt is encoded alone, and the latest are kept."""
@@ -231,22 +256,38 @@ class Backbone:
         return (vae.encode(pixels).latent_dist.mode() - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
     def predict(
-        self, noisy: torch.Tensor, times: torch.Tensor, condition: torch.Tensor, pooled: torch.Tensor | None = None
+        self,
+        noisy: torch.Tensor,
+        times: torch.Tensor,
+        condition: torch.Tensor,
+        pooled: torch.Tensor | None = None,
+        images: torch.Tensor | None = None,
+        interest: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the UNet's prediction for `noisy` latents at `times` under a text condition ``[B, T, width]``, without an image.
+        """Return the UNet's prediction for `noisy` latents at `times` under a text condition ``[B, T, width]``.
 
-        `pooled` are the pooled embeddings ``[B, P]`` that Stable Diffusion XL reads as well; None stands for the empty prompt's.
-        Gradients reach the condition; the UNet has none of its own.
+        Parameters
+        ----------
+        noisy, times, condition
+            Gradients reach the condition; the UNet has none of its own.
+        pooled
+            The pooled embeddings ``[B, P]`` that Stable Diffusion XL reads as well; None stands for the empty prompt's.
+        images
+            Raw image embeddings ``[B, D]`` for the IP-Adapter at scale 1; None leaves the image out.
+        interest
+            What `Condition.interest_tokens` are, ``[B, S, width]``; None for none.
         """
         unet = self.pipeline.unet
         extra: dict[str, Any] = {}
         if self.image_embedding_dim is not None:
-            self.pipeline.set_ip_adapter_scale(0.0)
-            extra["image_embeds"] = [noisy.new_zeros(len(noisy), 1, self.image_embedding_dim)]
+            self.pipeline.set_ip_adapter_scale(0.0 if images is None else 1.0)
+            images = noisy.new_zeros(len(noisy), self.image_embedding_dim) if images is None else images
+            extra["image_embeds"] = [images[:, None].to(unet.dtype)]
         if pooled is None:
             pooled = self.pool_prompts([""] * len(noisy))
         extra |= self.pipeline.added_conditions(pooled, self.picture_size)
-        return unet(noisy, times, condition.to(unet.dtype), added_cond_kwargs=extra).sample
+        more = {} if interest is None else {"cross_attention_kwargs": {"interest": interest.to(unet.dtype)}}
+        return unet(noisy, times, condition.to(unet.dtype), added_cond_kwargs=extra, **more).sample
 
     def _noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         unet = self.pipeline.unet
@@ -255,9 +296,10 @@ class Backbone:
         return torch.cat(noise).to(self.pipeline.device, unet.dtype)
 
 
-def _kind(condition: Condition) -> tuple[bool, bool]:
+def _kind(condition: Condition) -> tuple[bool, bool, bool]:
     """What has to be the same for all rows of a batch."""
-    return condition.image_embedding is not None, condition.prompt_embedding is not None
+    given = (condition.image_embedding, condition.prompt_embedding, condition.interest_tokens)
+    return given[0] is not None, given[1] is not None, given[2] is not None
 
 
 def _as_long(embeddings: torch.Tensor, length: int) -> torch.Tensor:

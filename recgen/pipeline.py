@@ -20,7 +20,7 @@ from recgen.assets import asset_folder
 from recgen.checkpoints import samples_with_lcm
 from recgen.errors import UserError, nearest
 from recgen.run import Run
-from recgen.settings import OpenClip
+from recgen.settings import OpenClip, Tagger
 from recgen.sharing import Siblings
 from recgen.workspace import digest, identity
 
@@ -96,22 +96,18 @@ def execute(
         Runs that may have done a task already, from which it is then taken over.
     """
     work = tasks(run)
-    wanted = _with_leaders(work, goals)
+    wanted = needed(work, goals)
     last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
     prints = fingerprints(work, run.settings.seed)
     for name in _with_followers(work, force):
         run.workspace.forget(name)
     done = []
-    left = [
-        task
-        for task in work
-        if STAGES.index(task.stage) <= last
-        and task.name in wanted
-        and not run.workspace.finished(task.name, prints[task.name])
-    ]
-    preflight.check(run, (task.stage for task in left))
-    for task in left:
+    asked = [task for task in work if STAGES.index(task.stage) <= last and task.name in wanted]
+    preflight.check(run, {task.stage for task in asked if not run.workspace.finished(task.name, prints[task.name])})
+    for task in asked:
         fingerprint = prints[task.name]
+        if run.workspace.finished(task.name, fingerprint):
+            continue
         with nullcontext() if siblings is None else siblings.turn(fingerprint):
             elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
             if elsewhere:
@@ -152,7 +148,7 @@ def _stage(name: str, option: str) -> str:
     return name
 
 
-def _with_leaders(work: list[Task], goals: Collection[str] | None) -> set[str]:
+def needed(work: list[Task], goals: Collection[str] | None) -> set[str]:
     """Return the names of the goals and of all tasks that they come after; without goals, of all."""
     wanted = {task.name for task in work} if goals is None else set(goals)
     for task in reversed(work):
@@ -188,10 +184,10 @@ def _data(run: Run) -> list[Task]:
 
 
 def _words(run: Run) -> list[Task]:
-    """Captions and keywords of the items, where a generator asks for them."""
+    """Captions, keywords, tags and foregrounds of the items, where a generator asks for them."""
     s, found = run.settings, []
     if "captions" in run.needs:
-        reads = {"captioner": _captioner(run)}
+        reads = {"captioner": _captioner(run, s.captioner)}
         owns = (
             "features/captions",
             "features/captions.parquet",
@@ -208,12 +204,26 @@ def _words(run: Run) -> list[Task]:
         found.append(
             Task("features/keywords", "features", call, reads, after, ("features/keywords.parquet",))
         )
+    if "tags" in run.needs:
+        endpoint = s.tags.endpoint
+        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
+        seen = s.tags.picture == "endpoint"
+        reads = {
+            "settings": s.tags.model_dump(include={"n", "domain"}),
+            "model": model,
+            "picture": ["endpoint", model] if seen else _captioner(run, s.tags.picture),
+        }
+        call, files = "recgen.features.tags:compute", ("features/tags.parquet",)
+        found.append(Task("features/tags", "features", call, reads, ("features",), files))
+    if "foregrounds" in run.needs:
+        owns = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
+        call, reads = "recgen.features.foreground:compute", {"foreground": s.foreground}
+        found.append(Task("features/foregrounds", "features", call, reads, ("features",), owns))
     return found
 
 
-def _captioner(run: Run) -> Any:
+def _captioner(run: Run, spec: str | Tagger) -> Any:
     """Identify what describes the pictures: a vocabulary by its contents, a model like any weights."""
-    spec = run.settings.captioner
     if isinstance(spec, str) and spec != "clip-tagger":
         return _weights(spec)
     from recgen.features.vocabulary import vocabulary_file

@@ -65,6 +65,11 @@ class RunData:
         None where no generator asked for captions.
     keywords
         One tuple of keywords per item (RAGAR eq. 6); empty where no generator asked for them.
+    tags
+        One tuple of tags per item, of its picture and its text (I-AM-G eq. 4); empty where no generator asked for them.
+    foreground_features
+        float32 ``[n_items, D]``, raw CLIP embeddings of the pictures' foregrounds (I-AM-G eq. 12), NaN rows for items without a
+        picture; None where no generator asked for them.
     """
 
     user_ids: list[str]
@@ -78,6 +83,8 @@ class RunData:
     captions: list[str] = field(default_factory=list)
     caption_features: np.ndarray | None = None
     keywords: list[tuple[str, ...]] = field(default_factory=list)
+    tags: list[tuple[str, ...]] = field(default_factory=list)
+    foreground_features: np.ndarray | None = None
 
     @cached_property
     def user_rows(self) -> dict[str, int]:

@@ -184,7 +184,10 @@ class Run:
         ]
 
     def features(self, kind: str) -> tuple[list[str], Any]:
-        """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any; `kind` is image, text or caption."""
+        """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any.
+
+        `kind` is image, text, caption or foreground.
+        """
         path = self.folder / f"features/{kind}.safetensors"
         return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], read_features(path)
 
@@ -211,11 +214,13 @@ class Run:
             [tuple(words) for words in self._per_item("keywords", "keywords", ())]
             if "keywords" in self.needs
             else [],
+            [tuple(words) for words in self._per_item("tags", "tags", ())] if "tags" in self.needs else [],
+            self._aligned("foreground", items) if "foregrounds" in self.needs else None,
         )
 
     @property
     def needs(self) -> set[str]:
-        """What the features stage makes of the items' words: captions and keywords, where a generator asks for them."""
+        """What the features stage makes of the items beside embeddings, where a generator asks for it."""
         asked = {need for needs in self.config.needs.values() for need in needs}
         return asked | {"captions"} if "keywords" in asked else asked  # keywords are made from captions
 

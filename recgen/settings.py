@@ -331,3 +331,10 @@ class Settings(Strict):
     simulator: Simulator | None = None
     gallery: int = Field(24, ge=0)
     tune: Tune = Tune()
+
+
+SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}
+"""The shipped encoder and backbone, by key."""
+
+COMPANIONS = ("ip_adapter", "lcm_lora", "captioner", "llm")
+"""Keys of weights that are chosen together with encoder and backbone; by default they are shipped ones, or none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from recgen.assets import asset_folder
 from recgen.compat import prepare_torchvision
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SHARD = 256  # pictures of which a kill can cost the captions
 _BATCH = 16
 _LONGEST = 40  # tokens of a caption
+_ANSWER = 64  # tokens of an answer to a question
 _ROWS = 16_384  # embeddings compared with the phrases at once
 
 
@@ -108,7 +110,7 @@ def _by_model(run: Run, spec: str, ids: Sequence[str]) -> list[str]:
 
 
 class Captioner:
-    """An image-to-text model of transformers, such as BLIP-2.
+    """An image-to-text model of transformers, such as BLIP-2 or, asked a question, LLaVA.
 
     Parameters
     ----------
@@ -116,6 +118,8 @@ class Captioner:
         Its folder, or an id that transformers can fetch.
     device
         Where it runs: float32 on the CPU, elsewhere in the type its weights are stored in.
+    key
+        Where `spec` was read from, for messages.
 
     Raises
     ------
@@ -123,7 +127,7 @@ class Captioner:
         When it cannot be had or is no image-to-text model.
     """
 
-    def __init__(self, spec: str, device: str = "cpu") -> None:
+    def __init__(self, spec: str, device: str = "cpu", key: str = "recgen.captioner") -> None:
         prepare_torchvision()
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -136,26 +140,39 @@ class Captioner:
             Exception
         ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had
             raise UserError(
-                "recgen.captioner",
+                key,
                 found=f"{spec!r}, which cannot be loaded ({brief(error)})",
                 expected="clip-tagger, {tagger: FILE}, or an image-to-text model that is here or can be downloaded",
-                todo="Fetch it once on a machine with a network, or set recgen.captioner to its folder or to clip-tagger.",
+                todo=f"Fetch it once on a machine with a network, or set {key} to its folder or to clip-tagger.",
             ) from error
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
 
-    def describe(self, paths: Sequence[Path]) -> list[str]:
-        """Return one caption per picture file: the likeliest words, without a question."""
+    def describe(self, paths: Sequence[Path], question: str | None = None) -> list[str]:
+        """Return one caption per picture file, the likeliest words, or what the model answers to a question about it."""
         import torch
 
         captions: list[str] = []
         for start in range(0, len(paths), _BATCH):
             pictures = [read_picture(path) for path in paths[start : start + _BATCH]]
-            inputs = self.processor(images=pictures, return_tensors="pt").to(self.device, self.model.dtype)
+            inputs = self._inputs(pictures, question).to(self.device, self.model.dtype)
+            longest = _LONGEST if question is None else _ANSWER
             with torch.inference_mode():
-                tokens = self.model.generate(**inputs, max_new_tokens=_LONGEST, do_sample=False, num_beams=1)
+                tokens = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False, num_beams=1)
+            if question is not None and not self.model.config.is_encoder_decoder and "input_ids" in inputs:
+                tokens = tokens[:, inputs["input_ids"].shape[1] :]  # such a model repeats the question first
             captions += [
                 " ".join(text.split())
                 for text in self.processor.batch_decode(tokens, skip_special_tokens=True)
             ]
         return captions
+
+    def _inputs(self, pictures: Sequence[Image.Image], question: str | None) -> Any:
+        """Return the processor's tensors; a chat model gets picture and question as its user's turn."""
+        if question is None:
+            return self.processor(images=list(pictures), return_tensors="pt")
+        if getattr(self.processor, "chat_template", None) is None:
+            return self.processor(images=list(pictures), text=[question] * len(pictures), return_tensors="pt")
+        turn = [{"type": "image"}, {"type": "text", "text": question}]
+        prompt = self.processor.apply_chat_template([{"role": "user", "content": turn}], add_generation_prompt=True)
+        return self.processor(images=list(pictures), text=[prompt] * len(pictures), return_tensors="pt")

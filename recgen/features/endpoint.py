@@ -86,6 +86,8 @@ class ChatService:
     ----------
     settings
         The endpoint.
+    key
+        Where it was configured, for messages.
     wait
         Called with the seconds to wait before another attempt.
 
@@ -95,24 +97,34 @@ class ChatService:
         When the environment variable that should hold the key holds none.
     """
 
-    def __init__(self, settings: Endpoint, wait: Callable[[float], Any] = time.sleep) -> None:
-        self.settings, self._wait = settings, wait
+    def __init__(
+        self, settings: Endpoint, key: str = "recgen.keywords.endpoint", wait: Callable[[float], Any] = time.sleep
+    ) -> None:
+        self.settings, self._configured, self._wait = settings, key, wait
         self._url = f"{settings.url.rstrip('/')}/chat/completions"
         self._headers = {}
         if settings.api_key_env is not None:
-            key = os.environ.get(settings.api_key_env, "").strip()
-            if not key:
+            secret = os.environ.get(settings.api_key_env, "").strip()
+            if not secret:
                 raise UserError(
-                    "recgen.keywords.endpoint.api_key_env",
+                    f"{self._configured}.api_key_env",
                     found=f"nothing in the environment variable {settings.api_key_env}",
                     expected="the key of the service",
                     todo=f"Set {settings.api_key_env}, or set the key to null for a service without keys.",
                 )
-            self._headers["Authorization"] = f"Bearer {key}"
+            self._headers["Authorization"] = f"Bearer {secret}"
         self._lock, self._replies = threading.Lock(), [0, 0, 0]
 
-    def ask(self, prompts: Sequence[str], max_tokens: int, keep: Callable[[str, str], Any]) -> None:
+    def ask(
+        self,
+        prompts: Sequence[str],
+        max_tokens: int,
+        keep: Callable[[str, str], Any],
+        message: Callable[[str], Any] = str,
+    ) -> None:
         """Ask for an answer to each prompt, a few at a time, and call `keep` with the prompt and each answer as it comes.
+
+        `message` makes of a prompt what is sent as the message's content: the prompt, or parts of text and pictures.
 
         Raises
         ------
@@ -125,7 +137,7 @@ class ChatService:
             if stop.is_set():
                 return
             try:
-                reply = self._patiently(prompt, max_tokens, stop)
+                reply = self._patiently(message(prompt), max_tokens, stop)
             except BaseException:
                 stop.set()  # the others would meet the same, and cost
                 raise
@@ -150,30 +162,30 @@ class ChatService:
             return line
         return f"{line}, cost {(asked * price.input + written * price.output) / 1e6:.4f}"
 
-    def _patiently(self, prompt: str, max_tokens: int, stop: threading.Event) -> Reply:
+    def _patiently(self, content: Any, max_tokens: int, stop: threading.Event) -> Reply:
         """Ask until there is an answer, waiting as long as the service says, else twice as long each time."""
         problem = ""
         for attempt in range(self.settings.retries + 1):
             if stop.is_set():
                 break
             try:
-                return self._once(prompt, max_tokens)
+                return self._once(content, max_tokens)
             except _FailedError as failed:
                 problem = str(failed)
                 if attempt < self.settings.retries:
                     pause = failed.wait if failed.wait is not None else _FIRST_WAIT * 2**attempt
                     self._wait(min(pause, _LONGEST_WAIT))
         raise UserError(
-            f"recgen.keywords.endpoint {self._url}",
+            f"{self._configured} {self._url}",
             found=f"{problem}, {self.settings.retries + 1} times",
             expected="answers",
             todo="Run again later: the answers so far are kept.",
         )
 
-    def _once(self, prompt: str, max_tokens: int) -> Reply:
+    def _once(self, content: Any, max_tokens: int) -> Reply:
         body: dict[str, Any] = {
             "model": self.settings.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": "user", "content": content}],
             "max_tokens": max_tokens,
             "temperature": 0,
         }
@@ -191,13 +203,13 @@ class ChatService:
             raise _FailedError(f"no connection ({type(error).__name__})") from error
         except requests.RequestException as error:
             raise UserError(
-                "recgen.keywords.endpoint.url", found=f"{self._url!r} ({error})", expected="an http address"
+                f"{self._configured}.url", found=f"{self._url!r} ({error})", expected="an http address"
             ) from error
         if response.status_code == 429 or response.status_code >= 500:
             raise _FailedError(f"status {response.status_code}", _pause(response))
         if response.status_code != 200:
             raise UserError(
-                f"recgen.keywords.endpoint {self._url}",
+                f"{self._configured} {self._url}",
                 found=f"status {response.status_code}: {' '.join(response.text.split())[:200]}",
                 expected="status 200",
                 todo="Check url, model and api_key_env.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recgen.assets import asset_folder
 from recgen.errors import UserError
@@ -49,7 +49,7 @@ def compute(run: Run) -> list[Path]:
         for token, text in zip(items["item_id"], items["text"], strict=True)
         if text or captions.get(token)
     }
-    answers = answered(run, list(dict.fromkeys(prompts.values())), _TOKENS_PER_KEYWORD * n)
+    answers = answered(run, list(dict.fromkeys(prompts.values())), n, run.settings.keywords.endpoint, "keywords")
     words = [clean(answers[prompt], n) for prompt in prompts.values()]
     logger.info("  keywords: %d of %d items have some", sum(map(bool, words)), len(items))
     path = run.folder / "features/keywords.parquet"
@@ -57,11 +57,23 @@ def compute(run: Run) -> list[Path]:
     return [path]
 
 
-def answered(run: Run, prompts: Sequence[str], max_tokens: int) -> dict[str, str]:
-    """Return the answer to each prompt: kept ones from disk, the others from the endpoint or the run's language model."""
+def answered(run: Run, prompts: Sequence[str], n: int, endpoint: Endpoint | None, what: str) -> dict[str, str]:
+    """Return the answer to each prompt: kept ones from disk, the others from the endpoint or the run's language model.
+
+    Parameters
+    ----------
+    run
+        The run, whose folder keeps the answers.
+    prompts
+        What is asked, each once; an answer is of at most `n` words or short phrases.
+    endpoint
+        A service that answers; None leaves it to the run's language model.
+    what
+        ``keywords`` or ``tags``, for messages.
+    """
     from recgen.features.endpoint import Answers
 
-    endpoint, llm = run.settings.keywords.endpoint, run.settings.llm
+    llm, max_tokens = run.settings.llm, _TOKENS_PER_KEYWORD * n
     if endpoint is not None:
         model, file = [endpoint.url, endpoint.model], endpoint.cache
     elif llm is not None:
@@ -69,44 +81,52 @@ def answered(run: Run, prompts: Sequence[str], max_tokens: int) -> dict[str, str
     else:
         raise UserError(
             f"{run.config.source}: recgen.llm",
-            found="null, and no recgen.keywords.endpoint",
-            expected="one of them: a generator of this run asks for keywords of items",
+            found=f"null, and no recgen.{what}.endpoint",
+            expected=f"one of them: a generator of this run asks for {what} of items",
         )
     answers = Answers(run.folder / CACHE if file is None else Path(file), [model, max_tokens])
     try:
         missing = [prompt for prompt in prompts if answers.get(prompt) is None]
         if len(missing) < len(prompts):
             logger.info(
-                "  keywords: %d of %d answers are there already", len(prompts) - len(missing), len(prompts)
+                "  %s: %d of %d answers are there already", what, len(prompts) - len(missing), len(prompts)
             )
         if missing and endpoint is not None:
-            _ask(endpoint, missing, max_tokens, answers)
+            ask(endpoint, missing, n, answers, what)
         elif missing:
-            _write(run, missing, max_tokens, answers)
+            _write(run, missing, max_tokens, answers, what)
         return {prompt: answers.get(prompt) or "" for prompt in prompts}
     finally:
         answers.close()
 
 
-def _ask(endpoint: Endpoint, prompts: Sequence[str], max_tokens: int, answers: Answers) -> None:
+def ask(
+    endpoint: Endpoint,
+    prompts: Sequence[str],
+    n: int,
+    answers: Answers,
+    what: str,
+    message: Callable[[str], Any] = str,
+) -> None:
+    """Ask a service and keep each answer, of at most `n` words, as it comes; see `ChatService.ask` for `message`."""
     from recgen.features.endpoint import ChatService
 
     done = count(1)
 
     def keep(prompt: str, answer: str) -> None:
         answers.put([prompt], [answer])
-        show("features: keywords", next(done), len(prompts))
+        show(f"features: {what}", next(done), len(prompts))
 
-    ChatService(endpoint).ask(prompts, max_tokens, keep)
+    ChatService(endpoint, f"recgen.{what}.endpoint").ask(prompts, _TOKENS_PER_KEYWORD * n, keep, message)
 
 
-def _write(run: Run, prompts: Sequence[str], max_tokens: int, answers: Answers) -> None:
+def _write(run: Run, prompts: Sequence[str], max_tokens: int, answers: Answers, what: str) -> None:
     model = run.language_model
     assert model is not None
     for start in range(0, len(prompts), _BLOCK):
         block = prompts[start : start + _BLOCK]
         answers.put(block, model.complete(block, max_tokens))
-        show("features: keywords", min(start + _BLOCK, len(prompts)), len(prompts))
+        show(f"features: {what}", min(start + _BLOCK, len(prompts)), len(prompts))
 
 
 def clean(answer: str, n: int) -> list[str]:

@@ -53,6 +53,9 @@ setup(
     extras_require={
         "gpu": ["faiss-gpu-cu12>=1.8"],
         "fid": ["torch-fidelity>=0.3"],
+        "foreground": ["rembg[cpu]>=2.0.60"],
+        "tune": ["optuna>=5,<6"],
+        "postgres": ["psycopg[binary]>=3.1"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -62,6 +65,9 @@ setup(
             "types-PyYAML",
             "scikit-learn>=1.3",
             "torch-fidelity>=0.3",
+            "optuna>=5,<6",
+            "optuna-dashboard>=0.20",
+            "psycopg[binary]>=3.1",
         ],
     },
     entry_points={
@@ -76,7 +82,10 @@ setup(
             "stable_diffusion = generators.stable_diffusion:StableDiffusion",
             "ip_adapter = generators.ip_adapter:IPAdapter",
             "pmg = generators.pmg:PMG",
+            "iamg = generators.iamg:IAMG",
             "folder = generators.folder:Folder",
+            "textual_inversion = generators.textual_inversion:TextualInversion",
+            "dreambooth = generators.dreambooth:DreamBooth",
         ],
         "recgen.ranking_models": [
             "MICRO = ranking_models.micro:MICRO",

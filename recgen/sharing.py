@@ -35,7 +35,7 @@ class Siblings:
 
     def take(self, to: Workspace, task: str, fingerprint: str, owned: Iterable[str]) -> str | None:
         """Take a finished task over from any other run; return that run's name, or None where nobody has it."""
-        for record in sorted(self.folder.glob(f"*/stages/{to.record(task).name}")):
+        for record in sorted(self.folder.glob(f"*/stages/{to.record(task).name}"), reverse=True):
             other = Workspace(record.parent.parent)
             if other.root != to.root and other.finished(task, fingerprint):
                 with suppress(FileNotFoundError):  # its folder is being emptied at this moment

@@ -149,6 +149,17 @@ class Workspace:
             self._sweep()
             yield
 
+    def busy(self) -> bool:
+        """Return whether a process holds the folder at this moment."""
+        if not (self.root / ".lock").exists():
+            return False
+        with (self.root / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def _sweep(self) -> None:
         """Remove what a killed process was in the middle of writing."""
         for temporary in self.root.rglob(f"{TEMPORARY}*"):

@@ -1,0 +1,248 @@
+"""`recgen tune`: an Optuna study of the generators' settings on validation, and one run of the winner on the test split.
+
+A study's folder::
+
+    base.yaml       the configuration that the trials vary, with every default filled in
+    journal.log     the study itself, unless a database keeps it
+    trials/base     what all trials share; trials/00007 is the run folder of trial 7
+    best.yaml       the winner's configuration, which `recgen run` takes
+    winner/         its run on the test split, the only one that sees that split
+    study.html      history, importances, Pareto front, all trials
+    log.txt
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import Study
+
+from recgen import session, sharing
+from recgen.config import Config, load_config
+from recgen.errors import UserError
+from recgen.report.study import build
+from recgen.tuning.results import facts
+from recgen.tuning.space import contains, own_values, space
+from recgen.tuning.study import (
+    JOURNAL,
+    counted,
+    give_up_dead,
+    open_storage,
+    open_study,
+    running,
+    scores,
+    shown,
+    turn,
+    winner,
+)
+from recgen.tuning.trial import BASE, Setting, objective, prepare, thin, write_yaml
+
+logger = logging.getLogger("recgen")
+
+POLL = 1.0  # seconds between two looks at whether other workers are done
+_FREE = ("keep", "heartbeat", "study")  # keys of `tune` that may change between two starts of one study
+
+
+def tune(
+    config: str, trials: int, storage: str | None, workers: int, out: str | None, overrides: Iterable[str] = ()
+) -> None:
+    """Bring a study to so many trials, run its winner on the test split and write the report.
+
+    Parameters
+    ----------
+    config
+        As for `recgen run`.
+    trials
+        How many trials the study shall have in the end, over all workers and all starts. Pruned and failed ones count; those
+        whose worker was killed are done again and count once.
+    storage
+        A database's URL, or a path for Optuna's journal; None keeps the journal in the study's folder.
+    workers
+        Processes to start here; others may be at the same study elsewhere.
+    out
+        The study's folder; ``runs/<config name>-tune`` by default.
+    overrides
+        ``KEY=VALUE`` strings with dotted keys.
+    """
+    root = Path(out) if out is not None else Path("runs") / f"{Path(config).stem}-tune"
+    if root.exists() and not root.is_dir():
+        raise UserError(f"--out {root}", found="a file", expected="a folder, or a name that is free")
+    root.mkdir(parents=True, exist_ok=True)
+    with session.logging_to(root / "log.txt"):
+        setting = _setting(root, load_config(config, overrides), workers)
+        kept_in = open_storage(storage, root, setting.tune.heartbeat)
+        name = setting.tune.study or Path(config).stem
+        study = _opened(setting, kept_in, name)
+        with sharing.turn(root / ".base"):
+            prepare(setting)
+        _work(setting, kept_in, name, storage, trials, workers)
+        _conclude(setting, kept_in, name, study, storage)
+
+
+def _setting(root: Path, config: Config, workers: int) -> Setting:
+    """Write the base configuration, or check that the study of this folder was begun with the same one."""
+    path = root / BASE
+    with sharing.turn(root / ".base"):
+        if not path.exists():
+            threads = config.settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+            settings = config.settings.model_copy(update={"threads": threads})
+            space(config)  # its mistakes are named after the file that the user gave
+            write_yaml(path, replace(config, settings=settings))
+    base = load_config(str(path))
+    changed = _differences(_identity(base), _identity(config))
+    if config.settings.threads is None:
+        changed = [key for key in changed if key != "recgen.threads"]
+    if changed:
+        raise UserError(
+            str(root),
+            found=f"a study that was begun with another {', '.join(changed[:5])}",
+            expected="the settings it was begun with: trials of different ones cannot be compared",
+            todo="Give another folder with --out, or delete this one.",
+        )
+    return _with_free(root, base, {key: getattr(config.settings.tune, key) for key in _FREE})
+
+
+def _with_free(root: Path, base: Config, free: dict[str, Any]) -> Setting:
+    """Return what all trials have in common, with the keys that may change as they are now."""
+    settings = base.settings.model_copy(update={"tune": base.settings.tune.model_copy(update=free)})
+    return Setting(root, replace(base, settings=settings), space(base))
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """Return what trials must have in common, by dotted key."""
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, key: str) -> None:
+        if isinstance(value, dict) and value:
+            for name, below in value.items():
+                walk(below, f"{key}.{name}" if key else str(name))
+        else:
+            flat[key] = value
+
+    walk(config.resolved(), "")
+    return {key: value for key, value in flat.items() if key not in {f"recgen.tune.{name}" for name in _FREE}}
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+
+
+def _opened(setting: Setting, kept_in: BaseStorage, name: str) -> Study:
+    """Open the study; one of this name in a shared storage must have been begun with the same configuration."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    with turn(kept_in, setting.root, name):
+        study = open_study(kept_in, name, setting.tune, setting.config.settings.seed)
+        mine = {key: value for key, value in _identity(setting.config).items() if key != "recgen.threads"}
+        begun = study.user_attrs.get("base")
+        if begun is None:
+            start = own_values(setting.config, setting.space)
+            if contains(setting.space, start):
+                study.enqueue_trial(start)  # so that the winner is never worse than what there was, and is compared with it
+            study.set_user_attr("base", mine)
+        elif changed := _differences(begun, mine):
+            raise UserError(
+                f"study {name!r} in its storage",
+                found=f"one that was begun with another {', '.join(changed[:5])}",
+                expected="the same settings: trials of different ones cannot be compared",
+                todo="Name another with --set recgen.tune.study=NAME.",
+            )
+    return study
+
+
+def _work(
+    setting: Setting, kept_in: BaseStorage, name: str, storage: str | None, trials: int, workers: int
+) -> None:
+    """Let one worker do its trials here, or several in processes of their own."""
+    if workers == 1:
+        work(setting, kept_in, name, trials)
+        return
+    context = multiprocessing.get_context("spawn")
+    free = {key: getattr(setting.tune, key) for key in _FREE}
+    arguments = (str(setting.root), name, storage, trials, free)
+    started = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    ended = [process.exitcode for process in started if process.exitcode]
+    if ended:
+        logger.warning("%d of %d workers ended before the study did (exit codes %s)", len(ended), workers, ended)
+    if len(counted(study := open_study(kept_in, name, setting.tune, setting.config.settings.seed))) < trials or running(study):
+        raise RuntimeError(f"all workers ended before {trials} trials were done; the same command goes on")
+
+
+def _worker(root: str, name: str, storage: str | None, trials: int, free: dict[str, Any]) -> None:
+    """The body of a worker's process: it reads for itself what the others read."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    setting = _with_free(Path(root), load_config(str(Path(root) / BASE)), free)
+    with session.logging_to(Path(root) / "log.txt"):
+        work(setting, open_storage(storage, setting.root, setting.tune.heartbeat), name, trials)
+
+
+def work(setting: Setting, kept_in: BaseStorage, name: str, trials: int) -> None:
+    """Do trials until the study has as many as are wanted and nobody is at one any more.
+
+    A worker that is done waits for the others: should one of them be killed, its trial is to be done again.
+    """
+    study = open_study(kept_in, name, setting.tune, setting.config.settings.seed)
+    while True:
+        with ExitStack() as turns:
+            turns.enter_context(turn(kept_in, setting.root, name))
+            give_up_dead(study, kept_in, setting.root)
+            _thin(setting, study)
+            if len(counted(study)) < trials:
+                todo = partial(objective, setting=setting, turns=turns)
+                study.optimize(todo, n_trials=1, catch=(Exception,), gc_after_trial=True)
+                continue
+            if not running(study):
+                return
+        time.sleep(POLL)
+
+
+def _thin(setting: Setting, study: Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    found = scores(trials)
+    best = sorted(found, key=lambda number: (-found[number], number))[: setting.tune.keep]
+    thin(setting.root, trials, set(best))
+
+
+def _conclude(setting: Setting, kept_in: BaseStorage, name: str, study: Study, storage: str | None) -> None:
+    """Run the winner on the test split, once, and write the report."""
+    where = str(setting.root / JOURNAL) if storage is None else shown(storage) if "://" in storage else storage
+    _thin(setting, study)
+    with turn(kept_in, setting.root, name):
+        best = winner(study.trials)
+        if best is None:
+            report = build(setting.root, facts(study, setting, where))
+            failed = len(counted(study))
+            raise RuntimeError(f"none of {failed} trials was completed; {report} has their errors")
+        claimed = study.user_attrs.get("winner")
+        if claimed is None:
+            claimed = {"trial": best.number, "folder": str(setting.root.resolve())}
+            study.set_user_attr("winner", claimed)
+    if claimed["folder"] == str(setting.root.resolve()):
+        params = study.trials[claimed["trial"]].params
+        path = setting.root / "best.yaml"
+        write_yaml(path, setting.variant(params, "test", setting.config.settings.generators))
+        session.run(str(path), str(setting.root / "winner"), ())
+    if claimed["trial"] != best.number:
+        logger.info(
+            "Trial %d is better on validation than trial %d, whose run on the test split is in %s. A second look at that split "
+            "would choose by it; trials/%05d/config.yaml has the new settings.",
+            best.number, claimed["trial"], Path(claimed["folder"]) / "winner", best.number,
+        )  # fmt: skip
+    logger.info("Study: %s", build(setting.root, facts(study, setting, where)))
+    logger.info("Dashboard: optuna-dashboard %s", where)

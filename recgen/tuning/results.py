@@ -1,0 +1,101 @@
+"""What a study found, for its report: trials, front, importances."""
+
+from __future__ import annotations
+
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from recgen.report.study import StudyFacts, TrialRow
+from recgen.tuning.space import Space, own_values
+from recgen.tuning.study import ERROR, counted, history, scores, winner
+from recgen.tuning.trial import Setting
+
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+ENOUGH = 10  # complete trials before a best tenth can be told from the rest
+
+
+def facts(study: Study, setting: Setting, kept_in: str) -> StudyFacts:
+    """Return what the report shows; `kept_in` is the storage as users know it."""
+    trials = counted(study)
+    best = winner(trials)
+    objectives = setting.tune.objectives
+    names: list[str] = [*objectives]
+    if isinstance(objectives, dict):
+        names = [" + ".join(f"{weight:g} {name}" for name, weight in objectives.items())]
+    found = scores(trials)
+    claimed = study.user_attrs.get("winner")
+    return StudyFacts(
+        name=study.study_name,
+        objectives=names,
+        trials=[_row(trial, found.get(trial.number)) for trial in trials],
+        best=None if best is None else best.number,
+        winner=None if claimed is None else claimed["trial"],
+        front=[trial.number for trial in study.best_trials] if found and len(names) > 1 else [],
+        start=own_values(setting.config, setting.space),
+        importances=_importances(study, names),
+        facts=_facts(study, trials, setting, kept_in),
+    )
+
+
+def _row(trial: FrozenTrial, score: float | None) -> TrialRow:
+    told = trial.user_attrs
+    gone = "its workers ended without a word" if trial.state is TrialState.FAIL else ""
+    return TrialRow(
+        trial.number,
+        STATES[trial.state],
+        tuple(trial.values or ()),
+        dict(trial.params),
+        told.get("seeds", {}),
+        score,
+        told.get(ERROR, gone),
+        told.get("seconds"),
+        tuple(told.get("tasks", ())),
+    )
+
+
+def _importances(study: Study, names: list[str]) -> dict[str, dict[str, float]]:
+    """Return PED-ANOVA importances for each objective that differs between trials; none for fewer than `ENOUGH` trials."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found = {}
+    for at, name in enumerate(names):
+        if len(done) < ENOUGH or len({trial.values[at] for trial in done}) == 1:
+            continue
+
+        def worse(trial: FrozenTrial, at: int = at) -> float:
+            return -trial.values[at]  # the evaluator takes lower for better
+
+        found[name] = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=worse)
+    return found
+
+
+def _facts(study: Study, trials: list[FrozenTrial], setting: Setting, kept_in: str) -> dict[str, str]:
+    again = sum(len(history(trial)) for trial in trials)
+    took = [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
+    measure = {
+        "mean": "the judge retrained with the creatives' mean mixed into the items' pictures, over all users",
+        "per_user": "each user's own creative in place of the reference's picture, over the requests",
+    }
+    seeds = setting.config.settings.downstream.seeds
+    return {
+        "Measured": f"{measure[setting.tune.measure]}; mean of {seeds} training seeds",
+        "Validation": "data that end one part sooner: each user's validation item is the reference, and nothing later is there",
+        "Search space": "; ".join(_told(key, setting.space) for key in setting.space),
+        "Sampler": f"TPE, seeded by the run's seed and the trial; the first {setting.tune.startup_trials} at random",
+        "Trials done again because their worker was killed": str(again),
+        "Time of a trial": f"{sum(took) / len(took):.0f} s on average" if took else "–",
+        "Open it": f"optuna-dashboard {kept_in}",
+    }
+
+
+def _told(key: str, space: Space) -> str:
+    values = space[key]
+    if hasattr(values, "choices"):
+        return f"{key} one of {', '.join(map(str, values.choices))}"
+    step = f" by {values.step:g}" if values.step else ""
+    return f"{key} {values.low:g} to {values.high:g}{step}{' (log)' if values.log else ''}"

@@ -1,0 +1,187 @@
+"""One trial: the base configuration with the trial's values, run up to what the objectives ask for, on validation.
+
+Trials are runs like any other, in folders of their own. What another trial or the base run has finished already is taken over
+from there (`recgen.sharing`), so that a trial does only what its values touch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from optuna import Trial, TrialPruned
+from optuna.trial import FrozenTrial
+
+from recgen import pipeline
+from recgen.config import Config, load_config
+from recgen.downstream import CUTOFF, ORIGINAL
+from recgen.errors import brief
+from recgen.run import Run
+from recgen.session import logging_to
+from recgen.settings import Tune
+from recgen.sharing import Siblings
+from recgen.tuning.space import Space, suggest, tuned
+from recgen.tuning.study import ERROR, history, trial_folder
+from recgen.workspace import Workspace, write_bytes
+
+logger = logging.getLogger("recgen")
+
+BASE = "base.yaml"
+METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of a study have in common.
+
+    Attributes
+    ----------
+    root
+        The study's folder; it holds the base configuration.
+    config
+        The base configuration.
+    space
+        What is tried.
+    """
+
+    root: Path
+    config: Config
+    space: Space
+
+    @property
+    def tune(self) -> Tune:
+        """The configuration's `tune` block."""
+        return self.config.settings.tune
+
+    def variant(self, values: dict[str, Any], target: str, generators: list[str]) -> Config:
+        """Return the base configuration with values by key below `recgen:`, about validation or test, for some generators."""
+        changes = {**values, "target": target, "generators": generators}
+        overrides = [f"recgen.{key}={json.dumps(value)}" for key, value in changes.items()]
+        return load_config(str(self.root / BASE), overrides)
+
+    def measured(self, values: dict[str, Any]) -> Config:
+        """Return the configuration of a trial."""
+        return self.variant(values, "validation", tuned(self.config))
+
+
+def prepare(setting: Setting) -> None:
+    """Do what all trials share: everything before the generators, and the retrainings on the original pictures."""
+    run = Run(setting.measured({}), setting.root / "trials/base")
+    with run.workspace.lock(), logging_to(run.folder / "log.txt", terminal=False):
+        run.write_config()
+        work, seeds = pipeline.tasks(run), range(run.settings.downstream.seeds)
+        wanted = pipeline.needed(work, [f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds])
+        shared = [task.name for task in work if task.name in wanted and task.stage in ("dataset", "features", "ranker")]
+        shared += [f"downstream/{ORIGINAL}/{seed}" for seed in seeds]
+        pipeline.execute(run, goals=shared)
+
+
+def objective(trial: Trial, setting: Setting, turns: ExitStack) -> list[float]:
+    """Run one trial and return its value for each objective.
+
+    Parameters
+    ----------
+    trial
+        Optuna's trial, just drawn.
+    setting
+        The study's.
+    turns
+        The turn in which the trial was drawn; it ends as soon as the trial's folder is held.
+    """
+    folder = trial_folder(setting.root, trial.number)
+    _inherit(setting.root, history(trial.study.trials[trial.number]), folder)
+    started = time.perf_counter()
+    with Workspace(folder).lock(), logging_to(folder / "log.txt", terminal=False):
+        turns.close()
+        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        values = suggest(trial, setting.space)
+        logger.info("trial %d: %s", trial.number, ", ".join(f"{key} {shown(value)}" for key, value in values.items()))
+        try:
+            return _measure(trial, setting, Run(setting.measured(values), folder))
+        except TrialPruned:
+            logger.info("trial %d: pruned", trial.number)
+            raise
+        except Exception as error:
+            logger.exception("trial %d: failed", trial.number)
+            trial.set_user_attr(ERROR, brief(error))
+            raise
+        finally:
+            trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+
+
+def _inherit(root: Path, before: list[int], folder: Path) -> None:
+    """Go on in the folder of the worker that was killed at this trial, so that nothing it had finished is lost."""
+    if before and (old := trial_folder(root, before[-1])).exists() and not Workspace(old).busy():
+        old.rename(folder)
+
+
+def _measure(trial: Trial, setting: Setting, run: Run) -> list[float]:
+    """Retrain seed by seed; after each, a study with one objective may end a trial that looks bad."""
+    run.write_config()
+    siblings, done = Siblings(setting.root / "trials"), []
+    found: list[dict[str, float]] = []
+    for seed in range(run.settings.downstream.seeds):
+        goals = [f"downstream/{name}/{seed}" for name in run.settings.generators]
+        done += pipeline.execute(run, goals=goals, siblings=siblings)
+        trial.set_user_attr("tasks", done)
+        found.append(_results(run, goals, setting.tune.measure))
+        means = {name: float(np.mean([each[name] for each in found])) for name in METRICS}
+        values = weighed(means, setting.tune)
+        if len(values) == 1:
+            trial.report(values[0], seed)
+            if trial.should_prune():
+                raise TrialPruned
+    for name, value in means.items():
+        trial.set_user_attr(name, value)
+    trial.set_user_attr("seeds", {name: [each[name] for each in found] for name in METRICS})
+    told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+    logger.info("trial %d: %s; %d tasks done", trial.number, told, len(done))
+    return values
+
+
+def _results(run: Run, folders: list[str], measure: str) -> dict[str, float]:
+    """Return each metric's mean over the generators, from one seed's retrainings."""
+    ending = " per_user" if measure == "per_user" else ""
+    rows = [json.loads((run.folder / name / "results.json").read_text(encoding="utf-8")) for name in folders]
+    return {name: float(np.mean([row[f"{name}{ending}"] for row in rows])) for name in METRICS}
+
+
+def weighed(means: dict[str, float], settings: Tune) -> list[float]:
+    """Return the objectives' values: one for each, or their weighted sum."""
+    if isinstance(settings.objectives, dict):
+        return [sum(weight * means[name] for name, weight in settings.objectives.items())]
+    return [means[name] for name in settings.objectives]
+
+
+def thin(root: Path, trials: list[FrozenTrial], kept: set[int]) -> None:
+    """Remove from the folders of finished trials that are not kept all but their log, configuration and results."""
+    for trial in trials:
+        folder = trial_folder(root, trial.number)
+        bulky = [folder / name for name in ("creatives", "generator", "dataset", "features", "ranker", "recbole", "simulated")]
+        bulky += folder.glob("downstream/*/*/*.safetensors")
+        bulky = [path for path in bulky if path.exists()]
+        if not trial.state.is_finished() or trial.number in kept or not bulky or Workspace(folder).busy():
+            continue
+        for path in bulky:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def write_yaml(path: Path, config: Config) -> None:
+    """Write a configuration with every default filled in."""
+    text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
+    write_bytes(path, text.encode())
+
+
+def shown(value: Any) -> str:
+    """Return a value of the search space as people write it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

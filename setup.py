@@ -42,6 +42,7 @@ setup(
         "faiss-cpu>=1.8",
         "safetensors>=0.4.3",
         "requests>=2.31",
+        "urllib3>=2.1",  # HTTPResponse.read1, so that a server that sends a byte now and then meets a deadline
         "pillow>=10",
         "pydantic>=2.6",
         "click>=8.1",

@@ -16,7 +16,27 @@ from recgen import __version__
 from recgen.errors import UserError
 
 _PATH = click.Path(path_type=Path)
-_SOME = click.IntRange(min=1)
+_SOME, _POSITIVE = click.IntRange(min=1), click.FloatRange(0, min_open=True)
+
+
+class _Settable(click.Command):
+    """A command whose `--set` takes every KEY=VALUE up to the next option: `--set a=1 b=2` is `--set a=1 --set b=2`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        setting = False
+        for word in args:
+            if word.startswith("-"):
+                setting = word == "--set" or word.startswith("--set=")
+            elif setting and spread[-1] != "--set":
+                spread.append("--set")
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE ...", help="Override keys, dotted: recgen.seed=7 recgen.ragar.k=3."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -25,12 +45,10 @@ def recgen() -> None:
     """Personalised item pictures for RecBole, judged by the recommender itself."""
 
 
-@recgen.command()
+@recgen.command(cls=_Settable)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option("--out", help="The run's folder; runs/<config name> by default.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, dotted: recgen.seed=7."
-)
+@_SET
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
 def run(
@@ -65,6 +83,28 @@ def export(folder: str, to: str, name: str, source: str | None, pictures: bool) 
     click.echo(exporting.export(folder, to, name, source, pictures))
 
 
+@recgen.command(cls=_Settable)
+@click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
+@click.option("--trials", required=True, type=_SOME, help="Trials in the end, over all workers and starts.")
+@click.option("--storage", metavar="URL", help="A database for many machines; a journal in the study's folder by default.")
+@click.option("--workers", default=1, show_default=True, type=_SOME, help="Processes to start.")
+@click.option("--out", help="The study's folder; runs/<config name>-tune by default.")
+@_SET
+def tune(
+    config: str, trials: int, storage: str | None, workers: int, out: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Look for better settings of the generators on validation, then test the winner once."""
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "recgen tune", found="no Optuna", expected="it installed", todo="pip install 'recgen[tune]'"
+        ) from error
+    from recgen import tuning
+
+    tuning.tune(config, trials, storage, workers, out, overrides)
+
+
 @recgen.command()
 def doctor() -> None:
     """Say what is installed, what is here, and what to do about what is missing."""
@@ -90,6 +130,23 @@ def simulate(out: str, users: int, items: int, seed: int) -> None:
     click.echo(session.simulate(out, users, items, seed))
 
 
+@data.command()
+@click.option("--urls", required=True, type=_PATH, help="A CSV or Parquet file: item_id, url. prepare writes image_urls.csv.")
+@click.option("--out", required=True, type=_PATH, help="The folder of pictures.")
+@click.option("--workers", type=_SOME, default=16, show_default=True, help="Pictures under way at the same time.")
+@click.option("--per-host", type=_SOME, default=4, show_default=True, help="Of these, from one host.")
+@click.option("--timeout", type=_POSITIVE, default=20.0, show_default=True, help="Seconds without a byte.")
+@click.option("--tries", type=_SOME, default=4, show_default=True, help="Attempts at a picture in one run.")
+@click.option("--max-mib", type=_POSITIVE, default=64.0, show_default=True, help="The largest picture; 64 are read.")
+def download(urls: Path, out: Path, max_mib: float, **limits: Any) -> None:
+    """Fetch the pictures of a list; the same command goes on where it stopped."""
+    from recgen.data import download as fetching
+    from recgen.data.fetching import Limits
+
+    counts = fetching.download(urls, out, Limits(max_bytes=int(max_mib * 2**20), **limits))
+    click.echo(fetching.summary(counts, out))
+
+
 @data.group()
 def prepare() -> None:
     """Turn published raw files into a RecBole data set, with a report of what was dropped and why."""
@@ -108,14 +165,80 @@ def _drawn(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--users", type=_SOME, help="Keep so many users, drawn at random.")(seed(least(command)))
 
 
+_pictures = click.option("--pictures", type=_PATH, help="Pictures named by item id: a folder or a zip.")
+
+
+@prepare.command()
+@_raw_and_out
+@_drawn
+@_pictures
+@click.option("--pictured", is_flag=True, help="Leave out movies that have no poster in --pictures.")
+@click.option("--poster-url", help="Where posters are, with {movie_id}, {imdb_id} or {tmdb_id} in it.")
+@click.option("--histories", type=_SOME, help="Cut each user's ratings into users of so many; RAGAR has 20.")
+def movielens(raw: Path, out: Path, **options: Any) -> None:
+    """MovieLens 100K, 1M, or latest-small and 25M; told by the files in --raw."""
+    from recgen.data.convert import movielens
+
+    click.echo(movielens.prepare(raw, out, **options).summary())
+
+
 @prepare.command()
 @_raw_and_out
 @_drawn
 def pog(raw: Path, out: Path, **options: Any) -> None:
-    """POG: user_data.txt and item_data.txt."""
+    """POG: user_data.txt and item_data.txt; RAGAR has --users 1000."""
     from recgen.data.convert import pog
 
     click.echo(pog.prepare(raw, out, **options).summary())
+
+
+@prepare.command()
+@_raw_and_out
+@click.option("--users", type=_SOME, default=2230, show_default=True, help="Users to make of themes.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
+@click.option("--history", type=_SOME, help="At most so many stickers of a user's two themes.")
+def ser30k(raw: Path, out: Path, **options: Any) -> None:
+    """SER30K: the folder SER_Dataset; two themes make a history, a third the reference."""
+    from recgen.data.convert import ser30k
+
+    click.echo(ser30k.prepare(raw, out, **options).summary())
+
+
+@prepare.command()
+@_raw_and_out
+@_drawn
+@_pictures
+def mind(raw: Path, out: Path, **options: Any) -> None:
+    """MIND: behaviors.tsv and news.tsv, in --raw or in folders there."""
+    from recgen.data.convert import mind
+
+    click.echo(mind.prepare(raw, out, **options).summary())
+
+
+@prepare.command("flickr-aes")
+@_raw_and_out
+@click.option("--users", type=_SOME, help="Keep so many users, drawn at random.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
+@click.option("--least", default=100, show_default=True, help="Likes (4 or 5) that a user needs.")
+def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
+    """FLICKR-AES: the workers' ratings, and the photos in 40K."""
+    from recgen.data.convert import flickr_aes
+
+    click.echo(flickr_aes.prepare(raw, out, **options).summary())
+
+
+@prepare.command()
+@_raw_and_out
+@_drawn
+@_pictures
+@click.option("--pictured", is_flag=True, help="Leave out items without a picture.")
+@click.option("--like", type=float, help="Ratings from here up are likes; without it every interaction is one.")
+@click.option("--simulate-users", type=_SOME, help="Make up the log of so many users with tastes in the pictures.")
+def table(raw: Path, out: Path, **options: Any) -> None:
+    """Any items.csv|parquet, interactions.csv|parquet, users.csv|parquet and images/."""
+    from recgen.data.convert import table
+
+    click.echo(table.prepare(raw, out, **options).summary())
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from recgen import progress
 from recgen.data.convert.tally import Tally
@@ -14,6 +15,7 @@ from recgen.errors import UserError, nearest
 
 LONGEST_ROW = 16 * 2**20  # bytes
 LONGEST_ID = 256  # characters
+_BATCH = 4_096  # rows of a Parquet file at a time
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_./:-]{1,256}")
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -128,6 +130,32 @@ def _check_header(path: Path, header: list[str], needed: Sequence[str]) -> None:
         if header.count(name) != 1:
             found = f"column {name!r} {header.count(name)} times" if name in header else f"columns {', '.join(header)[:200]}"
             raise UserError(f"{path}, row 1", found=found, expected=f"one column {name!r}", todo=nearest(name, header))
+
+
+def rows(path: Path, tally: Tally, needed: Sequence[str], what: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a CSV or, where the file is named ``.parquet``, of a Parquet file; see `table`."""
+    return _parquet(path, needed) if path.suffix == ".parquet" else table(path, tally, needed, what)
+
+
+def _parquet(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (row number, fields by name as text), a batch of rows in memory at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            _check_header(path, file.schema_arrow.names, needed)
+            batches = (batch.to_pylist() for batch in file.iter_batches(_BATCH))
+            for number, row in enumerate((row for batch in batches for row in batch), start=1):
+                yield number, {name: _text(value) for name, value in row.items()}
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(str(path), found=str(error)[:200], expected="a Parquet file") from error
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def unusable(identifier: str) -> str:

@@ -41,14 +41,15 @@ class Target:
         Counts of what is kept and dropped; ends in provenance.json.
     scratch
         A folder for temporary files, on the output's disk.
-    items
-        Tokens of the items written so far.
+    items, users
+        Tokens of the items, and of the users with interactions, written so far.
     """
 
     def __init__(self, out: Path, scratch: Path) -> None:
         self.out, self.scratch, self.name = out, scratch, out.resolve().name
         self.tally = Tally()
         self.items: set[str] = set()
+        self.users: set[str] = set()
         self._open = ExitStack()
         self._writers: dict[str, Any] = {}
         self._notes: dict[str, Any] = {}
@@ -122,17 +123,20 @@ class Target:
             shutil.copyfile(picture, place)
         self.tally.keep("pictures")
 
-    def add_interactions(self, log: Log, selection: Selection, known: set[str] | None = None) -> set[str]:
+    def add_user(self, user: str, texts: Mapping[str, str]) -> None:
+        """Write a user's columns, by ``name:type`` and the same ones for all users."""
+        values = [tidy(text, LONGEST_TEXT) for text in texts.values()]
+        self._rows(f"{self.name}.user", ["user_id:token", *texts]).writerow([user, *values])
+
+    def add_interactions(self, log: Log, selection: Selection) -> set[str]:
         """Write the interactions of the users who stay, and return the items they met.
 
-        Parameters
-        ----------
-        log
-            All interactions.
-        selection
-            Which users stay.
-        known
-            Where given, interactions with other items are dropped first.
+        Where interactions have no times, their place among the user's is their time.
+
+        Raises
+        ------
+        UserError
+            When nobody stays.
         """
         met: set[str] = set()
         rated = timed = None
@@ -144,6 +148,7 @@ class Target:
                 values = [user, row.item, *([row.rating] if rated else []), row.time if timed else turn]
                 self._rows(f"{self.name}.inter", header).writerow(values)
                 met.add(row.item)
+            self.users.add(user)
             self.tally.keep("users")
             self.tally.keep("interactions", len(rows))
         if rated is None:

@@ -1,0 +1,64 @@
+"""FLICKR-AES (Ren et al., ICCV 2017): photos that workers gave one to five, as REBECA takes it: a like is 4 or 5."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recgen.data.convert.log import Log, Selection
+from recgen.data.convert.raw import is_number, need, split, table, unusable
+from recgen.data.convert.tally import Tally
+from recgen.data.convert.target import Target, writing
+from recgen.data.pictures import picture_index
+from recgen.errors import UserError
+
+LIKE, LEAST = 4.0, 100
+_RATINGS, _SCORES, _PICTURES = "FLICKR-AES_image_labeled_by_each_worker.csv", "FLICKR-AES_image_score.txt", "40K"
+
+
+def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least: int = LEAST) -> Target:
+    """Convert FLICKR-AES. A photo's token is its file name without ending; it has no text but its mean score.
+
+    Parameters
+    ----------
+    raw, out
+        The folder of the published files, with the photos in ``40K``, and the data set's.
+    users, seed
+        How many users to draw, and the seed of the draw; None keeps all.
+    least
+        Likes that a user needs.
+
+    Notes
+    -----
+    Ratings have no time; the file's order stands in for it.
+    """
+    with writing(out, raw, "FLICKR-AES", users=users, seed=seed, least=least) as target:
+        (ratings,) = need(raw, [_RATINGS], f"{_RATINGS} and the folder {_PICTURES}")
+        if not (raw / _PICTURES).is_dir():
+            raise UserError(f"--raw {raw}", found=f"no folder {_PICTURES}", expected=f"the photos in {raw / _PICTURES}")
+        photos = picture_index(raw / _PICTURES)
+        scores = _scores(raw, target.tally)
+        log = target.log(ratings)
+        _read_ratings(ratings, log, photos, target.tally)
+        for photo in sorted(target.add_interactions(log, Selection(least, LIKE, users, seed))):
+            target.add_item(photo, {"score:float": scores.get(photo, "")}, picture=photos[photo], where=photo)
+    return target
+
+
+def _scores(raw: Path, tally: Tally) -> dict[str, str]:
+    """Return the photos' mean scores, none where the file is absent."""
+    path = raw / _SCORES
+    rows = split(path, tally, " ", (2,), "scores") if path.is_file() else iter(())
+    return {Path(fields[0]).stem: fields[1].strip() for _, fields in rows if is_number(fields[1].strip())}
+
+
+def _read_ratings(path: Path, log: Log, photos: dict[str, Path], tally: Tally) -> None:
+    # the published header and rows have a space after each comma
+    for number, row in table(path, tally, ["worker", "imagePair", "score"], "interactions", skip_space=True):
+        worker, score = row["worker"].strip(), row["score"].strip()
+        photo = Path(row["imagePair"].strip()).stem
+        why = unusable(worker) or ("" if is_number(score) else "a score that is no number")
+        why = why or unusable(photo) or ("" if photo in photos else f"no such photo in {_PICTURES}")
+        if why:
+            tally.drop("interactions", why, f"row {number}: {row['imagePair']}")
+        else:
+            log.add(worker, photo, score)

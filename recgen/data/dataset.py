@@ -16,10 +16,11 @@ import pandas as pd
 
 from recgen.data.atomic import read_atomic
 from recgen.data.catalogue import pictures, texts
+from recgen.data.convert.target import PROVENANCE
 from recgen.errors import UserError
 from recgen.run import Run
 from recgen.seeding import seed_for
-from recgen.workspace import flush, write_json, write_parquet
+from recgen.workspace import flush, write_bytes, write_json, write_parquet
 
 HISTORY = 20  # RAGAR's longest history
 
@@ -39,6 +40,7 @@ def build(run: Run) -> list[Path]:
     found, bad = pictures(run, item_ids, catalogue)
     items = pd.DataFrame({"item_id": item_ids, "text": texts(run, item_ids, catalogue), "picture": found})
     _keep_truth(run)
+    _keep_provenance(run)
     write_json(folder / "bad_images.json", bad)
     write_parquet(folder / "items.parquet", items)
     write_parquet(folder / "interactions.parquet", table)
@@ -60,6 +62,13 @@ def _keep_truth(run: Run) -> None:
     truth = run.source / "simulator"
     if truth.is_dir():
         shutil.copytree(truth, run.folder / "dataset/simulator", dirs_exist_ok=True)
+
+
+def _keep_provenance(run: Run) -> None:
+    """Copy what a converter noted about the data set, for the report."""
+    note = run.source / PROVENANCE
+    if note.is_file():
+        write_bytes(run.folder / "dataset" / PROVENANCE, note.read_bytes())
 
 
 def _interactions_file(run: Run) -> pd.DataFrame:

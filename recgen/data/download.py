@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from recgen import progress
-from recgen.data.convert.raw import rows
+from recgen.data.convert.raw import rows, web_url
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import picture_name
 from recgen.data.fetching import FetchError, Limits, fetch, host_of
@@ -327,7 +327,7 @@ def summary(counts: Counter[str], out: Path) -> str:
 def _pictures(urls: Path) -> Iterator[Picture]:
     for _, row in rows(urls, Tally(), ["item_id", "url"], "pictures"):
         item, url = row["item_id"].strip(), row["url"].strip()
-        yield Picture(item, row.get("file", "").strip() or picture_name(item), f"http:{url}" if url.startswith("//") else url)
+        yield Picture(item, row.get("file", "").strip() or picture_name(item), web_url(url) or url)
 
 
 def _names(folder: Path) -> set[str]:

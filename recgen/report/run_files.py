@@ -135,6 +135,23 @@ class RunFiles:
         path = self.folder / "dataset/bad_images.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What a converter noted: source, variant, users where they are no people, kept, dropped; empty without a note."""
+        path = self.folder / "dataset/provenance.json"
+        try:
+            noted = self._json(path) if path.is_file() else {}
+            entries = noted["dropped"]
+            return {
+                "source": str(noted["source"]),
+                "variant": str(noted.get("variant", "")),
+                "users": str(noted.get("users", "")),
+                "kept": {str(what): int(count) for what, count in noted["kept"].items()},
+                "dropped": [{"what": str(e["what"]), "why": str(e["why"]), "count": int(e["count"])} for e in entries],
+            }
+        except (AttributeError, KeyError, TypeError, ValueError):  # a file of that name that no converter wrote
+            return {}
+
     def likeness_beyond_chance(self, generator: str) -> tuple[float, np.ndarray, np.ndarray] | None:
         """How much more a generator's creatives look like their own item's picture than like the average
         item's.

@@ -123,7 +123,10 @@ def _liked(row: Interaction, selection: Selection) -> bool:
 
 def _pieces(log: Log, selection: Selection, tally: Tally) -> Iterator[tuple[str, list[Interaction]]]:
     for user, rows in log.users():
-        once = list({row.item: row for row in reversed(rows)}.values())[::-1]
+        first: dict[str, Interaction] = {}
+        for row in rows:
+            first.setdefault(row.item, row)
+        once = list(first.values())
         tally.drop("interactions", "the same user and item again", user, len(rows) - len(once))
         size = selection.histories
         if size is None:

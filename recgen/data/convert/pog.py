@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recgen.data.convert.log import Log, Selection
-from recgen.data.convert.raw import need, split, unusable
+from recgen.data.convert.raw import need, split, unusable, web_url
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import Target, writing
 
@@ -73,14 +73,7 @@ def _write_items(path: Path, target: Target, met: set[str]) -> None:
         if item not in met:
             target.tally.drop("items", "nobody who stayed clicked it", where)
             continue
-        url = _url(picture.strip())
+        url = web_url(picture.strip())
         if url is None:
             target.tally.drop("picture URLs", "none given, or not one of the web", f"{where}: {picture[:80]}")
         target.add_item(item, {"title:token_seq": title, "category:token": category}, url=url, where=where)
-
-
-def _url(picture: str) -> str | None:
-    """Return the picture's URL; POG writes them without a scheme."""
-    if picture.startswith("//") and len(picture) > 2:
-        return f"http:{picture}"
-    return picture if picture.startswith(("http://", "https://")) else None

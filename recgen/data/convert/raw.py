@@ -171,6 +171,13 @@ def unusable(identifier: str) -> str:
     return "an id that RecBole reads as missing" if identifier in _RESERVED else ""
 
 
+def web_url(text: str) -> str | None:
+    """Return a URL of the web, one without a scheme as http; None for anything else."""
+    if text.startswith("//") and len(text) > 2:
+        return f"http:{text}"
+    return text if text.startswith(("http://", "https://")) else None
+
+
 def is_number(text: str) -> bool:
     """Return whether a text is a finite number as pandas reads it."""
     return bool(_NUMBER.fullmatch(text))

@@ -39,7 +39,7 @@ def prepare(raw: Path, out: Path, users: int = USERS, seed: int = 0, history: in
         At most so many stickers of the two themes; None takes all.
     """
     with writing(out, raw, "SER30K", users=users, seed=seed, history=history) as target:
-        target.note(users="pseudo-users: two random themes merged into a history, the reference from a third (RAGAR)")
+        target.note(users="made of themes: two random ones are a history, and the reference is of a third (RAGAR's protocol)")
         themes = _write_stickers(raw, target)
         if len(themes) < 3:
             raise UserError(f"--raw {raw}", found=f"{len(themes)} themes with stickers", expected="three or more")

@@ -21,7 +21,7 @@ from recgen.seeding import numpy_rng
 DIMENSIONS, MET, STRENGTH, RESERVE = 8, 80, 3.0, 0.5
 LIKED, DISLIKED = "5", "1"
 FIRST_TIMESTAMP, SECONDS_BETWEEN = 1_600_000_000, 3_600
-NOTE = "simulated: tastes over the demo CLIP embeddings of the pictures, likes by a logistic choice; no real person is among them"
+NOTE = "simulated: each has a taste in what the demo CLIP model sees in a picture, and likes by a logistic choice with noise"
 
 _BATCH = 256
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recgen.data.convert.log import Log, Selection
 from recgen.data.convert.pictures import find_pictures, inside
-from recgen.data.convert.raw import is_number, rows, unusable
+from recgen.data.convert.raw import is_number, rows, unusable, web_url
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import Target, writing
 from recgen.errors import UserError
@@ -111,11 +111,11 @@ def _texts(path: Path, row: dict[str, str]) -> dict[str, str]:
 
 
 def _url(row: dict[str, str], tally: Tally, where: str) -> str | None:
-    url = row.get("image_url", "").strip()
-    if url and not url.startswith(("http://", "https://")):
-        tally.drop("picture URLs", "not one of the web", f"{where}: {url}")
-        return None
-    return url or None
+    given = row.get("image_url", "").strip()
+    url = web_url(given)
+    if given and url is None:
+        tally.drop("picture URLs", "not one of the web", f"{where}: {given}")
+    return url
 
 
 def _read_interactions(path: Path, log: Log, target: Target) -> None:

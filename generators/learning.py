@@ -148,15 +148,19 @@ def save_learned(
     generator: Generator, folder: Path, trained: Mapping[str, Tensor], learned: Learned, more: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write what trained, and `more` tensors beside it; the frozen language model is named, not copied."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in {**trained, **(more or {})}.items()}
-    save_file(state, folder / "model.safetensors")
     facts = {"language_model": language_model_of(generator).name, **learned}
+    write_learned(folder, {**trained, **(more or {})}, facts)
+
+
+def write_learned(folder: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts, among them the users learned from and watched, so that `load_learned` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def load_learned(folder: Path, method: str) -> tuple[dict[str, Tensor], Learned]:
-    """Read what `save_learned` wrote, or raise `UserError` if `folder` holds no `method`."""
+    """Read what `save_learned` or `write_learned` wrote, or raise `UserError` if `folder` holds no `method`."""
     if not (folder / "model.safetensors").exists():
         raise UserError(str(folder), found="no model.safetensors", expected=f"a folder that {method} saved")
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))

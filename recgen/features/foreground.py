@@ -82,12 +82,12 @@ def plain_ground_mask(picture: Image.Image) -> Image.Image:
     finds little or everything.
     """
     scale = min(_EDGE / max(picture.size), 1.0)
-    size = tuple(max(round(side * scale), 1) for side in picture.size)
-    small = np.asarray(picture.resize(size, Image.Resampling.BOX), dtype=np.float64)
+    width, height = (max(round(side * scale), 1) for side in picture.size)
+    small = np.asarray(picture.resize((width, height), Image.Resampling.BOX), dtype=np.float64)
     distance = _distance(small, _ground_colours(small))
     thing = _solid(distance > _threshold(distance))
     mask = Image.fromarray((thing * 255).astype(np.uint8))
-    return mask if size == picture.size else mask.resize(picture.size, Image.Resampling.BILINEAR)
+    return mask if mask.size == picture.size else mask.resize(picture.size, Image.Resampling.BILINEAR)
 
 
 def _ground_colours(pixels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,147 @@
+"""Training (section 4.3): with text, foreground and interest of a user, the UNet must denoise the picture the user liked next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from generators.base import Progress
+from generators.denoising import denoising_losses, draw_noise, picture_latents
+from generators.iamg.conditions import Read, Reader
+from generators.iamg.decoupled import Adapter, Strengths
+from generators.iamg.ira import InterestRetrieveAttention
+from generators.iamg.settings import Settings
+from generators.learning import Curves, batches, deal, descend, likes_by_user, references
+from recgen.records import RunData
+from recgen.seeding import torch_generator
+
+_HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A picture that a user liked, and what the user had liked before it: catalogue rows, oldest first."""
+
+    user: str
+    item: int
+    history: tuple[int, ...]
+
+
+def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
+    """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
+    found = {user: list(_of_user(data, user, items, settings)) for user, items in likes_by_user(data).items()}
+    able = [user for user, own in found.items() if own]
+    learned, held = deal(able, "iamg users", data.run_seed, settings)
+    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+
+
+def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
+    for at in references(len(items), settings.references_per_user, settings):
+        if data.pictures[items[at]] is not None:
+            yield Lesson(data.user_ids[user], items[at], tuple(items[:at]))
+
+
+class Trainer:
+    """Trains the adapter's and IRA's projections; everything random follows from (run seed, stage, user, item).
+
+    Parameters
+    ----------
+    adapter, ira
+        What trains; both end with the weights of the best evaluation. Without IRA, None.
+    reader
+        Says what each lesson is conditioned on.
+    settings
+        I-AM-G's.
+    """
+
+    def __init__(
+        self, adapter: Adapter, ira: InterestRetrieveAttention | None, reader: Reader, settings: Settings
+    ) -> None:
+        self.adapter, self.ira, self.reader, self.settings = adapter, ira, reader, settings
+        self.backbone, self.data = reader.backbone, reader.data
+        self.curves: Curves = {}
+
+    def train(self, train: list[Lesson], held_out: list[Lesson], progress: Progress) -> Curves:
+        """Train until the held-out users' loss (eq. 14) stops falling, and return the curves."""
+        every = [*train, *held_out]
+        self.read_ahead(every)
+        settings, trained = self.settings, self.trained()
+        drawn = batches(train, settings.requests_per_step, "iamg batches", self.data.run_seed)
+
+        def loss(step: int) -> Tensor:
+            value = self.losses(next(drawn), f"iamg noise {step}", settings.condition_drop).mean()
+            self._note("denoising loss, training", step, value.item())
+            return value
+
+        descend(
+            trained,
+            torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay),
+            loss,
+            lambda step: -self._evaluate(step, held_out),
+            settings,
+            lambda step: progress("I-AM-G", step, settings.max_steps),
+        )
+        return self.curves
+
+    def trained(self) -> dict[str, Tensor]:
+        """Return the parameters that train, by name."""
+        return parameters(self.adapter, self.ira)
+
+    def read_ahead(self, every: Sequence[Lesson]) -> None:
+        """Read all lessons, and their pictures as latents, once."""
+        self._reads: dict[Lesson, Read] = {}
+        for start in range(0, len(every), _AT_ONCE):
+            block = every[start : start + _AT_ONCE]
+            read = self.reader.read([(lesson.item, lesson.history) for lesson in block])
+            self._reads |= dict(zip(block, read, strict=True))
+        self._latents = picture_latents(self.backbone, self.data, (lesson.item for lesson in every))
+
+    def losses(self, batch: Sequence[Lesson], stage: str, drop: float = 0.0) -> Tensor:
+        """Return eq. 14 of each lesson, ``[B]``, with all conditions of a share `drop` of them left out (eq. 15)."""
+        data, settings, reads = self.data, self.settings, [self._reads[lesson] for lesson in batch]
+        keys = [(lesson.user, data.item_ids[lesson.item]) for lesson in batch]
+        clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(self.backbone.pipeline.device)
+        noise, times = draw_noise(self.backbone, clean.shape[1:], data.run_seed, stage, keys)
+        kept = torch.tensor([_uniform(data.run_seed, f"{stage} drop", key) >= drop for key in keys], device=clean.device)
+        prompts = [read.rewritten.text if keep else "" for read, keep in zip(reads, kept.tolist(), strict=True)]
+        images = torch.from_numpy(self.reader.foregrounds(reads)).to(clean) * kept[:, None]
+        more = {"images": images}
+        if self.ira is not None:
+            more["interest"] = self.reader.interest(reads, self.ira) * kept[:, None, None]
+        strengths = Strengths(1.0, settings.train_lambda1, settings.train_lambda2)
+        with self.adapter.worn_by(self.backbone, strengths):
+            condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
+            return denoising_losses(self.backbone, condition, clean, noise, times, pooled, **more)
+
+    @torch.no_grad()
+    def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
+        """Note the held-out loss, at noises and times that are the same at every call; with nobody held out the last is best."""
+        if not held_out:
+            return -float(step)
+        losses = [
+            self.losses(held_out[start : start + _AT_ONCE], f"iamg held out {draw}")
+            for draw in range(_HELD_OUT_DRAWS)
+            for start in range(0, len(held_out), _AT_ONCE)
+        ]
+        value = torch.cat(losses).mean().item()
+        self._note("denoising loss, held-out users", step, value)
+        return value
+
+    def _note(self, name: str, step: int, value: float) -> None:
+        self.curves.setdefault(name, []).append((step, value))
+
+
+def parameters(adapter: Adapter, ira: InterestRetrieveAttention | None) -> dict[str, Tensor]:
+    """Return all that I-AM-G trains, by name: the image attention's keys and values, and IRA's three projections."""
+    parts = {"adapter": adapter, **({} if ira is None else {"ira": ira})}
+    named = (((f"{part}.{name}", value) for name, value in module.named_parameters()) for part, module in parts.items())
+    return dict(chain.from_iterable(named))
+
+
+def _uniform(run_seed: int, stage: str, key: tuple[str, str]) -> float:
+    return float(torch.rand((), generator=torch_generator(run_seed, stage, *key)))

@@ -18,6 +18,7 @@ from typing import Any
 from recgen import __version__, hosting, plugins, preflight
 from recgen.assets import asset_folder
 from recgen.checkpoints import samples_with_lcm
+from recgen.data.pictures import ENDINGS
 from recgen.errors import UserError, nearest
 from recgen.run import Run
 from recgen.settings import OpenClip, Tagger
@@ -343,7 +344,7 @@ def _source_files(run: Run) -> dict[str, str]:
         return {}
     found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
     if run.images_folder is not None and s.images != "rendered":
-        found["images"] = identity(run.images_folder)
+        found["images"] = identity(run.images_folder, ENDINGS)  # a download's lock and list of failures change nothing
     if s.image_ids is not None:
         found["image_ids"] = identity(Path(s.image_ids))
     return found

@@ -31,14 +31,16 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def identity(path: Path) -> str:
+def identity(path: Path, endings: Sequence[str] | None = None) -> str:
     """Return what identifies a file or a folder: contents up to 16 MiB a file, else size and time of change.
 
     A folder of more than 64 files is identified by their names, sizes and times alone, so that a million pictures
-    are not read to find out whether one of them changed.
+    are not read to find out whether one of them changed. With `endings`, other files of a folder do not count.
     """
     if path.is_dir():
         found = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        if endings is not None:
+            found = [entry for entry in found if entry.suffix.lower() in endings]
         return digest(
             [[str(entry.relative_to(path)), _file_identity(entry, len(found) <= 64)] for entry in found]
         )

@@ -244,6 +244,7 @@ class _Download:
                 self._attempt(*taken)
         except BaseException as error:  # a full disk, say: nothing more can be done
             self._fatal = error
+            self._schedule.close()
 
     def _attempt(self, host: str, job: _Job) -> None:
         job.tries += 1

@@ -17,8 +17,9 @@ from picture_server import GIGABYTE, Server, png, serving
 
 from recgen.data.download import FAILED, download
 from recgen.data.fetching import Limits
-from recgen.data.pictures import read_picture
+from recgen.data.pictures import ENDINGS, read_picture
 from recgen.errors import UserError
+from recgen.workspace import identity
 
 QUICK = Limits(timeout=0.3, deadline=0.8, tries=2, pause=0.05, max_bytes=2**20)
 
@@ -90,6 +91,15 @@ def test_the_next_start_tries_what_failed_for_now_and_only_that(server, tmp_path
     list_of(urls, {kind: f"{server.url}/good/{n}" for n, kind in enumerate(("good", "gone", "broken"))})
     download(urls, tmp_path / "out", one_try)
     assert not (tmp_path / "out" / FAILED).exists(), "other URLs of the same pictures, and all came"
+
+
+def test_a_start_that_fetches_nothing_changes_nothing_for_a_run(server, tmp_path):
+    urls = list_of(tmp_path / "urls.csv", {kind: f"{server.url}/{kind}/1" for kind in ("good", "broken")})
+    download(urls, tmp_path / "out", Limits(tries=1))
+    before = identity(tmp_path / "out", ENDINGS), identity(tmp_path / "out")
+    list_of(urls, {"good": f"{server.url}/good/1", "broken": f"{server.url}/gone/1"})
+    download(urls, tmp_path / "out", Limits(tries=1))
+    assert identity(tmp_path / "out", ENDINGS) == before[0] and identity(tmp_path / "out") != before[1]
 
 
 def test_retry_after_holds_back_the_whole_host(server, tmp_path):

@@ -115,6 +115,8 @@ def prepare(
         Likes (ratings from 4 up) that a user needs.
     """
     _check_template(poster_url)
+    if pictured and pictures is None:
+        raise UserError("--pictured", found="no --pictures", expected="the posters that decide which movies stay")
     options = {"pictured": pictured, "poster_url": poster_url, "histories": histories, "users": users, "seed": seed}
     with writing(out, raw, "MovieLens", **options, least=least) as target:
         variant = _variant(raw)

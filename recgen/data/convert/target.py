@@ -1,4 +1,4 @@
-"""The folder that a converter writes: everything appears there at the end, or nothing does."""
+"""The folder that a converter writes; a conversion that fails changes nothing in it."""
 
 from __future__ import annotations
 

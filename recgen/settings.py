@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Strict(BaseModel):
@@ -201,6 +201,11 @@ class Obtain(Strict):
     pictures: str | None = None
 
 
+def _tried(given: Any) -> str:
+    return "choice" if isinstance(given, Choice) or (isinstance(given, dict) and "choices" in given) else "range"
+
+
+Tried = Annotated[Annotated[Range, Tag("range")] | Annotated[Choice, Tag("choice")], Discriminator(_tried)]
 Objective = Literal["recall@10", "ndcg@10"]
 
 
@@ -233,7 +238,7 @@ class Tune(Strict):
     """
 
     generators: list[str] | None = Field(None, min_length=1)
-    space: dict[str, Range | Choice] | None = Field(None, min_length=1)
+    space: dict[str, Tried] | None = Field(None, min_length=1)
     objectives: list[Objective] | dict[Objective, float] = ["recall@10", "ndcg@10"]
     measure: Literal["mean", "per_user"] = "mean"
     prune: bool = True

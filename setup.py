@@ -81,6 +81,7 @@ setup(
             "t2 = generators.rebeca.baselines:T2",
             "noue = generators.rebeca.baselines:NoUE",
             "stable_diffusion = generators.stable_diffusion:StableDiffusion",
+            "openjourney = generators.stable_diffusion:Openjourney",
             "ip_adapter = generators.ip_adapter:IPAdapter",
             "pmg = generators.pmg:PMG",
             "iamg = generators.iamg:IAMG",

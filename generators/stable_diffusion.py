@@ -1,19 +1,30 @@
-"""stable_diffusion: the item's text as prompt, the same for every user but for the noise.
+"""stable_diffusion: the item's text as prompt, the same for every user but for the noise; and openjourney, a fine-tuned checkpoint.
 
-What a text-to-image model makes of an item when nobody tells it whom the picture is for. Any Stable-Diffusion checkpoint goes, a
-fine-tuned one such as Openjourney too: it is the run's backbone.
+What a text-to-image model makes of an item when nobody tells it whom the picture is for. Any Stable-Diffusion checkpoint goes: the run's
+backbone, or another one that `checkpoint` names, so that one run can compare several.
 """
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from generators.drawing import Drawing
-from generators.prompted import Prompted, PromptedConfig
+from generators.prompted import PLACE, Prompted, PromptedConfig, Template
 from recgen.diffusion import Condition
 from recgen.records import Request, RunData
 
 
 class Settings(PromptedConfig):
     """What stable_diffusion's block of the YAML accepts."""
+
+    checkpoint: str | None = Field(None, description="a diffusers folder or hub id instead of the run's backbone")
+
+
+class OpenjourneySettings(Settings):
+    """Defaults of openjourney: the published checkpoint and the words it was fine-tuned with."""
+
+    checkpoint: str | None = "prompthero/openjourney"
+    template: Template = f"mdjrny-v4 style {PLACE}"
 
 
 class StableDiffusion(Prompted):
@@ -27,3 +38,10 @@ class StableDiffusion(Prompted):
         """Return the prompt alone; the history is not read."""
         prompt = self.prompt(request, data)
         return Condition(request.seed, prompt, self.config.negative_prompt), {"prompt": prompt}
+
+
+class Openjourney(StableDiffusion):
+    """Stable Diffusion 1.5 fine-tuned on pictures of Midjourney, a baseline of I-AM-G."""
+
+    name = "openjourney"
+    Config = OpenjourneySettings

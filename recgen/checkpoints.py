@@ -6,7 +6,7 @@ Nothing here imports torch or diffusers, so that a mistake is found in the first
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,45 +78,37 @@ def weight_file(spec: str, file: str) -> tuple[str, str, str]:
     return f"{owner}/{repository}".strip("/"), "/".join(folders), named
 
 
-def check(run: Run, names: Iterable[str]) -> None:
-    """Raise `UserError` if generators of a run cannot draw with what the configuration names for them.
+def unfit(run: Run) -> Iterator[UserError]:
+    """Yield an error for each generator of a run that cannot draw with the pipeline that the configuration names for it.
 
-    Parameters
-    ----------
-    run
-        The run.
-    names
-        The generators that have something to do.
+    The pipelines are here, or can be fetched: `recgen.preflight` has made sure.
     """
-    for name in names:
-        able = run.config.backbones[name]
-        if able:
-            _check(run, name, able)
+    s = run.settings
+    for name, able in run.config.backbones.items():
+        if not able:
+            continue
+        block = run.config.generators[name]
+        own = block.get("checkpoint")
+        key, spec = ("recgen.backbone", s.backbone) if own is None else (f"recgen.{name}.checkpoint", own)
+        found = family(spec, key)
+        if found not in able:
+            yield UserError(
+                f"recgen.generators: {name}",
+                found=f"{spec!r}, a pipeline of the family {found}",
+                expected=f"{' or '.join(able)}, which is what {name} can draw with",
+                todo=f"Leave {name} out, or set {key} to another pipeline.",
+            )
+        if samples_with_lcm(block) and s.lcm_lora is None and not _distilled(spec, key):
+            yield UserError(
+                "recgen.lcm_lora",
+                found=f"null, and {name} samples with lcm",
+                expected=f"an LCM LoRA for {spec!r}, or a backbone that is distilled itself",
+                todo="Set recgen.lcm_lora to a hub id, folder or file, or sample with ddim or dpm++2m.",
+            )
 
 
-def _check(run: Run, name: str, able: list[str]) -> None:
-    block, s = run.config.generators[name], run.settings
-    own = block.get("checkpoint")
-    key, spec = ("recgen.backbone", s.backbone) if own is None else (f"recgen.{name}.checkpoint", own)
-    found = family(spec, key)
-    if found not in able:
-        raise UserError(
-            f"recgen.generators: {name}",
-            found=f"{spec!r}, a pipeline of the family {found}",
-            expected=f"{' or '.join(able)}, which is what {name} can draw with",
-            todo=f"Leave {name} out, or set {key} to another pipeline.",
-        )
-    if own is None and s.ip_adapter is not None:
-        _check_file("recgen.ip_adapter", s.ip_adapter, ADAPTER_FILE, "an IP-Adapter file for this backbone")
-    if s.lcm_lora is not None:
-        _check_file("recgen.lcm_lora", s.lcm_lora, LORA_FILE, "an LCM LoRA for this backbone")
-    elif samples_with_lcm(block) and read_json(spec, "unet/config.json", key).get("time_cond_proj_dim") is None:
-        raise UserError(
-            "recgen.lcm_lora",
-            found=f"null, and {name} samples with lcm",
-            expected="an LCM LoRA for the backbone, or a backbone that is distilled itself",
-            todo="Set recgen.lcm_lora to a hub id, folder or file, or sample with ddim or dpm++2m.",
-        )
+def _distilled(spec: str, key: str) -> bool:
+    return read_json(spec, "unet/config.json", key).get("time_cond_proj_dim") is not None
 
 
 def samples_with_lcm(block: Any) -> bool:
@@ -124,18 +116,6 @@ def samples_with_lcm(block: Any) -> bool:
     if not isinstance(block, Mapping):
         return False
     return block.get("sampler") == "lcm" or any(samples_with_lcm(value) for value in block.values())
-
-
-def _check_file(key: str, spec: str, file: str, expected: str) -> None:
-    repository, subfolder, name = weight_file(spec, file)
-    try:
-        if Path(repository).is_dir():
-            if not (Path(repository) / name).is_file():
-                raise FileNotFoundError(f"no file {name} in {repository}")
-        else:
-            _from_hub(repository, f"{subfolder}/{name}".strip("/"))
-    except Exception as error:  # as above
-        raise missing(key, spec, expected, error) from error
 
 
 def _from_hub(repository: str, file: str) -> str:

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
-from torch.nn import functional
 
 from generators.base import Progress
+from generators.denoising import denoising_losses, picture_latents
 from generators.learning import HISTORY, Curves, batches, deal, descend, likes_by_user, references, trainable
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
-from recgen.data.pictures import read_picture
-from recgen.diffusion import Backbone
 from recgen.features.item_keywords import top_keywords
 from recgen.records import RunData
 from recgen.seeding import torch_generator
@@ -53,34 +50,6 @@ def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> 
         if data.pictures[items[at]] is not None:
             words = keywords_of(data, items[:at], settings)
             yield Lesson(data.user_ids[user], data.item_ids[items[at]], data.texts[items[at]], words)
-
-
-def denoising_target(process: DDPMScheduler, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    """Return what the UNet is asked for: the noise, the velocity or the clean latents, by the process's prediction type."""
-    kind = process.config.prediction_type
-    if kind == "v_prediction":
-        return process.get_velocity(clean, noise, times)
-    return {"epsilon": noise, "sample": clean}[kind]
-
-
-def denoising_losses(backbone: Backbone, condition: Tensor, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    """Return each row's mean squared error of the UNet's prediction, ``[B]``.
-
-    Parameters
-    ----------
-    backbone
-        Predicts; nothing of it changes.
-    condition
-        ``[B, T, width]``; gradients reach it.
-    clean, noise
-        Latents of the references and what is mixed into them, ``[B, channels, h, w]``.
-    times
-        int64 ``[B]``.
-    """
-    process = backbone.process
-    predicted = backbone.predict(process.add_noise(clean, noise, times), times, condition)
-    target = denoising_target(process, clean, noise, times)
-    return functional.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
 
 
 class Trainer:
@@ -154,12 +123,9 @@ class Trainer:
         return value
 
     def _encode(self, every: Sequence[Lesson]) -> None:
-        items = list(dict.fromkeys(lesson.item for lesson in every))
-        for start in range(0, len(items), _AT_ONCE):
-            block = items[start : start + _AT_ONCE]
-            paths = [self.data.pictures[self.data.item_rows[item]] for item in block]
-            latents = self.reader.backbone.latents([read_picture(path) for path in paths if path is not None])
-            self._latents |= dict(zip(block, latents.cpu().split(1), strict=True))
+        rows = {self.data.item_rows[lesson.item]: lesson.item for lesson in every}
+        found = picture_latents(self.reader.backbone, self.data, rows)
+        self._latents = {rows[row]: latents for row, latents in found.items()}
 
     def _note(self, name: str, step: int, value: float) -> None:
         self.curves.setdefault(name, []).append((step, value))

@@ -13,12 +13,13 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from pydantic import ValidationError
 
+from generators.denoising import denoising_losses, denoising_target
 from generators.learning import trainable
 from generators.pmg import PMG
 from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import Reader, blend
 from generators.pmg.settings import Settings
-from generators.pmg.train import Lesson, Trainer, denoising_losses, denoising_target, keywords_of, lessons
+from generators.pmg.train import Lesson, Trainer, keywords_of, lessons
 from recgen.errors import UserError
 from recgen.features.language import LanguageModel
 from recgen.records import RunData

@@ -1,0 +1,81 @@
+"""What generators that train against the frozen UNet share: its loss, pictures as latents, and noise that no batch changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from recgen.data.pictures import read_picture
+from recgen.diffusion import Backbone
+from recgen.records import RunData
+from recgen.seeding import torch_generator
+
+_AT_ONCE = 64  # pictures encoded together
+
+
+def denoising_target(process: DDPMScheduler, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Return what the UNet is asked for: the noise, the velocity or the clean latents, by the process's prediction type."""
+    kind = process.config.prediction_type
+    if kind == "v_prediction":
+        return process.get_velocity(clean, noise, times)
+    return {"epsilon": noise, "sample": clean}[kind]
+
+
+def denoising_losses(
+    backbone: Backbone,
+    condition: Tensor,
+    clean: Tensor,
+    noise: Tensor,
+    times: Tensor,
+    pooled: Tensor | None = None,
+    **more: Tensor,
+) -> Tensor:
+    """Return each row's mean squared error of the UNet's prediction, ``[B]``.
+
+    Parameters
+    ----------
+    backbone
+        Predicts; nothing of it changes.
+    condition
+        ``[B, T, width]``; gradients reach it.
+    clean, noise
+        Latents of the references and what is mixed into them, ``[B, channels, h, w]``.
+    times
+        int64 ``[B]``.
+    pooled
+        Stable Diffusion XL's pooled embeddings ``[B, P]``, as `Backbone.predict` takes them.
+    more
+        `images` and `interest`, as `Backbone.predict` takes them.
+    """
+    process = backbone.process
+    predicted = backbone.predict(process.add_noise(clean, noise, times), times, condition, pooled, **more)
+    target = denoising_target(process, clean, noise, times)
+    return functional.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+def picture_latents(backbone: Backbone, data: RunData, rows: Iterable[int]) -> dict[int, Tensor]:
+    """Return the latents ``[1, channels, h, w]``, on the CPU, of the pictures of catalogue rows, each of which has one."""
+    wanted = sorted(set(rows))
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        block = wanted[start : start + _AT_ONCE]
+        pictures = [read_picture(path) for row in block if (path := data.pictures[row]) is not None]
+        found |= dict(zip(block, backbone.latents(pictures).cpu().split(1), strict=True))
+    return found
+
+
+def draw_noise(
+    backbone: Backbone, shape: Iterable[int], run_seed: int, stage: str, keys: Iterable[tuple[str, str]]
+) -> tuple[Tensor, Tensor]:
+    """Return noise ``[B, *shape]`` and times int64 ``[B]``, a row of which follows from run seed, stage and its key alone."""
+    noise, times = [], []
+    for user, item in keys:
+        generator = torch_generator(run_seed, stage, user, item)
+        noise.append(torch.randn(*shape, generator=generator))
+        times.append(torch.randint(backbone.process.config.num_train_timesteps, (), generator=generator))
+    device = backbone.pipeline.device
+    return torch.stack(noise).to(device, backbone.pipeline.unet.dtype), torch.stack(times).to(device)

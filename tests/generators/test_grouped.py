@@ -1,0 +1,296 @@
+"""textual_inversion and dreambooth: groups of users, what others can load of what is learned, and that nothing shared changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from contract import REQUESTS, GeneratorContract, ask, assert_same_pictures, pixels
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from generators import dreambooth, textual_inversion
+from generators.denoising import denoising_losses, draw_noise
+from generators.dreambooth import DreamBooth, _put_on
+from generators.groups import Groups, find_groups
+from generators.textual_inversion import TextualInversion, Words, token
+from recgen.data.attributes import MOTIFS, Attributes
+from recgen.data.renderer import render
+from recgen.diffusion import Backbone, load_backbone
+from recgen.errors import UserError
+from recgen.records import RunData
+
+DECODE = {"steps": 2, "guidance_scale": 2.0}
+SMALL = {"clusters": 3, "max_steps": 3, "pictures_per_step": 4, "decode": DECODE}
+INVERSION = {**SMALL, "template": "{text}, {style}", "vectors": 2, "learning_rate": 0.5}
+BOOTH = {**SMALL, "rank": 2, "learning_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def data(data: RunData, tmp_path_factory) -> RunData:
+    """The shared data with pictures on disk; i0 has none."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    for item in range(1, 30):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{item}.png")
+    return replace(data, pictures=[None] + [folder / f"{n}.png" for n in range(1, 30)])
+
+
+def inversion(backbone, encoder, **changes) -> TextualInversion:
+    return TextualInversion(textual_inversion.Settings(**{**INVERSION, **changes}), backbone, encoder)
+
+
+def booth(backbone, encoder, **changes) -> DreamBooth:
+    return DreamBooth(dreambooth.Settings(**{**BOOTH, **changes}), backbone, encoder)
+
+
+class TestTextualInversion(GeneratorContract):
+    make = staticmethod(inversion)
+
+    @staticmethod
+    def batch(size):
+        return {"decode": {**DECODE, "batch_size": size}}
+
+
+class TestTextualInversionPerUser(TestTextualInversion):
+    @staticmethod
+    def make(backbone, encoder, **changes):
+        return inversion(backbone, encoder, **{"clusters": None, **changes})
+
+
+class TestDreamBooth(GeneratorContract):
+    make = staticmethod(booth)
+
+    @staticmethod
+    def batch(size):
+        return {"decode": {**DECODE, "batch_size": size}}
+
+
+def worlds(count: int) -> RunData:
+    """Users of two worlds, who like items near -5 or near +5 in every coordinate."""
+    rng = np.random.default_rng(1)
+    centre = np.where(np.arange(20) < 10, -5.0, 5.0)[:, None]
+    rows = [
+        {"user": user, "item": 10 * (user % 2) + item, "like": True, "timestamp": float(item), "split": "train"}
+        for user in range(count)
+        for item in rng.choice(10, 4, replace=False)
+    ]
+    return RunData(
+        [f"u{n}" for n in range(count)], [f"i{n}" for n in range(20)], [""] * 20, [Path("x.png")] * 20,
+        (centre + rng.normal(size=(20, 4))).astype(np.float32), np.zeros((20, 4), np.float32), pd.DataFrame(rows), 7,
+    )  # fmt: skip
+
+
+def test_clusters_are_those_who_like_alike() -> None:
+    data = worlds(8)
+    groups, liked = find_groups(data, 2)
+    of = [groups.of(ask(user, "i0", ("i1", "i2") if n % 2 == 0 else ("i11", "i12")), data) for n, user in enumerate(data.user_ids)]
+    assert set(of[::2]) != set(of[1::2]) and len(set(of[::2])) == len(set(of[1::2])) == 1
+    assert {item // 10 for item in liked[of[0]]} == {0} and len(liked[of[0]]) == 16
+    np.testing.assert_allclose(sorted(groups.means.mean(1)), [-5, 5], atol=1)
+    assert groups.of(ask("stranger", "i0", ("i13",)), data) == of[1], "who is new is placed by the history of the request"
+    assert groups.of(ask("u0", "i0", ()), data) is None
+
+
+def test_there_are_no_more_clusters_than_users() -> None:
+    data = worlds(3)
+    groups, liked = find_groups(data, 8)
+    assert groups.count == len(liked) <= 3 and all(liked)
+
+
+def test_every_user_on_their_own(data: RunData) -> None:
+    groups, liked = find_groups(data, None)
+    assert groups.count == len(liked) == 10 and "u11" not in groups.users
+    assert groups.of(ask("u3", "i1", ()), data) == groups.users.index("u3") and groups.of(ask("u11", "i1"), data) is None
+
+
+def test_without_a_like_nothing_is_learned_and_the_text_is_drawn(backbone, encoder, data: RunData, tmp_path) -> None:
+    nobody = replace(data, interactions=data.interactions.assign(like=False))
+    for make in (inversion, booth):
+        generator = make(backbone, encoder)
+        generator.fit(nobody)
+        generator.save(tmp_path / generator.name)
+        generator.load(tmp_path / generator.name)
+        (creative,) = generator.generate(REQUESTS[:1], nobody)
+        assert creative.recipe["group"] is None and creative.recipe["prompt"] == "a thing number 1"
+
+
+def stock(folder: Path) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    return pipeline
+
+
+def drawn(pipeline: StableDiffusionPipeline, prompt: str, seed: int) -> np.ndarray:
+    latents = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(seed))
+    (picture,) = pipeline(prompt, num_inference_steps=2, guidance_scale=2.0, negative_prompt="", latents=latents).images
+    return np.asarray(picture, dtype=np.float64) / 255
+
+
+def test_a_stock_pipeline_loads_the_learned_words(backbone, encoder, data: RunData, tiny_diffusion: Path, tmp_path) -> None:
+    data = replace(data, texts=["a bc"] * 30)  # short enough for the tiny tokenizer's 16 places: nothing is cut
+    generator = inversion(backbone, encoder)
+    generator.fit(data)
+    generator.save(tmp_path)
+    (creative,) = generator.generate(REQUESTS[:1], data)
+    pipeline, group = stock(tiny_diffusion), creative.recipe["group"]
+    pipeline.load_textual_inversion(str(tmp_path), weight_name=f"style-{group:04d}.safetensors")
+    assert token(group) in creative.recipe["prompt"]
+    theirs = drawn(pipeline, creative.recipe["prompt"], REQUESTS[0].seed)
+    np.testing.assert_allclose(pixels([creative])[0], theirs, atol=1.01 / 255)
+    plain = drawn(stock(tiny_diffusion), data.texts[1], REQUESTS[0].seed)
+    assert np.abs(theirs - plain).mean() > 1e-3, "the learned words must say something"
+
+
+def test_long_texts_are_cut_and_learned_words_stay(backbone) -> None:
+    words = Words(backbone, "a {text}, {style} b")
+    ids, length = words.ids("x " * 500, 2), words.tokenizer.model_max_length
+    rows = len(words.table)
+    assert len(ids) == length and ids[0] == words.tokenizer.bos_token_id and ids[-1] == words.tokenizer.eos_token_id
+    assert [i for i in ids if i >= rows] == [rows, rows + 1]
+    short = words.ids("x", 2)
+    assert len(short) == length and short[-1] == words.tokenizer.pad_token_id
+
+
+def test_learned_words_say_what_words_of_the_table_say(backbone) -> None:
+    """Vectors that are those of "b c", in the place of the learned ones, are the prompt "a, b c"."""
+    words = Words(backbone, "{text}, {style}")
+    vectors = words.table[words._ids("b c")]
+    torch.testing.assert_close(words(["a"], vectors), backbone.embed_prompts(["a, b c"]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_stock_pipeline_loads_a_clusters_lora(backbone, encoder, data: RunData, tiny_diffusion: Path, tmp_path) -> None:
+    generator = booth(backbone, encoder)
+    generator.fit(data)
+    generator.save(tmp_path)
+    (creative,) = generator.generate(REQUESTS[:1], data)
+    pipeline = stock(tiny_diffusion)
+    plain = drawn(pipeline, creative.recipe["prompt"], REQUESTS[0].seed)
+    pipeline.load_lora_weights(tmp_path / f"cluster-{creative.recipe['group']:04d}")
+    theirs = drawn(pipeline, creative.recipe["prompt"], REQUESTS[0].seed)
+    np.testing.assert_allclose(pixels([creative])[0], theirs, atol=1.01 / 255)
+    assert np.abs(theirs - plain).mean() > 1e-3, "the LoRA must change something"
+
+
+@pytest.mark.parametrize("adapter", [True, False], ids=["with IP-Adapter", "without"])
+def test_the_backbone_is_as_before_even_after_an_error(tiny_diffusion, tiny_adapter, encoder, data: RunData, adapter: bool) -> None:
+    backbone = load_backbone(str(tiny_diffusion), str(tiny_adapter) if adapter else None)
+    unet = backbone.pipeline.unet
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    modules = [(name, type(module)) for name, module in unet.named_modules()]
+
+    def check() -> None:
+        assert [(name, type(module)) for name, module in unet.named_modules()] == modules
+        assert list(unet.state_dict()) == list(before)
+        assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in unet.parameters())
+
+    def stop(what: str, done: int, total: int) -> None:
+        raise InterruptedError
+
+    generator = booth(backbone, encoder)
+    with pytest.raises(InterruptedError):
+        generator.fit(data, progress=stop)
+    check()
+    generator.fit(data)
+    check()
+    pictures = generator.generate(REQUESTS, data)
+    next(pictures)
+    pictures.close()
+    check()
+
+
+def test_adapters_of_another_unet_are_refused(backbone, encoder, data: RunData) -> None:
+    generator = booth(backbone, encoder)
+    generator.fit(data)
+    generator.loras = [
+        {name: value.new_zeros(value.shape[0] + 1, value.shape[1]) for name, value in lora.items()} for lora in generator.loras
+    ]
+    with pytest.raises(UserError, match=r"recgen.backbone.*cluster-000"):
+        list(generator.generate(REQUESTS[:1], data))
+    assert not getattr(backbone.pipeline.unet, "peft_config", {})
+
+
+def test_the_prior_is_learned_beside_the_pictures(backbone, encoder, data: RunData) -> None:
+    settings = {"template": "{text} in sks style", "prior_pictures": 4}
+    without, with_prior = booth(backbone, encoder, **settings), booth(backbone, encoder, **settings, prior_weight=1.0)
+    for generator in (without, with_prior):
+        generator.fit(data)
+    first = next(iter(without.loras[0]))
+    assert not torch.equal(without.loras[0][first], with_prior.loras[0][first])
+    assert with_prior._prior(data)[0][0].startswith("a thing number"), "the prior is of the text alone"
+
+
+def test_training_learns_the_style_of_what_was_liked(encoder, tmp_path) -> None:
+    """Six contents in one style, whose texts name the content alone: on the shipped backbone what is learned helps to denoise."""
+    looks = [Attributes(motif, 3, 4, 2) for motif in range(6)]
+    for number, look in enumerate(looks):
+        render(look, number).save(tmp_path / f"{number}.png")
+    data = RunData(
+        ["u"], list("abcdef"), [MOTIFS[look.motif] for look in looks], [tmp_path / f"{n}.png" for n in range(6)],
+        np.ones((6, 64), np.float32), np.ones((6, 64), np.float32),
+        pd.DataFrame([{"user": 0, "item": n, "like": True, "timestamp": float(n), "split": "train"} for n in range(6)]), 3,
+    )  # fmt: skip
+    backbone = load_backbone("demo-sd")
+    clean = backbone.latents([Image.open(path).convert("RGB") for path in data.pictures]).repeat(4, 1, 1, 1)
+    noise, times = draw_noise(backbone, clean.shape[1:], 0, "test", [("", str(n)) for n in range(24)])
+
+    def loss(condition: torch.Tensor) -> float:
+        with torch.no_grad():
+            return denoising_losses(backbone, condition.repeat(4, 1, 1), clean, noise, times).mean().item()
+
+    settings = {"clusters": 1, "max_steps": 40, "pictures_per_step": 6}
+    words = inversion(backbone, encoder, **settings, learning_rate=0.05)
+    words.fit(data)
+    start = words.words.initial("style").repeat(2, 1)
+    assert loss(words.words(data.texts, words.vectors[0])) < 0.9 * loss(words.words(data.texts, start))
+
+    layers = booth(backbone, encoder, **settings, learning_rate=3e-3)
+    layers.fit(data)
+    plain = loss(backbone.embed_prompts(data.texts))
+    with _put_on(backbone, {"a": layers.loras[0]}), backbone.loras("a"):
+        assert loss(backbone.embed_prompts(data.texts)) < 0.9 * plain
+    assert loss(backbone.embed_prompts(data.texts)) == plain
+
+
+@pytest.mark.parametrize(
+    "kind, wrong",
+    [
+        (textual_inversion.Settings, {"template": "{text}"}),
+        (textual_inversion.Settings, {"template": "{style}"}),
+        (textual_inversion.Settings, {"initial": " "}),
+        (dreambooth.Settings, {"clusters": None}),
+        (dreambooth.Settings, {"prior_weight": 1.0}),
+        (dreambooth.Settings, {"template": "a poster"}),
+    ],
+)
+def test_settings_are_checked(kind, wrong: dict) -> None:
+    with pytest.raises(ValidationError):
+        kind(**wrong)
+
+
+def test_what_is_not_ours_is_not_loaded(backbone: Backbone, encoder, data: RunData, tmp_path) -> None:
+    for make in (inversion, booth):
+        with pytest.raises(UserError, match="groups.safetensors"):
+            make(backbone, encoder).load(tmp_path)
+    generator = inversion(backbone, encoder)
+    generator.fit(data)
+    generator.save(tmp_path)
+    assert load_file(tmp_path / "style-0000.safetensors").keys() == {"<style-0>"}
+    with pytest.raises(UserError, match="vectors of other sizes"):
+        inversion(backbone, encoder, vectors=3).load(tmp_path)
+    assert isinstance(Groups.load(tmp_path, "x"), Groups)
+
+
+def test_requests_of_all_clusters_mix(backbone, encoder, data: RunData) -> None:
+    generator = booth(backbone, encoder)
+    generator.fit(data)
+    mixed = [ask("u1", "i7", ("i3",)), ask("u2", "i8", ()), ask("u3", "i9", ("i20",)), ask("u4", "i9", ("i3",))]
+    together = list(generator.generate(mixed, data))
+    assert_same_pictures(together, [next(iter(generator.generate([request], data))) for request in mixed])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +155,6 @@ def _isnet() -> Cutter:
     return lambda picture: rembg.remove(picture, session=session, only_mask=True)
 
 
-@cache
 def _opened(rembg: Any) -> Any:
     try:
         return rembg.new_session("isnet-general-use")

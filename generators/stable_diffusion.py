@@ -1,7 +1,7 @@
-"""stable_diffusion: the item's text as prompt, the same for every user but for the noise; and openjourney, a fine-tuned checkpoint.
+"""stable_diffusion: the item's text as prompt, the same for every user but for the noise; openjourney: a fine-tuned one.
 
-What a text-to-image model makes of an item when nobody tells it whom the picture is for. Any Stable-Diffusion checkpoint goes: the run's
-backbone, or another one that `checkpoint` names, so that one run can compare several.
+What a text-to-image model makes of an item when nobody tells it whom the picture is for. Any Stable-Diffusion checkpoint goes:
+the run's backbone, or another one that `checkpoint` names, so that one run can compare several.
 """
 
 from __future__ import annotations

@@ -74,6 +74,46 @@ def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Stable Diffusion XL pipeline that draws 32 x 32 pictures: two text encoders, pooled embedding, time ids."""
+    from recgen.assets import FOLDER
+    from recgen.compat import prepare_torchvision
+
+    prepare_torchvision()
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("xl")
+    words = CLIPTokenizer.from_pretrained(FOLDER / "demo-sd/tokenizer")
+    torch.manual_seed(0)
+    first, second = (
+        CLIPTextConfig(
+            vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=32, projection_dim=8, hidden_act=act, bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+        )
+        for width, act in ((16, "quick_gelu"), (24, "gelu"))
+    )  # fmt: skip
+    StableDiffusionXLPipeline(
+        vae=AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+            block_out_channels=[8, 8], norm_num_groups=4, latent_channels=4,
+        ),
+        text_encoder=CLIPTextModel(first), text_encoder_2=CLIPTextModelWithProjection(second), tokenizer=words, tokenizer_2=words,
+        unet=UNet2DConditionModel(
+            sample_size=16, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=40, attention_head_dim=(2, 4), norm_num_groups=4, use_linear_projection=True,
+            transformer_layers_per_block=(1, 2), addition_embed_type="text_time", addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 8,
+        ),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, beta_schedule="scaled_linear"),
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Llama-type language model of width 16 that knows letters; like Llama's own, without a padding token."""
     from recgen.compat import prepare_torchvision

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from recgen.compat import prepare_torchvision
 from recgen.records import RunData
 
 prepare_torchvision()
-from safetensors.torch import save_file  # noqa: E402
+from adapters import random_adapter  # noqa: E402
 
 from recgen.diffusion import Backbone, load_backbone  # noqa: E402
 from recgen.features.encoders import Encoder, load_encoder  # noqa: E402
@@ -22,22 +21,7 @@ from recgen.features.encoders import Encoder, load_encoder  # noqa: E402
 @pytest.fixture(scope="session")
 def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_diffusion: Path) -> Path:
     """An IP-Adapter file with random weights for the tiny pipeline, in the layout of ip-adapter_sd15.safetensors."""
-    pipeline = load_backbone(str(tiny_diffusion)).pipeline
-    torch.manual_seed(3)
-    state = {
-        "image_proj.proj.weight": torch.randn(4 * 16, 16) / 4,
-        "image_proj.proj.bias": torch.zeros(4 * 16),
-        "image_proj.norm.weight": torch.ones(16),
-        "image_proj.norm.bias": torch.zeros(16),
-    }
-    cross = [name for name in pipeline.unet.attn_processors if "attn2" in name]
-    for number, name in enumerate(cross):
-        size = pipeline.unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
-        for part in ("to_k_ip", "to_v_ip"):
-            state[f"ip_adapter.{2 * number + 1}.{part}.weight"] = torch.randn(size, 16)
-    path = tmp_path_factory.mktemp("adapter") / "ip-adapter.safetensors"
-    save_file(state, path)
-    return path
+    return random_adapter(tiny_diffusion, tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.fixture(scope="session")

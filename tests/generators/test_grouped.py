@@ -89,7 +89,8 @@ def worlds(count: int) -> RunData:
 def test_clusters_are_those_who_like_alike() -> None:
     data = worlds(8)
     groups, liked = find_groups(data, 2)
-    of = [groups.of(ask(user, "i0", ("i1", "i2") if n % 2 == 0 else ("i11", "i12")), data) for n, user in enumerate(data.user_ids)]
+    histories = [("i11", "i12") if n % 2 else ("i1", "i2") for n in range(8)]
+    of = [groups.of(ask(user, "i0", history), data) for user, history in zip(data.user_ids, histories, strict=True)]
     assert set(of[::2]) != set(of[1::2]) and len(set(of[::2])) == len(set(of[1::2])) == 1
     assert {item // 10 for item in liked[of[0]]} == {0} and len(liked[of[0]]) == 16
     np.testing.assert_allclose(sorted(groups.means.mean(1)), [-5, 5], atol=1)
@@ -179,7 +180,7 @@ def test_a_stock_pipeline_loads_a_clusters_lora(backbone, encoder, data: RunData
 
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["with IP-Adapter", "without"])
-def test_the_backbone_is_as_before_even_after_an_error(tiny_diffusion, tiny_adapter, encoder, data: RunData, adapter: bool) -> None:
+def test_the_backbone_is_as_before_even_after_an_error(tiny_diffusion, tiny_adapter, encoder, data: RunData, adapter) -> None:
     backbone = load_backbone(str(tiny_diffusion), str(tiny_adapter) if adapter else None)
     unet = backbone.pipeline.unet
     before = {name: value.clone() for name, value in unet.state_dict().items()}

@@ -1,0 +1,79 @@
+"""Every installed generator on Stable Diffusion XL: it fits and draws there, or it says that it cannot before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_grouped
+import test_iamg
+import test_pmg
+import test_ragar
+import test_rebeca
+from adapters import random_adapter
+from contract import REQUESTS, assert_same_pictures
+from PIL import Image
+
+from recgen import plugins
+from recgen.checkpoints import FAMILIES
+from recgen.diffusion import Backbone, load_backbone
+from recgen.features.language import LanguageModel
+from recgen.records import RunData
+
+DECODE = {"steps": 2, "guidance_scale": 2.0}
+PRIOR = {**test_rebeca.SMALL, "max_steps": 2, "decode": DECODE}
+SMALL: dict[str, dict[str, Any]] = {
+    "stable_diffusion": {"decode": DECODE},
+    "openjourney": {"decode": DECODE},
+    "ip_adapter": {"decode": DECODE},
+    "dreambooth": {**test_grouped.BOOTH, "clusters": 2, "max_steps": 1},
+    **dict.fromkeys(("rebeca", "t0", "t1", "t2", "noue"), PRIOR),
+    "ragar": {**test_ragar.SMALL, "beta": 0, "max_steps": 2},
+    "pmg": {**test_pmg.SMALL, "max_steps": 2},
+    "iamg": {**test_iamg.SMALL, "max_steps": 2},
+}
+WORDS = ("red", "blue", "dots", "bars", "star", "key")
+
+
+@pytest.fixture(scope="module")
+def xl(tiny_xl: Path, tmp_path_factory) -> Backbone:
+    return load_backbone(str(tiny_xl), str(random_adapter(tiny_xl, tmp_path_factory.mktemp("adapter"))))
+
+
+@pytest.fixture(scope="module")
+def data(data: RunData, tmp_path_factory) -> RunData:
+    """The shared data with everything that any generator needs."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    for item in range(1, 30):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{item}.png")
+    words = [()] + [tuple(rng.choice(WORDS, 3, replace=False)) for _ in range(1, 30)]
+    features = rng.normal(size=(30, 16)).astype(np.float32)
+    features[0] = np.nan
+    return replace(
+        data, pictures=[None] + [folder / f"{n}.png" for n in range(1, 30)], keywords=words, tags=words,
+        captions=[" ".join(each) for each in words], caption_features=features, foreground_features=features,
+    )  # fmt: skip
+
+
+def installed(family: str) -> list[str]:
+    kinds = {name: plugins.load(plugins.GENERATORS, name, "") for name in plugins.names(plugins.GENERATORS)}
+    return [name for name, kind in kinds.items() if kind.__module__.startswith("generators.") and family in kind.backbones]
+
+
+def test_what_is_said_to_draw_with_xl_is_tried() -> None:
+    assert set(installed("stable-diffusion-xl")) == set(SMALL)
+    assert set(installed("stable-diffusion")) - set(SMALL) == {"textual_inversion"}
+    assert {"stable-diffusion", "stable-diffusion-xl"} == FAMILIES
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_fits_and_draws(name: str, xl: Backbone, encoder, tiny_llm: Path, data: RunData) -> None:
+    kind = plugins.load(plugins.GENERATORS, name, "")
+    generator = kind(kind.Config(**SMALL[name]), xl, encoder, LanguageModel(str(tiny_llm)))
+    generator.fit(data)
+    creatives = list(generator.generate(REQUESTS[:2], data))
+    assert [creative.image.size for creative in creatives] == [(32, 32)] * 2
+    assert_same_pictures(creatives[1:], list(generator.generate(REQUESTS[1:2], data)))

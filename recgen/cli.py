@@ -70,6 +70,32 @@ def report(folder: str, compare: tuple[str, ...]) -> None:
     click.echo(session.report_again(folder, compare))
 
 
+@recgen.command("requests", cls=_Settable)
+@click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
+@click.option("--to", required=True, help="The folder for the tables.")
+@click.option("--out", help="The run's folder; runs/<config name> by default.")
+@_SET
+def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Write what pictures a run asks for, as tables for another program."""
+    from recgen import external
+
+    click.echo(external.write_requests(config, to, out, overrides))
+
+
+@recgen.command(cls=_Settable)
+@click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
+@click.option(
+    "--creatives", required=True, multiple=True, metavar="[NAME=]DIR", help="A folder of pictures with a manifest.csv."
+)
+@click.option("--out", help="The run's folder; runs/<config name>-<names> by default.")
+@_SET
+def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides: tuple[str, ...]) -> None:
+    """Judge pictures made elsewhere as those of a generator."""
+    from recgen import external
+
+    external.evaluate(config, creatives, out, overrides)
+
+
 @recgen.command()
 @click.option("--run", "folder", required=True, help="The folder of a run that is finished up to generate.")
 @click.option("--to", required=True, help="RecBole's data_path, where the data set's folder is made.")

@@ -218,11 +218,11 @@ def _yamls(
 
 
 def _pictures(run: Run, source: str, folder: Path) -> None:
-    """Copy the creatives and write creatives.csv: user_id, item_id and the picture's path beside it."""
+    """Copy the creatives with a manifest of user_id, item_id and path, as `recgen evaluate --creatives` reads it."""
     rows = creatives(run, source)[0]
     (folder / "creatives").mkdir()
     for done, path in enumerate(rows["path"], start=1):
         shutil.copyfile(run.folder / path, folder / "creatives" / Path(path).name)
         show("export: pictures", done, len(rows))
-    table = rows[["user_id", "item_id"]].assign(path=[f"creatives/{Path(path).name}" for path in rows["path"]])
-    table.to_csv(folder / "creatives.csv", index=False)
+    table = rows[["user_id", "item_id"]].assign(path=[Path(path).name for path in rows["path"]])
+    table.to_csv(folder / "creatives/manifest.csv", index=False)

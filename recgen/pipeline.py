@@ -64,6 +64,7 @@ def tasks(run: Run) -> list[Task]:
     return [
         *_data(run),
         *(_sources(run, name) for name in names if run.config.sources[name]),
+        *_features(run),
         *(_ranker(run, role) for role in run.roles),
         *(task for name in names for task in _generator(run, name)),
         _collect(run),
@@ -175,11 +176,16 @@ def _data(run: Run) -> list[Task]:
         include={"target", "images", "image_ids", "text_fields", "like_threshold", "max_bad_images", "simulator"}
     )
     reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
-    encoder, first = {"encoder": _weights(s.encoder)}, ("dataset",)
     return [
         Task("dataset", "dataset", "recgen.data.dataset:build", reads, owns=("dataset", "simulated")),
-        Task("dataset/requests", "dataset", "recgen.data.dataset:choose", {"requests": s.requests}, first),
-        Task("features", "features", "recgen.features.store:compute", encoder, first, ("features",)),
+        Task("dataset/requests", "dataset", "recgen.data.dataset:choose", {"requests": s.requests}, ("dataset",)),
+    ]
+
+
+def _features(run: Run) -> list[Task]:
+    reads = {"encoder": _weights(run.settings.encoder)}
+    return [
+        Task("features", "features", "recgen.features.store:compute", reads, ("dataset",), ("features",)),
         *_words(run),
     ]
 
@@ -256,7 +262,11 @@ def _generator(run: Run, name: str) -> list[Task]:
     reads = {
         "config": {key: value for key, value in block.items() if key not in drawn_with},
         "class": plugins.target(plugins.GENERATORS, run.config.kinds[name]),
-        "weights": [_weights(block.get("checkpoint") or s.backbone), _weights(s.ip_adapter), _weights(s.lcm_lora if samples_with_lcm(block) else None)],
+        "weights": [
+            _weights(block.get("checkpoint") or s.backbone),
+            _weights(s.ip_adapter),
+            _weights(s.lcm_lora if samples_with_lcm(block) else None),
+        ],
         "sources": [_weights(each) for each in run.config.sources[name]],
     }
     asked = run.config.needs[name]

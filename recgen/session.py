@@ -12,14 +12,23 @@ from recgen import pipeline
 from recgen.config import load_config, remember
 from recgen.errors import UserError
 from recgen.run import Run
+from recgen.sharing import Siblings
 
 logger = logging.getLogger("recgen")
 
 
 def run(
-    config: str, out: str | None, overrides: Iterable[str], until: str | None = None, force: str | None = None
+    config: str,
+    out: str | None,
+    overrides: Iterable[str],
+    until: str | None = None,
+    force: str | None = None,
+    share: bool = False,
 ) -> None:
-    """Run a configuration in its folder and say what was done and where the report is."""
+    """Run a configuration in its folder and say what was done and where the report is.
+
+    With `share`, what runs beside this folder have finished is taken over from them.
+    """
     folder = Path(out) if out is not None else Path("runs") / Path(config).stem
     memory = folder / "stages/generators.cache"
     loaded = load_config(config, overrides, memory)
@@ -30,7 +39,8 @@ def run(
         started = time.perf_counter()
         remember(loaded, memory)
         work.write_config()
-        done = pipeline.execute(work, until, force)
+        siblings = Siblings(folder.resolve().parent) if share else None
+        done = pipeline.execute(work, until, force, siblings=siblings)
         _conclude(work, done, time.perf_counter() - started)
         if until in (None, "report"):
             logger.info("Report: %s", folder / "report.html")
@@ -66,14 +76,19 @@ def simulate(out: str, users: int, items: int, seed: int) -> str:
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where."""
+def logging_to(path: Path, terminal: bool = True) -> Iterator[None]:
+    """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where.
+
+    Within another log, `terminal=False` adds a file and leaves the rest to the outer one.
+    """
     root = logging.getLogger()
-    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    screen.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(file)
-    logger.addHandler(terminal)
+    if terminal:
+        logger.addHandler(screen)
     level = root.level
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)  # RecBole's pandas warnings are for the log, not for the user
@@ -87,9 +102,10 @@ def logging_to(path: Path) -> Iterator[None]:
         error.log = path  # type: ignore[attr-defined]
         raise
     finally:
-        logging.captureWarnings(False)
+        if terminal:
+            logging.captureWarnings(False)
         root.setLevel(level)
-        logger.removeHandler(terminal)
+        logger.removeHandler(screen)
         root.removeHandler(file)
         file.close()
 

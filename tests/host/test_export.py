@@ -138,11 +138,11 @@ def test_both_ways_of_reading_are_one(exported):
 
 
 def test_pictures_come_with_a_manifest(exported, run):
-    table = pd.read_csv(exported / "data/mine/creatives.csv", dtype=str)
+    table = pd.read_csv(exported / "data/mine/creatives/manifest.csv", dtype=str)
     rows, _ = creatives(run, "toy")
     assert table[["user_id", "item_id"]].equals(rows[["user_id", "item_id"]])
     for mine, theirs in zip(table["path"], rows["path"], strict=True):
-        assert (exported / "data/mine" / mine).read_bytes() == (run.folder / theirs).read_bytes()
+        assert (exported / "data/mine/creatives" / mine).read_bytes() == (run.folder / theirs).read_bytes()
 
 
 def test_the_originals_can_be_exported(run, tmp_path):

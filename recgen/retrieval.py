@@ -21,10 +21,10 @@ class ItemPool:
     exact_up_to
         Pools of at most so many numbers are searched exhaustively.
     probes
-        Of a larger pool's about ``4 sqrt(n)`` lists, how many a query reads; their items are compared in half precision first.
+        Of a larger pool's about ``2 sqrt(n)`` lists, how many a query reads; their items are compared in half precision first.
     """
 
-    def __init__(self, features: np.ndarray, exact_up_to: int = EXACT_UP_TO, probes: int = 32) -> None:
+    def __init__(self, features: np.ndarray, exact_up_to: int = EXACT_UP_TO, probes: int = 16) -> None:
         self.rows = np.flatnonzero(np.isfinite(features).all(axis=1))
         self._vectors = _unit(features[self.rows])
         self._index = _index(self._vectors, exact_up_to, probes)
@@ -57,7 +57,7 @@ def _index(vectors: np.ndarray, exact_up_to: int, probes: int) -> faiss.Index:
     if vectors.size <= exact_up_to:
         flat.add(vectors)
         return flat
-    lists = int(4 * np.sqrt(count))
+    lists = int(2 * np.sqrt(count))
     index = faiss.IndexIVFScalarQuantizer(flat, width, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid, index.cp.niter = 40, 8
     index.train(vectors)

@@ -1,0 +1,105 @@
+"""What I-AM-G's experiments share: simulated users of a seed, a fitted generator, and what the truth says of its pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from generators.iamg import IAMG
+from recgen import session
+from recgen.assets import asset_folder
+from recgen.config import load_config
+from recgen.data.attribute_reader import AttributeReader
+from recgen.data.attributes import NAMES
+from recgen.data.pictures import read_picture
+from recgen.data.simulator import Truth
+from recgen.generation import generator
+from recgen.metrics.semantics import ssim_pairs
+from recgen.records import Creative, Request
+from recgen.run import Run
+
+RECIPE = Path(__file__).with_name("iamg.yaml")
+METRICS = ("true_utility_gain", "content_preservation", "ssim", "colour_kept", "ground_kept", "pattern_kept", "cs", "cis", "cpis")
+
+
+def prepared(work: Path, seed: int, overrides: Sequence[str] = ()) -> Run:
+    """Return a run of a seed with its data and features made, under changed settings."""
+    every = [f"recgen.simulator.seed={seed}", f"recgen.seed={seed}", *overrides]
+    folder = work / f"seed{seed}"
+    session.run(str(RECIPE), str(folder), every, "features")
+    run = Run(load_config(str(RECIPE), every), folder)
+    run.prepare_torch()
+    return run
+
+
+def fitted(run: Run, folder: Path) -> IAMG:
+    """Return the run's generator, fitted once and kept in `folder`."""
+    made: IAMG = generator(run, "iamg")
+    if not (folder / "model.safetensors").exists():
+        made.fit(run.data)
+        made.save(folder)
+    made.load(folder)
+    return made
+
+
+def strangers(run: Run, made: IAMG, at_most: int | None = None) -> list[Request]:
+    """Return the requests of users that the generator neither learned from nor stopped by."""
+    known = {*made.learned["train"], *made.learned["held_out"]}
+    return [request for request in run.requests if request.user_id not in known][:at_most]
+
+
+def judged(run: Run, creatives: Sequence[Creative]) -> pd.DataFrame:
+    """Return a row per creative: its true gain in utility over the item's own picture, what it keeps, and its likenesses."""
+    truth = Truth.load(run.folder / "dataset/simulator")
+    reader = AttributeReader.load(asset_folder("attribute-reader"))
+    requests = [creative.request for creative in creatives]
+    users, items = [each.user_id for each in requests], [each.item_id for each in requests]
+    own, shown = truth.attributes_of(items), reader.read([creative.image for creative in creatives])
+    gain = truth.utility(users, shown) - truth.utility(users, own)
+    table = pd.DataFrame({"user_id": users, "item_id": items, "seed": run.settings.seed, "true_utility_gain": gain})
+    table["content_preservation"] = (shown[:, 0] == own[:, 0]).astype(float)
+    for column, name in enumerate(NAMES[1:], start=1):
+        table[f"{name}_kept"] = (shown[:, column] == own[:, column]).astype(float)
+    table["ssim"] = _ssim(run, creatives)
+    table[["cs", "cis", "cpis"]] = _likeness(run, creatives)
+    table["seconds"] = [creative.seconds for creative in creatives]
+    return table
+
+
+def _ssim(run: Run, creatives: Sequence[Creative]) -> np.ndarray:
+    paths = [run.data.pictures[run.data.item_rows[creative.request.item_id]] for creative in creatives]
+    original = np.stack([np.asarray(read_picture(path)) for path in paths if path is not None])
+    made = np.stack([np.asarray(creative.image) for creative in creatives])
+    rows = np.arange(len(made))
+    return ssim_pairs(made, original, rows, rows)
+
+
+def _likeness(run: Run, creatives: Sequence[Creative]) -> np.ndarray:
+    """Return 100 cosine with the item's text, with its picture, and the mean of those with the history's pictures."""
+    data, made = run.data, _unit(run.encoder.images([creative.image for creative in creatives]))
+    images, found = _unit(data.image_features), []
+    for row, creative in zip(made, creatives, strict=True):
+        item = data.item_rows[creative.request.item_id]
+        text = _unit(data.text_features[item][None])[0]
+        history = images[[data.item_rows[token] for token in creative.request.history]]
+        found.append((max(row @ text, 0.0), row @ images[item], float(np.mean(history @ row))))
+    return 100 * np.array(found)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+class Seconds:
+    """CPU seconds of a block, which other work on the machine does not lengthen."""
+
+    def __enter__(self) -> Seconds:
+        self.cpu = time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu = time.process_time() - self.cpu

@@ -1,0 +1,114 @@
+"""How many tags rewrite the text (H, figure 3), how right tags and foregrounds are, and what each stage takes (appendix D).
+
+H is read in drawing only here: one generator, fitted with the recipe's H, draws the same requests under each. Seconds are of CPU.
+Usage: python -m experiments.iamg_tags.measure
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments import harness, iamg
+from generators.iamg import IAMG
+from recgen.data.attributes import VOCABULARIES, Attributes
+from recgen.data.pictures import read_picture
+from recgen.data.renderer import render, render_mask
+from recgen.data.simulator import Truth
+from recgen.features.foreground import cut_out, plain_ground_mask
+from recgen.features.prompts import text_tags_prompt
+from recgen.run import Run
+
+HERE = Path(__file__).parent
+COUNTS = (0, 2, 4, 8, 12)
+REQUESTS, TIMED, MASKS = 60, 64, 400
+
+
+def main() -> None:
+    """Draw, measure and write result.json."""
+    given = harness.arguments(__doc__ or "", seeds=(61,))
+    work, (seed, *_) = given.work / "iamg", given.seeds
+    run = iamg.prepared(work, seed)
+    made = iamg.fitted(run, work / f"ablation/{seed}/I-AM-G")
+    requests = iamg.strangers(run, made, REQUESTS)
+    tables = {}
+    for count in COUNTS:
+        other = IAMG(made.config.model_copy(update={"tags": count}), run.backbone, run.encoder)
+        other.load(work / f"ablation/{seed}/I-AM-G")
+        tables[count] = iamg.judged(run, list(other.generate(requests, run.data)))
+    result = {
+        "seed": seed,
+        "requests": len(requests),
+        "H": {count: harness.means(rows, iamg.METRICS) for count, rows in tables.items()},
+        "H against the recipe's": {
+            count: harness.paired(rows, tables[made.config.tags], ("ssim", "true_utility_gain"))
+            for count, rows in tables.items()
+            if count != made.config.tags
+        },
+        "tags against the true attributes": agreement(run),
+        "foreground against the true mask": overlap(),
+        "CPU seconds an item or picture": stages(run, made),
+    }
+    harness.save(result, HERE / "result.json")
+
+
+def agreement(run: Run) -> dict[str, dict[str, float]]:
+    """Return precision and recall: of picture's tags and of all against all true attributes, of the text's against its content."""
+    table, truth = pd.read_parquet(run.folder / "features/tags.parquet"), Truth.load(run.folder / "dataset/simulator")
+    looks = truth.attributes_of(table["item_id"].tolist())
+    words = [{VOCABULARIES[kind][code] for kind, code in enumerate(look)} for look in looks]
+    content = [{VOCABULARIES[0][look[0]]} for look in looks]
+    compared = {"picture": words, "text": content, "tags": words}
+    return {column: _rates(table[column], true) for column, true in compared.items()}
+
+
+def _rates(found: pd.Series, true: list[set[str]]) -> dict[str, float]:
+    hits = sum(len(set(a) & b) for a, b in zip(found, true, strict=True))
+    return {"precision": hits / max(sum(map(len, found)), 1), "recall": hits / sum(map(len, true))}
+
+
+def overlap() -> dict[str, float]:
+    """Return how the default foreground agrees with the renderer's true masks, over pictures of all looks."""
+    rng, found = np.random.default_rng(7), []
+    for seed in range(MASKS):
+        look = Attributes(*(int(rng.integers(len(words))) for words in VOCABULARIES))
+        a, b = (np.asarray(mask) > 127 for mask in (plain_ground_mask(render(look, seed)), render_mask(look, seed)))
+        found.append((a & b).sum() / (a | b).sum())
+    low = float(np.quantile(found, 0.05))
+    return {"pictures": MASKS, "mean intersection over union": float(np.mean(found)), "5% are below": low}
+
+
+def stages(run: Run, made: IAMG) -> dict[str, float]:
+    """Return CPU seconds of each stage, per item or picture, over some of the catalogue, once its models are read."""
+    data, encoder, model = run.data, run.encoder, run.language_model
+    paths = [path for path in data.pictures if path is not None][:TIMED]
+    pictures = [read_picture(path) for path in paths]
+    prompts = [text_tags_prompt("general", text, 8) for text in data.texts[:TIMED]]
+    assert model is not None
+    work = {
+        "foreground": lambda: [cut_out(picture, plain_ground_mask) for picture in pictures],
+        "encoding a picture": lambda: encoder.images(pictures),
+        "encoding a text": lambda: encoder.texts(data.texts[:TIMED]),
+        "tags of a text, language model": lambda: model.complete(prompts, 48),
+    }
+    found = {}
+    for name, call in work.items():
+        call()
+        with iamg.Seconds() as clock:
+            call()
+        found[name] = clock.cpu / TIMED
+    requests = iamg.strangers(run, made, 32)
+    for name, changes in {"a picture": {}, "a picture without rewrite and IRA": {"rewrite": False, "lambda2": 0.0}}.items():
+        other = IAMG(made.config.model_copy(update=changes), run.backbone, run.encoder)
+        other.adapter, other.ira = made.adapter, made.ira
+        list(other.generate(requests[:2], data))
+        with iamg.Seconds() as clock:
+            list(other.generate(requests, data))
+        found[name] = clock.cpu / len(requests)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,8 @@ class Config:
     generators
         Each listed generator's own block, checked, with its defaults filled in, as plain values.
     needs
-        What each listed generator asks the features stage for: any of captions, foregrounds, keywords and tags, in alphabetical order.
+        What each listed generator asks the features stage for: any of captions, foregrounds, keywords and tags, in alphabetical
+        order.
     drawn_with
         The keys of each listed generator's block that only drawing reads, in alphabetical order.
     kinds
@@ -204,12 +205,14 @@ def _follow_shipped(values: dict[str, Any], overrides: list[str]) -> None:
     ours = values.get("recgen")
     if not shipped_ones.isdisjoint(overrides) and isinstance(ours, dict):
         _open_shared(values)
-        for key in COMPANIONS:
-            block = ours.get(key)
-            if isinstance(block, dict) and key in plugins.names(plugins.GENERATORS):
-                block.pop(key, None)
-            else:
-                ours.pop(key, None)
+        generators = plugins.names(plugins.GENERATORS)
+        for companion in COMPANIONS:
+            block, _, key = companion.rpartition(".")
+            if key in generators and isinstance(ours.get(key), dict):
+                block = key
+            holder = ours.get(block) if block else ours
+            if isinstance(holder, dict):
+                holder.pop(key, None)
 
 
 def _open_shared(values: dict[str, Any]) -> None:

@@ -6,9 +6,11 @@ cache has them; else the hub is asked whether it would give them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,14 +124,33 @@ def _any_file(folder: Path | None) -> bool:
 def _weights(run: Run, left: set[str]) -> Iterator[Missing]:
     """Find which weights can neither be had nor are here."""
     s, hub = run.settings, _Hub()
-    if "features" in left or "generate" in left:
+    if left & {"features", "generate"}:
         yield from _encoder(s.encoder, hub)
-    if "features" in left and "captions" in run.needs and isinstance(s.captioner, str) and s.captioner != "clip-tagger":
-        yield from hub.missing("recgen.captioner", s.captioner, "config.json")
-    if "keywords" in run.needs and s.llm is not None and left & {"features", *_DRAWING}:
+    if "features" in left:
+        yield from _describing(run, hub)
+    words = [s.keywords.endpoint] if "keywords" in run.needs else []
+    words += [s.tags.endpoint] if "tags" in run.needs else []
+    asked = "features" in left and None in words
+    if s.llm is not None and (asked or ("keywords" in run.needs and left & _DRAWING)):
         yield from hub.missing("recgen.llm", s.llm, "config.json")
     if left & _DRAWING:
         yield from _drawing(run, hub)
+
+
+def _describing(run: Run, hub: _Hub) -> Iterator[Missing]:
+    """Find what is missing of the models that look at pictures."""
+    s = run.settings
+    for need, key, spec in (("captions", "captioner", s.captioner), ("tags", "tags.picture", s.tags.picture)):
+        if need in run.needs and isinstance(spec, str) and spec not in ("clip-tagger", "endpoint"):
+            yield from hub.missing(f"recgen.{key}", spec, "config.json")
+    if "foregrounds" in run.needs and s.foreground == "isnet":
+        home = Path(os.environ.get("U2NET_HOME", "~/.u2net"))
+        if find_spec("rembg") is None:
+            install = "pip install -c constraints.txt -e '.[foreground]'"
+            yield Missing("recgen.foreground", "isnet without the package rembg", "rembg, or plain-ground", (install,))
+        if not (home.expanduser() / "isnet-general-use.onnx").is_file():
+            fetch = "python -c 'import rembg; rembg.new_session(\"isnet-general-use\")'"
+            yield Missing("recgen.foreground", f"no isnet-general-use.onnx in {home}", "its weights, or plain-ground", (fetch,))
 
 
 def _drawing(run: Run, hub: _Hub) -> Iterator[Missing]:

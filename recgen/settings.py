@@ -341,5 +341,5 @@ class Settings(Strict):
 SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}
 """The shipped encoder and backbone, by key."""
 
-COMPANIONS = ("ip_adapter", "lcm_lora", "captioner", "llm")
+COMPANIONS = ("ip_adapter", "lcm_lora", "captioner", "llm", "tags.picture", "foreground")
 """Keys of weights that are chosen together with encoder and backbone; by default they are shipped ones, or none."""

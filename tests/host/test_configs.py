@@ -30,6 +30,7 @@ def nowhere(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net"))
     return tmp_path
 
 
@@ -61,7 +62,12 @@ def test_all_that_is_missing_is_said_at_once(config, nowhere):
     assert f"--out data/{config}" in message
     weights = ["laion/CLIP-ViT-H-14", "stable-diffusion-v1-5/", "h94/IP-Adapter models/ip-adapter_sd15.safetensors"]
     if set(settings.generators) & {"ragar", "pmg"}:
-        weights += [settings.llm, settings.captioner]
+        weights += [settings.captioner]
+    if set(settings.generators) & {"ragar", "pmg", "iamg"}:
+        weights += [settings.llm]
+    if "iamg" in settings.generators:
+        weights += [settings.tags.picture]
+        assert "recgen.foreground: no isnet-general-use.onnx" in message
     for name in weights:
         assert f"hf download {name}" in message
     assert message.count("hf download") == len(weights)
@@ -165,6 +171,7 @@ def test_a_shipped_model_brings_its_companions():
     plain, small = load_config("pog").settings, load_config("pog", SHIPPED).settings
     assert plain.llm == "meta-llama/Llama-2-7b-chat-hf" and plain.ip_adapter.startswith("h94/")
     assert (small.ip_adapter, small.captioner, small.llm) == ("demo-ip-adapter", "clip-tagger", "demo-llm")
+    assert (small.tags.picture, small.tags.domain, small.foreground) == ("clip-tagger", "outfit", "plain-ground")
     mine = load_config("pog", [*SHIPPED, "recgen.llm=mine", "recgen.ip_adapter.ip_adapter=null"])
     assert (mine.settings.llm, mine.settings.ip_adapter, mine.settings.captioner) == ("mine", None, "clip-tagger")
     assert mine.generators["ip_adapter"]["decode"]["steps"] == 50, "the generator of the adapter's name keeps its block"

@@ -107,8 +107,8 @@ def _suggested(trial: Trial, key: str, values: Range | Choice) -> Any:
     if _whole(values):
         low, high, step = int(values.low), int(values.high), int(values.step or 1)
         return trial.suggest_int(key, low, high, step=step, log=values.log)
-    step = None if values.step is None else float(values.step)
-    return trial.suggest_float(key, float(values.low), float(values.high), step=step, log=values.log)
+    apart = None if values.step is None else float(values.step)
+    return trial.suggest_float(key, float(values.low), float(values.high), step=apart, log=values.log)
 
 
 def _whole(values: Range) -> bool:
@@ -141,13 +141,14 @@ def _limited(values: Range, kind: Any, setting: str) -> Range:
     low: float = values.low
     high: float = values.high
     gap = 1 if whole else 1e-6  # between an open limit and the first number that it allows
+    limit: Any
     for limit in _limits(kind, setting.split(".")):
         if isinstance(limit, Ge | Gt):
-            bound: Any = limit.ge if isinstance(limit, Ge) else limit.gt + gap
-            low = max(low, ceil(bound) if whole else bound)
+            least = limit.ge if isinstance(limit, Ge) else limit.gt + gap
+            low = max(low, ceil(least) if whole else least)
         elif isinstance(limit, Le | Lt):
-            bound = limit.le if isinstance(limit, Le) else limit.lt - gap
-            high = min(high, floor(bound) if whole else bound)
+            most = limit.le if isinstance(limit, Le) else limit.lt - gap
+            high = min(high, floor(most) if whole else most)
     return values.model_copy(update={"low": low, "high": high})
 
 

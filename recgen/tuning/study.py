@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -35,7 +35,11 @@ from recgen.seeding import seed_for
 from recgen.settings import Tune
 from recgen.workspace import Workspace
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
 JOURNAL = "journal.log"
+POSTGRES = "postgresql"  # what SQLAlchemy calls it
 ATTEMPTS = 4  # workers that a trial may outlive before it counts as failed itself
 ERROR = "error"  # the user attribute of a trial that failed, and was not merely left by a worker that ended
 
@@ -53,13 +57,16 @@ def open_storage(url: str | None, root: Path, heartbeat: int) -> BaseStorage:
         path = root / JOURNAL if url is None else Path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
+    from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
     try:
+        # One at a time: two that make the tables of a new database at once end in an error of it (Optuna issue 1092).
         # A connection that the server has closed in the hours of a trial is noticed, and opened again.
-        return RDBStorage(
-            url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=heartbeat, grace_period=3 * heartbeat
-        )
+        with _database_turn(create_engine(url, poolclass=NullPool), "tables"):
+            return RDBStorage(
+                url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=heartbeat, grace_period=3 * heartbeat
+            )
     except ImportError as error:
         raise UserError(
             f"--storage {shown(url)}",
@@ -180,7 +187,7 @@ def give_up_dead(study: Study, storage: BaseStorage, root: Path) -> None:
             if not Workspace(trial_folder(root, trial.number)).busy():
                 study.tell(trial.number, state=TrialState.FAIL)
     again, do_again = left(study), RetryHeartbeatStaleTrialCallback(max_retry=ATTEMPTS - 1)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+    for trial in study.get_trials(states=(TrialState.FAIL,)):  # copies: the callback writes into the trial it is given
         if ERROR not in trial.user_attrs and trial.number not in again:
             do_again(study, trial)
 
@@ -188,14 +195,24 @@ def give_up_dead(study: Study, storage: BaseStorage, root: Path) -> None:
 @contextmanager
 def turn(storage: BaseStorage, root: Path, name: str) -> Iterator[None]:
     """Wait until no other worker of the study is inside: by PostgreSQL where that keeps the study, else by a file."""
-    if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "postgresql":
+    if isinstance(storage, RDBStorage) and storage.engine.dialect.name == POSTGRES:
+        with _database_turn(storage.engine, f"study {name}"):
+            yield
+    else:
         with sharing.turn(root / ".turn"):
             yield
+
+
+@contextmanager
+def _database_turn(engine: Engine, name: str) -> Iterator[None]:
+    """Wait until nobody else is inside on the same PostgreSQL database; other databases have no such lock, and let all in."""
+    if engine.dialect.name != POSTGRES:
+        yield
         return
     from sqlalchemy import text
 
     key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
-    with storage.engine.begin() as connection:
+    with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
         yield
 

@@ -1,0 +1,79 @@
+"""Work that runs take over from each other."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from recgen.sharing import Siblings, turn
+from recgen.workspace import Workspace, write_bytes, write_json
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A run that has finished the task a/b with fingerprint f: an output on record and a picture in a folder that it owns."""
+    one = Workspace(tmp_path / "one")
+    one.begin("a/b", "f", ["pictures"])
+    write_json(one.root / "out.json", [1])
+    write_bytes(one.root / "pictures/1/x.png", b"x")
+    (one.root / "pictures/.tmp-y.png").write_bytes(b"half")
+    one.finish("a/b", "f", 3.0, [one.root / "out.json"])
+    return one
+
+
+def test_a_finished_task_is_taken_over_with_all_that_it_owns(done, tmp_path):
+    """By hard links: no byte is on the disk twice; half-written files stay behind."""
+    two = Workspace(tmp_path / "two")
+    assert Siblings(tmp_path).take(two, "a/b", "f", ["pictures"]) == "one"
+    assert two.finished("a/b", "f")
+    for name in ("out.json", "pictures/1/x.png"):
+        assert (two.root / name).samefile(done.root / name)
+    assert not (two.root / "pictures/.tmp-y.png").exists()
+    write_json(two.root / "out.json", [2])
+    assert "1" in (done.root / "out.json").read_text()
+    assert "2" not in (done.root / "out.json").read_text()
+
+
+def test_what_differs_or_has_lost_its_files_is_not_taken_over(done, tmp_path):
+    """Another fingerprint, another task, a run whose files were removed, the run itself."""
+    two, siblings = Workspace(tmp_path / "two"), Siblings(tmp_path)
+    assert siblings.take(two, "a/b", "g", ["pictures"]) is None
+    assert siblings.take(two, "a/c", "f", ["pictures"]) is None
+    assert siblings.take(done, "a/b", "f", ["pictures"]) is None
+    (done.root / "out.json").unlink()
+    assert siblings.take(two, "a/b", "f", ["pictures"]) is None
+    assert not two.finished("a/b", "f")
+
+
+def test_older_work_of_the_same_task_is_removed_first(done, tmp_path):
+    """What a task of another fingerprint left is not mixed with what is taken over."""
+    two = Workspace(tmp_path / "two")
+    two.begin("a/b", "old", ["pictures"])
+    write_bytes(two.root / "pictures/old.png", b"old")
+    Siblings(tmp_path).take(two, "a/b", "f", ["pictures"])
+    assert sorted(path.name for path in (two.root / "pictures").rglob("*.png")) == ["x.png"]
+
+
+def test_one_process_at_a_time_has_the_turn_of_a_key(tmp_path, in_child):
+    """Another key does not wait; the same key waits until the first process is out."""
+    import multiprocessing
+
+    log, file = tmp_path / "log", tmp_path / "turns"
+
+    def inside(name: str, key: str, seconds: float) -> None:
+        with turn(file, key), log.open("a") as lines:
+            lines.write(f"{name} in\n")
+            lines.flush()
+            time.sleep(seconds)
+            lines.write(f"{name} out\n")
+
+    context = multiprocessing.get_context("fork")
+    first = context.Process(target=inside, args=("a", "k", 0.4))
+    first.start()
+    while not log.exists() or "a in" not in log.read_text():
+        time.sleep(0.01)
+    assert in_child(inside, "other", "another key", 0.0) == 0
+    assert in_child(inside, "b", "k", 0.0) == 0
+    first.join()
+    assert log.read_text().split("\n")[:-1] == ["a in", "other in", "other out", "a out", "b in", "b out"]

@@ -1,0 +1,69 @@
+"""The tunable generator beside the host's toys, studies on the tiny data set, and a PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recgen import plugins
+
+SPACE = {"tunable.decode.guidance_scale": {"low": 1.0, "high": 12.0, "step": 0.5}, "tunable.k": {"low": 1, "high": 7}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tunable(toy_package: Path) -> Iterator[None]:
+    """Install the tunable generator beside the toys."""
+    (toy_package / "tunable_generators.py").write_text(Path(__file__).with_name("tunable_generators.py").read_text())
+    metadata = toy_package / "tunable-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tunable\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[recgen.generators]\ntunable = tunable_generators:Tunable\n")
+    plugins._installed.cache_clear()
+    yield
+    shutil.rmtree(metadata)
+    plugins._installed.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def configure(write_config: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Return a function that writes a configuration with a `tune` block and returns its path."""
+
+    def write(tune: dict[str, Any], **changes: Any) -> str:
+        folder = tmp_path_factory.mktemp("config")
+        changes = {"generators": ["tunable"], "downstream": {"seeds": 1}, "gallery": 0, **changes}
+        return str(write_config(folder, tune={"space": SPACE, **tune}, **changes))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server that listens on a socket in a folder of its own; skipped without Debian's package."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+    programs, folder = found[-1].parent, Path(tempfile.mkdtemp(prefix="pg"))
+    owner: dict[str, Any] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        account = next(entry for name in ("postgres", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        owner = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+    def call(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        with (folder / "calls.log").open("a") as log:
+            subprocess.run(command, check=True, cwd=folder, stdout=log, stderr=log, timeout=60, **owner)
+
+    call("initdb", "-A", "trust", "-U", "recgen", "--no-sync", "--no-locale", "-E", "UTF8")
+    call("pg_ctl", "-w", "start", "-o", f"-k {folder} -c listen_addresses='' -c fsync=off")
+    yield f"postgresql+psycopg://recgen@/postgres?host={folder}"
+    call("pg_ctl", "-m", "immediate", "stop")
+    shutil.rmtree(folder)

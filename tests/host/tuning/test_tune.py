@@ -1,0 +1,261 @@
+"""Whole studies on the tiny data set: what trials do and leave, the winner, the report, workers that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from recgen import session, tuning
+from recgen.config import load_config
+from recgen.errors import UserError
+from recgen.tuning.study import counted, open_storage, trial_folder
+
+CFG, K = "tunable.decode.guidance_scale", "tunable.k"
+
+
+def _study(root: Path, url: str | None = None, name: str = "tiny") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=open_storage(url, root, 60))
+
+
+@pytest.fixture(scope="module")
+def config(configure):
+    return configure({})
+
+
+@pytest.fixture(scope="module")
+def studied(config, tmp_path_factory):
+    """Three trials and the winner; then three more: only the CFG scale changed, all as at first, and one that cannot be."""
+    root = tmp_path_factory.mktemp("study") / "s"
+    tuning.tune(config, 3, None, 1, str(root))
+    study = _study(root)
+    for values in ({CFG: 2.0, K: 5}, {CFG: 7.5, K: 5}, {CFG: 7.5, K: 99}):
+        study.enqueue_trial(values)
+    tuning.tune(config, 6, None, 1, str(root))
+    return root
+
+
+def _log(root: Path, number: int) -> str:
+    return (trial_folder(root, number) / "log.txt").read_text()
+
+
+def test_a_trial_that_changes_only_the_cfg_scale_reruns_nothing_before_generate(studied):
+    """Its log: everything up to generator.fit is taken over, by hard links; pictures and the retraining are its own."""
+    taken = re.findall(r"recgen INFO (\S+): taken from", _log(studied, 3))
+    done = re.findall(r"recgen INFO (\S+): [\d.]+ s$", _log(studied, 3), re.MULTILINE)
+    assert done == ["generate/tunable", "downstream/tunable/0"]
+    shared = ["dataset", "dataset/requests", "features", "ranker/reward", "ranker/judge"]
+    assert taken == [*shared, "generator.fit/tunable", "downstream/ORI/0"]
+    assert _study(studied).trials[3].user_attrs["tasks"] == done
+    for name in ("generator/tunable/mean.json", "ranker/judge/model.safetensors", "dataset/items.parquet"):
+        assert (trial_folder(studied, 3) / name).samefile(trial_folder(studied, 0) / name)
+    for trial in (1, 2):  # k changed
+        assert "generator.fit/tunable" in _study(studied).trials[trial].user_attrs["tasks"]
+        assert "ranker/judge" not in _study(studied).trials[trial].user_attrs["tasks"]
+
+
+def test_a_value_that_comes_back_costs_nothing(studied):
+    """Trial 4 has the values of trial 0: nothing is done, and the result is the same."""
+    first, again = (_study(studied).trials[number] for number in (0, 4))
+    assert again.params == first.params == {CFG: 7.5, K: 5}
+    assert again.user_attrs["tasks"] == [] and again.values == first.values
+    assert first.user_attrs["tasks"] == ["generator.fit/tunable", "generate/tunable", "downstream/tunable/0"]
+
+
+def test_a_failed_trial_is_recorded_with_its_error_and_the_study_goes_on(studied):
+    """It counts, it is not done again, and its files are few."""
+    failed = _study(studied).trials[5]
+    assert failed.state is TrialState.FAIL and "less than or equal to 7" in failed.user_attrs["error"]
+    assert "Traceback" in _log(studied, 5)
+    assert len(counted(_study(studied))) == len(_study(studied).trials) == 6
+    assert {path.name for path in trial_folder(studied, 5).iterdir()} <= {"log.txt", "config.yaml", "stages", ".lock"}
+
+
+def test_only_the_winner_sees_the_test_split_and_only_once(studied, config, tmp_path):
+    """Trials' references are the winner's last history items; best.yaml is the winner's configuration and `run` takes it."""
+    study = _study(studied)
+    claimed = study.user_attrs["winner"]["trial"]
+    assert claimed < 3  # chosen when the study first ended, whatever came later
+    best = load_config(str(studied / "best.yaml"))
+    assert best.settings.target == "test"
+    assert best.generators["tunable"]["k"] == study.trials[claimed].params[K]
+    assert best.generators["tunable"]["decode"]["guidance_scale"] == study.trials[claimed].params[CFG]
+    assert yaml.safe_load((studied / "winner/config.yaml").read_text()) == best.resolved()
+    winner = pd.read_parquet(studied / "winner/dataset/requests.parquet").set_index("user_id")
+    for number in range(5):
+        trial = pd.read_parquet(trial_folder(studied, number) / "dataset/requests.parquet").set_index("user_id")
+        assert trial["item_id"].tolist() == [history[-1] for history in winner.loc[trial.index, "history"]]
+    log = (studied / "winner/log.txt").read_text()
+    assert len(re.findall("downstream/tunable/0: ", log)) == 1 and "Nothing to do" in log
+    session.run(str(studied / "best.yaml"), str(tmp_path / "again"), (), until="dataset")
+    again, first = (folder / "dataset/requests.parquet" for folder in (tmp_path / "again", studied / "winner"))
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_the_winner_is_chosen_on_validation(studied):
+    """By what the trials measured there, and those are what the retrainings of the trial wrote."""
+    study = _study(studied)
+    for trial in study.trials[:5]:
+        results = json.loads((trial_folder(studied, trial.number) / "downstream/tunable/0/results.json").read_text())
+        assert trial.values == [results["recall@10"], results["ndcg@10"]]
+    first = study.trials[:3]
+    tops = [max(values) for values in zip(*(trial.values for trial in first), strict=True)]
+    means = [sum(value / top for value, top in zip(trial.values, tops, strict=True)) / 2 for trial in first]
+    assert study.user_attrs["winner"]["trial"] == means.index(max(means))
+
+
+def test_the_report_shows_history_front_and_trials_in_one_file(studied):
+    """Every trial with its values, the failed one's error, the winner's settings beside the first ones; nothing is loaded."""
+    text = (studied / "study.html").read_text()
+    assert [title for title in ("History", "Pareto front", "Setting by setting") if f"<strong>{title}</strong>" in text] == [
+        "History", "Pareto front", "Setting by setting",
+    ]  # fmt: skip
+    table = text[text.index('<h2 id="trials">') :]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)[1:]]
+    assert [int(row[0].split()[0]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    for row, trial in zip(rows, _study(studied).trials, strict=True):
+        assert row[1] == {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}[trial.state]
+        assert row[2:4] == [f"{value:.4f}" for value in trial.values or ()] or (row[2:4] == ["–", "–"] and not trial.values)
+    assert "less than or equal to 7" in text and 'href="winner/report.html"' in text
+    assert (studied / "winner/report.html").exists()
+    assert not re.search(r'(?:src|href)="(?!#|data:|winner/)', text)
+    assert "optuna-dashboard" in text
+
+
+def test_a_study_goes_on_with_the_settings_it_was_begun_with_only(studied, config):
+    """Trials of different settings cannot be compared; how many files are kept may change."""
+    with pytest.raises(UserError, match=r"another learning_rate"):
+        tuning.tune(config, 6, None, 1, str(studied), ["learning_rate=0.5"])
+    before = len(_study(studied).trials)
+    tuning.tune(config, 6, None, 1, str(studied), ["recgen.tune.keep=1"])
+    assert len(_study(studied).trials) == before
+    full = [number for number in range(6) if (trial_folder(studied, number) / "creatives").exists()]
+    assert len(full) == 1 and (trial_folder(studied, 1) / "downstream/tunable/0/results.json").exists()
+
+
+def _gated(config: str, trials: int, url: str | None, workers: int, root: Path) -> None:
+    tuning.tune(config, trials, url, workers, str(root), ["recgen.tune.heartbeat=1"])
+
+
+def _wait_for(found, seconds: float = 300.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := found():
+            return value
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def _at_work(root: Path, storage: BaseStorage, workers: int) -> list[int]:
+    """Return the processes of so many workers that have begun to draw, or nothing."""
+    try:
+        running = optuna.load_study(study_name="tiny", storage=storage).get_trials(states=(TrialState.RUNNING,))
+    except KeyError:  # the study is not there yet
+        return []
+    folders = [trial_folder(root, trial.number) for trial in running]
+    drawing = all((folder / "stages/generate.tunable.started").exists() for folder in folders)
+    found = [int(trial.user_attrs["worker"].partition(":")[2]) for trial in running if "worker" in trial.user_attrs]
+    return found if len(found) == workers and drawing else []
+
+
+@pytest.mark.parametrize(("kept_in", "workers"), [("journal", 1), ("postgres", 2)])
+def test_a_killed_worker_loses_no_trial(kept_in, workers, config, studied, tmp_path, monkeypatch, request):
+    """Killed while drawing: one worker of one, then the command again; one of two on PostgreSQL, and the other does it."""
+    import multiprocessing
+
+    url = request.getfixturevalue("postgres") if kept_in == "postgres" else None
+    root, gate = tmp_path / "s", tmp_path / "gate"
+    gate.touch()
+    monkeypatch.setenv("TUNABLE_GATE", str(gate))
+    process = multiprocessing.get_context("fork").Process(target=_gated, args=(config, 3, url, workers, root))
+    process.start()
+    storage = open_storage(url, root, 60)
+    victims = _wait_for(lambda: _at_work(root, storage, workers))
+    os.kill(victims[0], signal.SIGKILL)
+    if workers == 1:
+        process.join()
+        gate.unlink()
+        _gated(config, 3, url, workers, root)
+    else:
+        gate.unlink()
+        process.join()
+        assert process.exitcode == 0
+    study = _study(root, url)
+    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    lost = [trial for trial in study.trials if trial.state is TrialState.FAIL]
+    assert len(complete) == 3 and len(lost) == 1 and len(study.trials) == 4
+    again = next(trial for trial in complete if trial.system_attrs.get("retry_history"))
+    assert again.params == lost[0].params and again.system_attrs["retry_history"] == [lost[0].number]
+    assert [line for line in _log(root, again.number).splitlines() if "generator.fit/tunable: taken" in line] == []
+    assert (root / "winner/metrics.json").exists() and (root / "study.html").exists()
+    if workers == 1:  # the same as without the kill
+        undisturbed = _study(studied).trials[:3]
+        assert [(trial.params, trial.values) for trial in complete] == [(trial.params, trial.values) for trial in undisturbed]
+    _opens_in_the_dashboard(url or str(root / "journal.log"), 4)
+
+
+def _opens_in_the_dashboard(storage: str, trials: int) -> None:
+    """Start the real dashboard on a study's storage and read its page and its API."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    server = subprocess.Popen([program, storage, "--port", str(port), "--host", "127.0.0.1"], stderr=subprocess.DEVNULL)
+
+    def read(path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+                return answer.read().decode()
+        except OSError:
+            return ""
+
+    try:
+        studies = json.loads(_wait_for(lambda: read("api/studies"), 60))["study_summaries"]
+        assert [study["study_name"] for study in studies] == ["tiny"]
+        assert [direction.lower() for direction in studies[0]["directions"]] == ["maximize", "maximize"]
+        details = json.loads(read(f"api/studies/{studies[0]['study_id']}"))
+        assert len(details["trials"]) == trials
+        assert "<html" in read("dashboard").lower()
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_a_trial_that_looks_bad_after_a_seed_is_pruned(configure, tmp_path):
+    """One objective, two seeds: pruned are exactly those below the median of the earlier ones; their later seeds are not run."""
+    config = configure(
+        {"objectives": {"recall@10": 0.5, "ndcg@10": 0.5}, "measure": "per_user", "startup_trials": 2}, downstream={"seeds": 2}
+    )
+    root = tmp_path / "s"
+    root.mkdir()
+    setting = tuning._setting(root, load_config(config), 1)
+    storage = open_storage(None, root, 60)
+    tuning._opened(setting, storage, "tiny")
+    tuning.prepare(setting)
+    tuning.work(setting, storage, "tiny", 4)
+    trials = _study(root).trials
+    for at, trial in enumerate(trials):
+        earlier = [each.intermediate_values[0] for each in trials[:at]]
+        bad = bool(earlier) and trial.intermediate_values[0] < pd.Series(earlier).median()
+        assert (trial.state is TrialState.PRUNED and 1 not in trial.intermediate_values) == bad
+        results = trial_folder(root, trial.number) / "downstream/tunable"
+        steps = [json.loads((results / f"{seed}/results.json").read_text()) for seed in trial.intermediate_values]
+        sums = [0.5 * step["recall@10 per_user"] + 0.5 * step["ndcg@10 per_user"] for step in steps]
+        assert trial.intermediate_values == pytest.approx({0: sums[0], **({1: sum(sums) / 2} if len(sums) > 1 else {})})
+        assert (results / "1").exists() == (1 in trial.intermediate_values)
+    assert TrialState.PRUNED in [trial.state for trial in trials]
+    assert TrialState.COMPLETE in [trial.state for trial in trials]

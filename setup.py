@@ -23,6 +23,9 @@ setup(
             "report/*.js",
             "report/*.j2",
             "report/**/*.j2",
+            "study/*.j2",
+            "study/*.css",
+            "study/*.js",
         ],
     },
     install_requires=[

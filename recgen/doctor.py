@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from recgen import __version__, plugins
 from recgen.assets import asset_folder
@@ -80,10 +81,23 @@ def _weights() -> Iterator[Finding]:
         yield bool(files), name, f"{size:.1f} MiB" if files else "not shipped with this version"
     words = sorted(file.stem for file in asset_folder("vocabularies").glob("*.yaml"))
     yield bool(words), "clip-tagger", f"vocabularies: {', '.join(words)}" if words else "not shipped with this version"
+    yield _isnet()
     yield _fetched()
     for metric in networks.WANTED:
         reason = networks.missing(metric)
         yield reason is None, f"weights of {metric.upper()}", reason or "here"
+
+
+def _isnet() -> Finding:
+    """What `recgen.foreground: isnet` needs: rembg, and the weights where rembg looks for them."""
+    try:
+        known = f"rembg {version('rembg')}"
+    except PackageNotFoundError:
+        return False, "isnet", "pip install -c constraints.txt 'recgen[foreground]'; foreground: plain-ground needs nothing"
+    folder = Path(os.environ.get("U2NET_HOME", Path(os.environ.get("XDG_DATA_HOME", "~")) / ".u2net")).expanduser()
+    if (folder / "isnet-general-use.onnx").is_file():
+        return True, "isnet", known
+    return False, "isnet", f"{known}, without isnet-general-use.onnx in {folder}: fetched when it is first used"
 
 
 def _fetched() -> Finding:

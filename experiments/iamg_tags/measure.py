@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def agreement(run: Run) -> dict[str, dict[str, float]]:
-    """Return precision and recall: of picture's tags and of all against all true attributes, of the text's against its content."""
+    """Return precision and recall: of pictures' tags and of all against all true attributes, of texts' against the content."""
     table, truth = pd.read_parquet(run.folder / "features/tags.parquet"), Truth.load(run.folder / "dataset/simulator")
     looks = truth.attributes_of(table["item_id"].tolist())
     words = [{VOCABULARIES[kind][code] for kind, code in enumerate(look)} for look in looks]

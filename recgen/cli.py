@@ -19,17 +19,19 @@ _PATH = click.Path(path_type=Path)
 _SOME, _POSITIVE = click.IntRange(min=1), click.FloatRange(0, min_open=True)
 
 
-class _Settable(click.Command):
-    """A command whose `--set` takes every KEY=VALUE up to the next option: `--set a=1 b=2` is `--set a=1 --set b=2`."""
+class _Listing(click.Command):
+    """A command whose `--set` and `--answers` take every word up to the next option: `--set a=1 b=2` is `--set a=1 --set b=2`."""
+
+    _lists = ("--set", "--answers")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
-        setting = False
+        option = ""
         for word in args:
             if word.startswith("-"):
-                setting = word == "--set" or word.startswith("--set=")
-            elif setting and spread[-1] != "--set":
-                spread.append("--set")
+                option = next((name for name in self._lists if word == name or word.startswith(f"{name}=")), "")
+            elif option and spread[-1] != option:
+                spread.append(option)
             spread.append(word)
         return super().parse_args(ctx, spread)
 
@@ -45,7 +47,7 @@ def recgen() -> None:
     """Personalised item pictures for RecBole, judged by the recommender itself."""
 
 
-@recgen.command(cls=_Settable)
+@recgen.command(cls=_Listing)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option("--out", help="The run's folder; runs/<config name> by default.")
 @_SET
@@ -70,7 +72,7 @@ def report(folder: str, compare: tuple[str, ...]) -> None:
     click.echo(session.report_again(folder, compare))
 
 
-@recgen.command("requests", cls=_Settable)
+@recgen.command("requests", cls=_Listing)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option("--to", required=True, help="The folder for the tables.")
 @click.option("--out", help="The run's folder; runs/<config name> by default.")
@@ -82,7 +84,7 @@ def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...])
     click.echo(external.write_requests(config, to, out, overrides))
 
 
-@recgen.command(cls=_Settable)
+@recgen.command(cls=_Listing)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option(
     "--creatives", required=True, multiple=True, metavar="[NAME=]DIR", help="A folder of pictures with a manifest.csv."
@@ -109,7 +111,7 @@ def export(folder: str, to: str, name: str, source: str | None, pictures: bool) 
     click.echo(exporting.export(folder, to, name, source, pictures))
 
 
-@recgen.command(cls=_Settable)
+@recgen.command(cls=_Listing)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option("--trials", required=True, type=_SOME, help="Trials in the end, over all workers and starts.")
 @click.option("--storage", metavar="URL", help="A database for many machines; a journal in the study's folder by default.")
@@ -129,6 +131,34 @@ def tune(
     from recgen import tuning
 
     tuning.tune(config, trials, storage, workers, out, overrides)
+
+
+@recgen.group()
+def study() -> None:
+    """Ask people which pictures appeal to them."""
+
+
+@study.command()
+@click.option("--run", "folder", required=True, help="The folder of a run that is finished up to generate.")
+@click.option("--out", required=True, metavar="FILE.html", help="The questionnaire.")
+@click.option("--items", type=_SOME, default=8, show_default=True, help="How many questions.")
+@click.option("--source", "sources", multiple=True, help="Whose pictures; all generators and ORI by default.")
+@click.option("--seed", default=0, show_default=True, help="Seed of which requests are asked about.")
+def make(folder: str, out: str, items: int, sources: tuple[str, ...], seed: int) -> None:
+    """Write a questionnaire: one HTML file, shuffled, that does not say whose a picture is."""
+    from recgen.study import page
+
+    click.echo(page.make(folder, out, items, sources, seed))
+
+
+@study.command(cls=_Listing)
+@click.option("--run", "folder", required=True, help="The run that the questionnaire was made of.")
+@click.option("--answers", required=True, multiple=True, metavar="FILE ...", help="Files that respondents downloaded.")
+def score(folder: str, answers: tuple[str, ...]) -> None:
+    """Say what the answers to a questionnaire say."""
+    from recgen.study import scoring
+
+    click.echo(scoring.score(folder, answers))
 
 
 @recgen.command()

@@ -43,7 +43,7 @@ def prepare(raw: Path, out: Path, users: int = USERS, seed: int = 0, history: in
         themes = _write_stickers(raw, target)
         if len(themes) < 3:
             raise UserError(f"--raw {raw}", found=f"{len(themes)} themes with stickers", expected="three or more")
-        log = target.log()
+        log = target.log(rows=users * len(target.items) * 2 // len(themes))
         for number in range(1, users + 1):
             _add_user(f"u{number}", themes, seed, history, log)
         target.add_interactions(log, Selection(seed=seed))

@@ -55,9 +55,9 @@ def prepare(
         if simulate_users is not None:
             if interactions is not None:
                 raise UserError("--simulate-users", found=str(interactions), expected="a folder without interactions")
-            from recgen.data.convert.simulated_users import NOTE, draw_log
+            from recgen.data.convert.simulated_users import MET, NOTE, draw_log
 
-            log = target.log()
+            log = target.log(rows=simulate_users * MET)
             draw_log(log, found, simulate_users, seed)
             target.note(users=NOTE)
             like = None  # a simulated user stays with any three likes, and all have more

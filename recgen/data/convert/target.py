@@ -22,6 +22,7 @@ from recgen.workspace import write_json
 LONGEST_TEXT = 2_000  # characters, as many as the dataset stage reads (`recgen.data.catalogue`)
 PROVENANCE = "provenance.json"
 
+_ROW_BYTES, _PARQUET_PACKS = 32, 8  # about: an interaction as text, and how much smaller it is in a Parquet file
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,119}")
 
 
@@ -54,11 +55,13 @@ class Target:
         self._writers: dict[str, Any] = {}
         self._notes: dict[str, Any] = {}
 
-    def log(self, *raw: Path) -> Log:
-        """Return an empty log for the interactions of raw files."""
+    def log(self, *raw: Path, rows: int = 0) -> Log:
+        """Return an empty log for the interactions of raw files, or for so many that are made."""
         folder = self.scratch / "log"
         folder.mkdir()
-        return Log(folder, sum(path.stat().st_size for path in raw))
+        packed = {".parquet": _PARQUET_PACKS}
+        size = sum(path.stat().st_size * packed.get(path.suffix, 1) for path in raw)
+        return Log(folder, size + rows * _ROW_BYTES)
 
     def note(self, **facts: Any) -> None:
         """Put facts into provenance.json."""

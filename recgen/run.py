@@ -37,6 +37,7 @@ class Run:
         self.config, self.settings = config, config.settings
         self.workspace = Workspace(folder)
         self.folder = folder
+        self._checkpoint: tuple[str, Backbone] | None = None
 
     @cached_property
     def threads(self) -> int:
@@ -94,8 +95,11 @@ class Run:
             return self.backbone
         from recgen.diffusion import load_backbone
 
-        lcm = self.settings.lcm_lora
-        return load_backbone(checkpoint, None, device=self.device, lcm_lora=lcm, key=f"recgen.{name}.checkpoint")
+        if self._checkpoint is None or self._checkpoint[0] != checkpoint:
+            self._checkpoint = None  # one at a time: the last is let go before the next is loaded
+            key, lcm = f"recgen.{name}.checkpoint", self.settings.lcm_lora
+            self._checkpoint = checkpoint, load_backbone(checkpoint, None, device=self.device, lcm_lora=lcm, key=key)
+        return self._checkpoint[1]
 
     @cached_property
     def language_model(self) -> LanguageModel | None:

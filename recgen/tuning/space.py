@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
-from annotated_types import Ge, Gt, Le, Lt
-
 from recgen import plugins
 from recgen.config import Config, validate
 from recgen.errors import UserError, nearest
@@ -141,13 +139,13 @@ def _limited(values: Range, kind: Any, setting: str) -> Range:
     low: float = values.low
     high: float = values.high
     gap = 1 if whole else 1e-6  # between an open limit and the first number that it allows
-    limit: Any
     for limit in _limits(kind, setting.split(".")):
-        if isinstance(limit, Ge | Gt):
-            least = limit.ge if isinstance(limit, Ge) else limit.gt + gap
+        least, above, most, below = (getattr(limit, name, None) for name in ("ge", "gt", "le", "lt"))
+        least = above + gap if above is not None else least
+        most = below - gap if below is not None else most
+        if least is not None:
             low = max(low, ceil(least) if whole else least)
-        elif isinstance(limit, Le | Lt):
-            most = limit.le if isinstance(limit, Le) else limit.lt - gap
+        if most is not None:
             high = min(high, floor(most) if whole else most)
     return values.model_copy(update={"low": low, "high": high})
 

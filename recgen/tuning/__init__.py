@@ -110,7 +110,7 @@ def _setting(root: Path, config: Config, workers: int) -> Setting:
             expected="the settings it was begun with: trials of different ones cannot be compared",
             todo="Give another folder with --out, or delete this one.",
         )
-    return _with_free(root, base, {key: getattr(config.settings.tune, key) for key in _FREE})
+    return _with_free(root, replace(base, source=config.source), {key: getattr(config.settings.tune, key) for key in _FREE})
 
 
 def _with_free(root: Path, base: Config, free: dict[str, Any]) -> Setting:

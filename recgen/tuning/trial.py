@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import yaml
 from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial
 
-from recgen import pipeline
+from recgen import pipeline, preflight
 from recgen.config import Config, load_config
 from recgen.downstream import CUTOFF, ORIGINAL
 from recgen.errors import brief
@@ -67,7 +67,7 @@ class Setting:
         """Return the base configuration with values by key below `recgen:`, about validation or test, for some generators."""
         changes = {**values, "target": target, "generators": generators}
         overrides = [f"recgen.{key}={json.dumps(value)}" for key, value in changes.items()]
-        return load_config(str(self.root / BASE), overrides)
+        return replace(load_config(str(self.root / BASE), overrides), source=self.config.source)
 
     def measured(self, values: dict[str, Any]) -> Config:
         """Return the configuration of a trial."""
@@ -80,7 +80,10 @@ def prepare(setting: Setting) -> None:
     with run.workspace.lock(), logging_to(run.folder / "log.txt", terminal=False):
         run.write_config()
         work, seeds = pipeline.tasks(run), range(run.settings.downstream.seeds)
+        prints = pipeline.fingerprints(work, run.settings.seed)
         wanted = pipeline.needed(work, [f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds])
+        left = [task for task in work if task.name in wanted and not run.workspace.finished(task.name, prints[task.name])]
+        preflight.check(run, {task.stage for task in left})  # for the trials too: each of them would fail
         shared = [task.name for task in work if task.name in wanted and task.stage in ("dataset", "features", "ranker")]
         shared += [f"downstream/{ORIGINAL}/{seed}" for seed in seeds]
         pipeline.execute(run, goals=shared)

@@ -6,16 +6,20 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from recgen import __version__, plugins
 from recgen.assets import asset_folder
+from recgen.config import load_config, shipped
 from recgen.hosting import PACKAGED, data_folder
+from recgen.preflight import isnet_weights
 
 PACKAGES = (
     "torch", "torchvision", "recbole", "numpy", "pandas", "pyarrow", "diffusers", "transformers", "open_clip_torch", "peft",
     "faiss-cpu", "requests", "torchmetrics", "torch_fidelity",
 )  # fmt: skip
+EXTRAS = {"optuna": ("tune", "recgen tune"), "psycopg": ("postgres", "recgen tune --storage postgresql://...")}
+"""Packages that one command asks for: the extra that brings each, and the command."""
+
 SHIPPED = ("demo-clip", "demo-sd", "demo-ip-adapter", "demo-llm", "attribute-reader")
 
 Finding = tuple[bool, str, str]  # whether it is here, what it is, and what is known of it or to be done
@@ -63,6 +67,11 @@ def _packages() -> Iterator[Finding]:
             yield True, name, version(name)
         except PackageNotFoundError:
             yield False, name, f"pip install -c constraints.txt {name}"
+    for name, (extra, command) in EXTRAS.items():
+        try:
+            yield True, name, version(name)
+        except PackageNotFoundError:
+            yield False, name, f"for {command}: pip install -c constraints.txt -e '.[{extra}]'"
 
 
 def _plugins() -> Iterator[Finding]:
@@ -94,10 +103,9 @@ def _isnet() -> Finding:
         known = f"rembg {version('rembg')}"
     except PackageNotFoundError:
         return False, "isnet", "pip install -c constraints.txt 'recgen[foreground]'; foreground: plain-ground needs nothing"
-    folder = Path(os.environ.get("U2NET_HOME", Path(os.environ.get("XDG_DATA_HOME", "~")) / ".u2net")).expanduser()
-    if (folder / "isnet-general-use.onnx").is_file():
+    if isnet_weights().is_file():
         return True, "isnet", known
-    return False, "isnet", f"{known}, without isnet-general-use.onnx in {folder}: fetched when it is first used"
+    return False, "isnet", f"{known}, without {isnet_weights()}: fetched when it is first used"
 
 
 def _fetched() -> Finding:
@@ -121,3 +129,10 @@ def _data() -> Iterator[Finding]:
         PACKAGED,
         str(folder) if here else "reinstall recbole: pip install --force-reinstall --no-deps recbole",
     )
+    for name in shipped():
+        config = load_config(name)
+        if config.settings.obtain is not None:
+            folder = data_folder(config.recbole)
+            here = (folder / f"{folder.name}.inter").is_file()
+            obtain = config.settings.obtain
+            yield here, folder.name, str(folder) if here else f"not in {folder}: get {obtain.get}; {obtain.prepare}"

@@ -144,13 +144,18 @@ def _describing(run: Run, hub: _Hub) -> Iterator[Missing]:
         if need in run.needs and isinstance(spec, str) and spec not in ("clip-tagger", "endpoint"):
             yield from hub.missing(f"recgen.{key}", spec, "config.json")
     if "foregrounds" in run.needs and s.foreground == "isnet":
-        home = Path(os.environ.get("U2NET_HOME", "~/.u2net"))
         if find_spec("rembg") is None:
             install = "pip install -c constraints.txt -e '.[foreground]'"
             yield Missing("recgen.foreground", "isnet without the package rembg", "rembg, or plain-ground", (install,))
-        if not (home.expanduser() / "isnet-general-use.onnx").is_file():
+        if not isnet_weights().is_file():
             fetch = "python -c 'import rembg; rembg.new_session(\"isnet-general-use\")'"
-            yield Missing("recgen.foreground", f"no isnet-general-use.onnx in {home}", "its weights, or plain-ground", (fetch,))
+            yield Missing("recgen.foreground", f"no {isnet_weights()}", "its weights, or plain-ground", (fetch,))
+
+
+def isnet_weights() -> Path:
+    """Return where rembg looks for the weights of `recgen.foreground: isnet`."""
+    data = Path(os.environ.get("XDG_DATA_HOME", "~"))
+    return Path(os.environ.get("U2NET_HOME", data / ".u2net")).expanduser() / "isnet-general-use.onnx"
 
 
 def _drawing(run: Run, hub: _Hub) -> Iterator[Missing]:

@@ -67,7 +67,7 @@ def test_all_that_is_missing_is_said_at_once(config, nowhere):
         weights += [settings.llm]
     if "iamg" in settings.generators:
         weights += [settings.tags.picture]
-        assert "recgen.foreground: no isnet-general-use.onnx" in message
+        assert re.search(r"recgen\.foreground: no .*isnet-general-use\.onnx", message)
     for name in weights:
         assert f"hf download {name}" in message
     assert message.count("hf download") == len(weights)
@@ -83,6 +83,18 @@ def test_the_commands_that_are_named_exist(config, nowhere):
         while hasattr(found, "commands"):
             found = found.commands[words.pop(0)]
         found.make_context("recgen", words, resilient_parsing=False)
+
+
+def test_doctor_knows_the_papers_data_and_what_tuning_asks_for(nowhere, monkeypatch):
+    from recgen import doctor
+
+    monkeypatch.setattr(doctor, "EXTRAS", {"no-such-package": ("tune", "recgen tune")})
+    (nowhere / "data/mind").mkdir(parents=True)
+    (nowhere / "data/mind/mind.inter").touch()
+    lines = {line.split()[1]: line for line in doctor.examine().split("\n") if line.startswith("  ")}
+    assert "recgen data prepare pog" in lines["pog"] and lines["pog"].startswith("  --")
+    assert lines["mind"].startswith("  ok") and lines["flickr-aes"].startswith("  --")
+    assert "'.[tune]'" in lines["no-such-package"]
 
 
 def test_the_shipped_models_leave_only_the_data_to_get(nowhere, monkeypatch, capsys):

@@ -18,7 +18,7 @@ from recgen.run import Run
 
 HERE = Path(__file__).parent
 LAMBDA1, LAMBDA2 = (0.0, 0.5, 1.0, 2.0), (0.0, 0.2, 0.5, 1.0)
-REQUESTS, SHOWN = 24, 3
+REQUESTS, SHOWN = 16, 3
 EDGE, GAP, LEFT = 64, 4, 72
 
 

@@ -23,7 +23,7 @@ from recgen.run import Run
 
 HERE = Path(__file__).parent
 COUNTS = (0, 2, 4, 8, 12)
-REQUESTS, TIMED, MASKS = 60, 64, 400
+REQUESTS, TIMED, MASKS = 48, 48, 400
 
 
 def main() -> None:

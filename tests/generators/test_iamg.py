@@ -25,7 +25,7 @@ from recgen.records import RunData
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 SMALL = {
-    "max_steps": 4, "evaluate_every": 2, "requests_per_step": 6, "held_out_users": 2, "learning_rate": 1e-2, "history": 4,
+    "max_steps": 3, "evaluate_every": 3, "requests_per_step": 6, "held_out_users": 2, "learning_rate": 1e-2, "history": 4,
     "tags": 3, "neighbours": 3, "heads": 2, "template": (" {interest}", " {tags}"), "decode": DECODE,
 }  # fmt: skip
 WORDS = ("a", "b", "c", "d", "e", "f")
@@ -271,11 +271,11 @@ def test_lessons_come_before_their_reference_and_held_out_users_are_not_learned_
 
 
 def test_strengths_of_drawing_are_not_read_by_fit(backbone, encoder, data, tmp_path) -> None:
-    fitted(backbone, encoder, data).save(tmp_path / "a")
-    fitted(backbone, encoder, data, lambda1=3.0, lambda2=0.7, decode={**DECODE, "steps": 3}).save(tmp_path / "b")
+    fitted(backbone, encoder, data, max_steps=1).save(tmp_path / "a")
+    fitted(backbone, encoder, data, max_steps=1, lambda1=3.0, lambda2=0.7, decode={**DECODE, "steps": 3}).save(tmp_path / "b")
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    fitted(backbone, encoder, data, train_lambda2=0.7).save(tmp_path / "c")
+    fitted(backbone, encoder, data, max_steps=1, train_lambda2=0.7).save(tmp_path / "c")
     assert (tmp_path / "a/model.safetensors").read_bytes() != (tmp_path / "c/model.safetensors").read_bytes()
     assert IAMG.drawn_with == {"decode", "lambda1", "lambda2"}
 

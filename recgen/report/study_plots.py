@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from recgen.report.drawing import GREY, PALETTE, STYLE, Plot, canvas, panels, svg
 from recgen.report.text import shorten
@@ -39,6 +40,7 @@ def _history(study: StudyFacts) -> Plot:
         axes.plot([row.number for row in stopped], [row.values[at] for row in stopped], "x", color=GREY)
         for row in failed:
             axes.axvline(row.number, color=PALETTE[1], linewidth=1, linestyle=":")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trial")
         axes.set_ylabel(name)
 
@@ -58,7 +60,7 @@ def _front(study: StudyFacts) -> Plot | None:
         return None
     rows = study.of("complete")
     front = sorted(study.row(number).values for number in study.front)
-    figure, axes = canvas(7.8, 3.4)
+    figure, axes = canvas(7.8, 3.4, left=0.95)
     axes.plot([row.values[0] for row in rows], [row.values[1] for row in rows], "o", color=GREY, markersize=5)
     axes.plot(*zip(*front, strict=True), "o-", color=PALETTE[0], markersize=6, linewidth=1.2, label="Pareto front")
     if study.best is not None:

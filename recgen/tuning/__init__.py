@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 from optuna.storages import BaseStorage
@@ -47,9 +48,11 @@ from recgen.tuning.study import (
     winner,
 )
 from recgen.tuning.trial import BASE, Setting, objective, prepare, thin, write_yaml
+from recgen.workspace import write_bytes
 
 logger = logging.getLogger("recgen")
 
+_NAME = ".id"  # names the folder, whatever its path is on this machine and on others that share the disk
 POLL = 1.0  # seconds between two looks at whether other workers are done
 _FREE = ("keep", "heartbeat", "study")  # keys of `tune` that may change between two starts of one study
 
@@ -98,6 +101,7 @@ def _setting(root: Path, config: Config, workers: int) -> Setting:
             threads = config.settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
             settings = config.settings.model_copy(update={"threads": threads})
             space(config)  # its mistakes are named after the file that the user gave
+            write_bytes(root / _NAME, f"{uuid4().hex}\n".encode())
             write_yaml(path, replace(config, settings=settings))
     base = load_config(str(path))
     changed = _differences(_identity(base), _identity(config))
@@ -222,6 +226,7 @@ def _thin(setting: Setting, study: Study) -> None:
 def _conclude(setting: Setting, kept_in: BaseStorage, name: str, study: Study, storage: str | None) -> None:
     """Run the winner on the test split, once, and write the report."""
     where = str(setting.root / JOURNAL) if storage is None else shown(storage) if "://" in storage else storage
+    mine = (setting.root / _NAME).read_text().strip()
     _thin(setting, study)
     with turn(kept_in, setting.root, name):
         best = winner(study.trials)
@@ -231,13 +236,16 @@ def _conclude(setting: Setting, kept_in: BaseStorage, name: str, study: Study, s
             raise RuntimeError(f"none of {failed} trials was completed; {report} has their errors")
         claimed = study.user_attrs.get("winner")
         if claimed is None:
-            claimed = {"trial": best.number, "folder": str(setting.root.resolve())}
+            claimed = {"trial": best.number, "folder": str(setting.root.resolve()), "id": mine}
             study.set_user_attr("winner", claimed)
-    if claimed["folder"] == str(setting.root.resolve()):
+    if claimed["id"] == mine:
         params = study.trials[claimed["trial"]].params
         path = setting.root / "best.yaml"
-        write_yaml(path, setting.variant(params, "test", setting.config.settings.generators))
-        session.run(str(path), str(setting.root / "winner"), ())
+        with sharing.turn(setting.root / ".winner"):
+            write_yaml(path, setting.variant(params, "test", setting.config.settings.generators))
+            session.run(str(path), str(setting.root / "winner"), ())
+    else:
+        logger.info("The winner, trial %d, was run elsewhere: %s", claimed["trial"], claimed["folder"])
     if claimed["trial"] != best.number:
         logger.info(
             "Trial %d is better on validation than trial %d, whose run on the test split is in %s. A second look at that split "

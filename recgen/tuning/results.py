@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -70,7 +72,9 @@ def _importances(study: Study, names: list[str]) -> dict[str, dict[str, float]]:
         def worse(trial: FrozenTrial, at: int = at) -> float:
             return -trial.values[at]  # the evaluator takes lower for better
 
-        found[name] = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=worse)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it reminds of what `worse` is for
+            found[name] = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=worse)
     return found
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from generators import ip_adapter, stable_diffusion
 from generators.ip_adapter import IPAdapter
-from generators.stable_diffusion import StableDiffusion
+from generators.stable_diffusion import Openjourney, StableDiffusion
 from recgen.diffusion import Condition, Sampling
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
@@ -25,6 +25,12 @@ class TestStableDiffusion(GeneratorContract):
     @staticmethod
     def batch(size):
         return {"decode": {**DECODE, "batch_size": size}}
+
+
+class TestOpenjourney(TestStableDiffusion):
+    @staticmethod
+    def make(backbone, encoder, **changes):
+        return Openjourney(stable_diffusion.OpenjourneySettings(**{"decode": DECODE, **changes}), backbone, encoder)
 
 
 class TestIPAdapter(GeneratorContract):
@@ -55,6 +61,13 @@ def test_the_prompt_is_the_items_text(backbone, encoder, data) -> None:
     (expected,) = backbone.generate([condition], Sampling(**DECODE))
     assert np.array_equal(np.asarray(creative.image), np.asarray(expected))
     assert creative.recipe == {"backbone": backbone.name, "decode": Sampling(**DECODE).model_dump(), **recipe}
+
+
+def test_openjourney_has_its_own_checkpoint_and_words(backbone, encoder, data) -> None:
+    settings = stable_diffusion.OpenjourneySettings()
+    assert settings.checkpoint == "prompthero/openjourney"
+    condition, _ = Openjourney(settings, backbone, encoder).drawing(ask("u1", "i7"), data)
+    assert condition.prompt == "mdjrny-v4 style a thing number 7"
 
 
 def test_who_asks_changes_nothing_for_stable_diffusion(backbone, encoder, data) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from adapters import random_lora
 from contract import REQUESTS, GeneratorContract, ask, assert_same_pictures, pixels
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -22,7 +23,7 @@ from generators.groups import Groups, find_groups
 from generators.textual_inversion import TextualInversion, Words, token
 from recgen.data.attributes import MOTIFS, Attributes
 from recgen.data.renderer import render
-from recgen.diffusion import Backbone, load_backbone
+from recgen.diffusion import Backbone, Condition, Sampling, load_backbone
 from recgen.errors import UserError
 from recgen.records import RunData
 
@@ -213,6 +214,32 @@ def test_the_backbone_is_as_before_even_after_an_error(tiny_diffusion, tiny_adap
     next(pictures)
     pictures.close()
     check()
+
+
+def test_a_clusters_lora_and_lcms_go_together_and_neither_stays(tiny_diffusion, tiny_adapter, encoder, data, tmp_path) -> None:
+    lora = str(random_lora(tiny_diffusion, tmp_path))
+    backbone = load_backbone(str(tiny_diffusion), str(tiny_adapter), lcm_lora=lora)
+    lcm, slow = Sampling(steps=2, sampler="lcm", guidance_scale=1.0), Sampling(**DECODE)
+
+    def plain() -> list[np.ndarray]:
+        return [np.asarray(next(backbone.generate([Condition(1, "a b")], sampling))) for sampling in (lcm, slow)]
+
+    before, generator = plain(), booth(backbone, encoder, decode=lcm)
+    generator.fit(data)
+    (creative,) = generator.generate(REQUESTS[:1], data)
+    assert all(np.array_equal(a, b) for a, b in zip(before, plain(), strict=True))
+    assert list(backbone.pipeline.unet.peft_config) == ["lcm"]
+    pipeline = stock(tiny_diffusion)
+    generator.save(tmp_path)
+    pipeline.load_lora_weights(tmp_path / f"cluster-{creative.recipe['group']:04d}", adapter_name="mine")
+    pipeline.load_lora_weights(lora, adapter_name="lcm")
+    pipeline.set_adapters(["mine", "lcm"])
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    noise = torch.Generator().manual_seed(REQUESTS[0].seed)
+    latents = torch.randn((1, 4, 16, 16), generator=noise)
+    more = {"num_inference_steps": 2, "guidance_scale": 1.0, "latents": latents, "generator": noise}
+    theirs = np.asarray(pipeline(creative.recipe["prompt"], **more).images[0], dtype=np.float64) / 255
+    np.testing.assert_allclose(pixels([creative])[0], theirs, atol=1.01 / 255)
 
 
 def test_adapters_of_another_unet_are_refused(backbone, encoder, data: RunData) -> None:

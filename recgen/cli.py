@@ -20,9 +20,9 @@ _SOME, _POSITIVE = click.IntRange(min=1), click.FloatRange(0, min_open=True)
 
 
 class _Listing(click.Command):
-    """A command whose `--set` and `--answers` take every word up to the next option: `--set a=1 b=2` is `--set a=1 --set b=2`."""
+    """A command of which some options take every word up to the next option: `--set a=1 b=2` is `--set a=1 --set b=2`."""
 
-    _lists = ("--set", "--answers")
+    _lists = ("--set", "--answers", "--creatives")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []

@@ -211,7 +211,10 @@ def _yamls(
         "preload_weight": {f"{kind}_id": kind for kind in kinds},
     }
     arrays = {kind: str(data_path / name / f"{name}.{kind}.npy") for kind in kinds}
-    note = "# The run's own split. Without benchmark_filename RecBole splits NAME.inter itself, by eval_args.\n"
+    note = (
+        "# benchmark_filename is the run's own split; without it RecBole splits NAME.inter itself, by eval_args.\n"
+        "# Where the folder moves, its path has to be changed here too.\n"
+    )
     for file, values in ((name, preloaded), (f"{name}-arrays", {"load_col": columns, "item_features": arrays})):
         text = yaml.safe_dump({**shared, **values}, sort_keys=False, allow_unicode=True)
         (folder / f"{file}.yaml").write_text(note.replace("NAME", name) + text, encoding="utf-8")

@@ -217,7 +217,7 @@ def work(setting: Setting, kept_in: BaseStorage, name: str, trials: int) -> None
 
 
 def _thin(setting: Setting, study: Study) -> None:
-    trials = study.get_trials(deepcopy=False)
+    trials = counted(study)  # what the worker of a trial left that is done again is not for this to remove
     found = scores(trials)
     best = sorted(found, key=lambda number: (-found[number], number))[: setting.tune.keep]
     thin(setting.root, trials, set(best))

@@ -230,7 +230,8 @@ class Tune(Strict):
     startup_trials
         How many trials are random before the sampler (TPE) learns from them; and before any is pruned, half as many.
     keep
-        How many trials keep all their files: the best. The others keep what they measured.
+        How many trials keep the files that others may take over: the best, then the latest of those that were pruned or failed.
+        The others keep what they measured.
     study
         The study's name in its storage; null takes the configuration's.
     heartbeat

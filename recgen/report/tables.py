@@ -36,6 +36,7 @@ FACTS = {
     "reward": "Reward model",
     "judge": "Judge",
     "same_judge": "Reward and judge are one model",
+    "target": "Split that the references are from",
     "verifier": "Verifier",
     "what_if": "What-if scoring of a replaced picture",
     "encoder": "CLIP encoder",

@@ -219,8 +219,9 @@ def work(setting: Setting, kept_in: BaseStorage, name: str, trials: int) -> None
 def _thin(setting: Setting, study: Study) -> None:
     trials = counted(study)  # what the worker of a trial left that is done again is not for this to remove
     found = scores(trials)
-    best = sorted(found, key=lambda number: (-found[number], number))[: setting.tune.keep]
-    thin(setting.root, trials, set(best))
+    best = sorted(found, key=lambda number: (-found[number], number))
+    latest = [trial.number for trial in reversed(trials) if trial.state.is_finished() and trial.number not in found]
+    thin(setting.root, trials, set([*best, *latest][: setting.tune.keep]))
 
 
 def _conclude(setting: Setting, kept_in: BaseStorage, name: str, study: Study, storage: str | None) -> None:

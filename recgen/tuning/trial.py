@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 from optuna import Trial, TrialPruned
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from recgen import pipeline, preflight
 from recgen.config import Config, load_config
@@ -37,6 +37,7 @@ from recgen.workspace import Workspace, write_bytes
 logger = logging.getLogger("recgen")
 
 BASE = "base.yaml"
+_BULKY = ("creatives", "generator", "dataset", "features", "ranker", "recbole", "simulated")
 METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
 
 
@@ -167,16 +168,21 @@ def weighed(means: dict[str, float], settings: Tune) -> list[float]:
 
 
 def thin(root: Path, trials: list[FrozenTrial], kept: set[int]) -> None:
-    """Remove from the folders of finished trials that are not kept all but their log, configuration and results."""
+    """Remove what finished trials need not keep, so that a long study does not fill the disk.
+
+    Complete ones among `kept` keep all. Pruned and failed ones among them keep what others may take over: all but the pictures
+    and the retrained judges, which belong to their values alone. The rest keep log, configuration and results.
+    """
     for trial in trials:
-        folder = trial_folder(root, trial.number)
-        bulky = [folder / name for name in ("creatives", "generator", "dataset", "features", "ranker", "recbole", "simulated")]
-        bulky += folder.glob("downstream/*/*/*.safetensors")
-        bulky = [path for path in bulky if path.exists()]
-        if not trial.state.is_finished() or trial.number in kept or not bulky or Workspace(folder).busy():
+        folder, here = trial_folder(root, trial.number), trial.number in kept
+        if not trial.state.is_finished() or (here and trial.state is TrialState.COMPLETE):
             continue
-        for path in bulky:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        names = ("creatives",) if here else _BULKY
+        bulky = [folder / name for name in names] + list(folder.glob("downstream/*/*/*.safetensors"))
+        bulky = [path for path in bulky if path.exists()]
+        if bulky and not Workspace(folder).busy():
+            for path in bulky:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_yaml(path: Path, config: Config) -> None:

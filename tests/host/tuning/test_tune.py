@@ -257,5 +257,8 @@ def test_a_trial_that_looks_bad_after_a_seed_is_pruned(configure, tmp_path):
         sums = [0.5 * step["recall@10 per_user"] + 0.5 * step["ndcg@10 per_user"] for step in steps]
         assert trial.intermediate_values == pytest.approx({0: sums[0], **({1: sum(sums) / 2} if len(sums) > 1 else {})})
         assert (results / "1").exists() == (1 in trial.intermediate_values)
+        pruned = trial.state is TrialState.PRUNED  # what another trial may take over stays, its pictures do not
+        assert (trial_folder(root, trial.number) / "creatives").exists() != pruned
+        assert (trial_folder(root, trial.number) / "generator/tunable/mean.json").exists()
     assert TrialState.PRUNED in [trial.state for trial in trials]
     assert TrialState.COMPLETE in [trial.state for trial in trials]

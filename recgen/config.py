@@ -201,9 +201,9 @@ def _follow_shipped(values: dict[str, Any], overrides: list[str]) -> None:
     An adapter fits one encoder and one backbone; captions and keywords of large models are of no use to small ones, and cannot be
     had where those are asked for. What an override names itself stays: overrides are applied after this.
     """
-    shipped_ones = {f"recgen.{key}={name}" for key, name in SHIPPED.items()}
+    given = {key: text.strip(" '\"") for key, _, text in (override.partition("=") for override in overrides)}
     ours = values.get("recgen")
-    if not shipped_ones.isdisjoint(overrides) and isinstance(ours, dict):
+    if any(given.get(f"recgen.{key}") == name for key, name in SHIPPED.items()) and isinstance(ours, dict):
         _open_shared(values)
         generators = plugins.names(plugins.GENERATORS)
         for companion in COMPANIONS:

@@ -16,7 +16,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.skipif(
-    not os.environ.get("RECGEN_REAL_SHAPES"), reason="takes minutes, 5 GB of disk and 12 GB of memory: set RECGEN_REAL_SHAPES=1"
+    not os.environ.get("RECGEN_REAL_SHAPES"), reason="takes minutes, 5 GB of disk and 10 GiB of memory: set RECGEN_REAL_SHAPES=1"
 )
 
 

@@ -76,10 +76,10 @@ def simulate(out: str, users: int, items: int, seed: int) -> str:
 
 
 @contextmanager
-def logging_to(path: Path, terminal: bool = True) -> Iterator[None]:
+def logging_to(path: Path) -> Iterator[None]:
     """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where.
 
-    Within another log, `terminal=False` adds a file and leaves the rest to the outer one.
+    Within another log it adds a file and leaves the terminal to the outer one.
     """
     root = logging.getLogger()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,8 @@ def logging_to(path: Path, terminal: bool = True) -> Iterator[None]:
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     screen.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(file)
-    if terminal:
+    within = bool(logger.handlers)
+    if not within:
         logger.addHandler(screen)
     level = root.level
     root.setLevel(logging.INFO)
@@ -102,7 +103,7 @@ def logging_to(path: Path, terminal: bool = True) -> Iterator[None]:
         error.log = path  # type: ignore[attr-defined]
         raise
     finally:
-        if terminal:
+        if not within:
             logging.captureWarnings(False)
         root.setLevel(level)
         logger.removeHandler(screen)

@@ -78,7 +78,7 @@ class Setting:
 def prepare(setting: Setting) -> None:
     """Do what all trials share: everything before the generators, and the retrainings on the original pictures."""
     run = Run(setting.measured({}), setting.root / "trials/base")
-    with run.workspace.lock(), logging_to(run.folder / "log.txt", terminal=False):
+    with run.workspace.lock(), logging_to(run.folder / "log.txt"):
         run.write_config()
         work, seeds = pipeline.tasks(run), range(run.settings.downstream.seeds)
         prints = pipeline.fingerprints(work, run.settings.seed)
@@ -105,7 +105,7 @@ def objective(trial: Trial, setting: Setting, turns: ExitStack) -> list[float]:
     folder = trial_folder(setting.root, trial.number)
     _inherit(setting.root, history(trial.study.trials[trial.number]), folder)
     started = time.perf_counter()
-    with Workspace(folder).lock(), logging_to(folder / "log.txt", terminal=False):
+    with Workspace(folder).lock(), logging_to(folder / "log.txt"):
         turns.close()
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         values = suggest(trial, setting.space)

@@ -24,6 +24,7 @@ from recgen.seeding import seed_for
 
 _ROUNDS = 50  # of k-means, which settles sooner
 _CURVES = 12  # groups with a curve in the report
+_WATCHED = 16  # pictures on which a curve's losses are measured
 
 
 class GroupedConfig(GeneratorConfig):
@@ -152,7 +153,10 @@ class Lessons:
         """Yield batches of a group for ever: catalogue rows and their latents ``[B, channels, h, w]``."""
         size = self.generator.config.pictures_per_step
         for rows in batches(self.liked[group], size, f"{self.generator.name} batches {group}", self.data.run_seed):
-            yield rows, torch.cat([self.latents[row] for row in rows]).to(self.generator.backbone.pipeline.device)
+            yield rows, self._clean(rows)
+
+    def _clean(self, rows: Sequence[int]) -> Tensor:
+        return torch.cat([self.latents[row] for row in rows]).to(self.generator.backbone.pipeline.device)
 
     def train(
         self,
@@ -162,7 +166,7 @@ class Lessons:
         loss: Callable[[int, list[int], Tensor], Tensor],
         progress: Progress,
     ) -> None:
-        """Take the settings' number of steps on one group, and add its losses to `curves` if it is one of the first.
+        """Take the settings' number of steps on one group, and add a curve if it is one of the first.
 
         Parameters
         ----------
@@ -173,26 +177,27 @@ class Lessons:
         learning_rate
             AdamW's.
         loss
-            Of a step's number, its catalogue rows and their latents.
+            Of a step's number, from which its noises follow, its catalogue rows and their latents; step 0 is for the curve.
         progress
             Called after every step.
         """
         settings, name = self.generator.config, self.generator.name
         optimiser = torch.optim.AdamW(trained.values(), lr=learning_rate)
-        losses: list[float] = []
         dealt = self.batches(group)
+        self._note(group, 0, loss)
         for step in range(1, settings.max_steps + 1):
             value = loss(step, *next(dealt))
             optimiser.zero_grad()
             value.backward()
             optimiser.step()
-            losses.append(value.item())
+            if step % max(1, settings.max_steps // 10) == 0:
+                self._note(group, step, loss)
             progress(f"{name}, group {group + 1} of {len(self.liked)}", step, settings.max_steps)
+
+    @torch.no_grad()
+    def _note(self, group: int, step: int, loss: Callable[[int, list[int], Tensor], Tensor]) -> None:
+        """Add a point to a group's curve: the loss at step 0's noises and times, for steps of their own differ by those."""
         if group < _CURVES:
-            self.curves[f"denoising loss, group {group + 1}"] = _smooth(losses)
-
-
-def _smooth(losses: Sequence[float]) -> list[tuple[int, float]]:
-    """Average a tenth of the steps at a time: single steps differ by their noises' times."""
-    width = max(1, len(losses) // 10)
-    return [(end, float(np.mean(losses[end - width : end]))) for end in range(width, len(losses) + 1, width)]
+            rows = list(self.liked[group][:_WATCHED])
+            point = step, loss(0, rows, self._clean(rows)).item()
+            self.curves.setdefault(f"denoising loss, group {group + 1}", []).append(point)

@@ -293,6 +293,9 @@ def test_training_learns_the_style_of_what_was_liked(encoder, tmp_path) -> None:
     with _put_on(backbone, {"a": layers.loras[0]}), backbone.loras("a"):
         assert loss(backbone.embed_prompts(data.texts)) < 0.97 * plain
     assert loss(backbone.embed_prompts(data.texts)) == plain
+    for generator in (words, layers):
+        (curve,) = generator.curves.values()
+        assert curve[0][0] == 0 and curve[-1][1] < 0.97 * curve[0][1], "the report's curve is at the same noises throughout"
 
 
 @pytest.mark.parametrize(

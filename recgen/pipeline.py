@@ -223,9 +223,9 @@ def _words(run: Run) -> list[Task]:
         call, files = "recgen.features.tags:compute", ("features/tags.parquet",)
         found.append(Task("features/tags", "features", call, reads, ("features",), files))
     if "foregrounds" in run.needs:
-        owns = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
+        cut = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
         call, reads = "recgen.features.foreground:compute", {"foreground": s.foreground}
-        found.append(Task("features/foregrounds", "features", call, reads, ("features",), owns))
+        found.append(Task("features/foregrounds", "features", call, reads, ("features",), cut))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a RAGAR that has learned nothing draws from: P_ret through IP-Adapter, or the paper's text condition; beside plain baselines.
+"""What a RAGAR that has learned nothing draws from: P_ret through IP-Adapter, or the paper's text condition; beside baselines.
 
 Both of eq. 11's actions are tried without any training, so that what the reward adds can be told from where it starts.
 Usage: python -m experiments.starts.measure

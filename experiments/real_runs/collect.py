@@ -39,11 +39,11 @@ def _one(work: Path, name: str) -> dict[str, Any]:
 
 
 def _costs(times: Path, name: str) -> dict[str, dict[str, float]]:
-    """Return seconds and MiB of each command's last time; a run that was taken up again has several."""
-    lines = re.findall(r"([\d.]+) s, (\d+) KiB: (\w+) (\S+)", times.read_text(encoding="utf-8"))
+    """Return seconds, seconds of CPU and MiB of each command's last time; a run that was taken up again has several."""
+    lines = re.findall(r"([\d.]+) s, ([\d.]+) s of CPU, (\d+) KiB: (\w+) (\S+)", times.read_text(encoding="utf-8"))
     return {
-        what: {"seconds": float(seconds), "peak_mib": round(int(kib) / 1024)}
-        for seconds, kib, what, which in lines
+        what: {"seconds": float(seconds), "cpu_seconds": float(cpu), "peak_mib": round(int(kib) / 1024)}
+        for seconds, cpu, kib, what, which in lines
         if which == name
     }
 

@@ -15,7 +15,7 @@ ml=$1 posters=$2 clothing=$3 photos=$4 work=$5
 export OMP_NUM_THREADS=1
 mkdir -p "$work/data" "$work/runs"
 
-timed() { /usr/bin/time -a -o "$work/times.txt" -f "%e s, %M KiB: $1" "${@:2}"; }
+timed() { /usr/bin/time -a -o "$work/times.txt" -f "%e s, %U s of CPU, %M KiB: $1" "${@:2}"; }
 
 one() { # data set
   timed "run $1" recgen run --config "$here/$1.yaml" --out "$work/runs/$1" --set data_path="$work/data" \
@@ -26,6 +26,6 @@ timed "prepare ml-latest-small" recgen data prepare movielens --raw "$ml" --out 
   --pictures "$posters" --pictured
 one ml-latest-small
 timed "prepare clothing" recgen data prepare table --raw "$clothing" --out "$work/data/clothing" \
-  --pictures "$photos" --pictured --simulate-users 600
+  --pictures "$photos" --pictured --simulate-users 400
 one clothing
 python "$here/collect.py" "$work" "$here/result.json"

@@ -100,7 +100,7 @@ def test_denoising_target_and_loss_known_answers(kind: str) -> None:
     target = {"epsilon": noise, "v_prediction": a * noise - s * clean, "sample": clean}[kind]
     torch.testing.assert_close(denoising_target(process, clean, noise, times), target, atol=1e-5, rtol=1e-5)
 
-    def predict(noisy, at, condition):
+    def predict(noisy, at, condition, pooled):
         torch.testing.assert_close(noisy, a * clean + s * noise)
         assert at is times
         return target + condition

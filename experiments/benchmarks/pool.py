@@ -1,7 +1,7 @@
 """Retrieval over a large pool of items (I-AM-G eqs. 8 and 9): the inverted file against exhaustive search, one run, one core.
 
 Synthetic rows in clusters, as a catalogue's embeddings lie; queries are rows with noise. Recall is the share of the exhaustive
-search's K = 5 nearest that are found. Usage: python -m experiments.benchmarks.pool [--items 1000000] [--width 64]
+search's K = 5 nearest that are found. Usage: python -m experiments.benchmarks.pool [--items 1000000] [--width 256]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     """Measure and write pool.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--queries", type=int, default=60)
     options = parser.parse_args()
     faiss.omp_set_num_threads(1)

@@ -68,6 +68,11 @@ class Generator(ABC):
         self.language_model = language_model
 
     @classmethod
+    def adapts(cls, config: Any) -> bool:
+        """Return whether `config` draws from image embeddings, for which the pipeline needs an IP-Adapter."""
+        return False
+
+    @classmethod
     def sources(cls, config: Any) -> list[str]:
         """Return the files, folders and weights beside the run's own that `config` names; a change of one fits again."""
         return []

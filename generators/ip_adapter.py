@@ -34,6 +34,11 @@ class IPAdapter(Prompted):
     Config = Settings
     config: Settings
 
+    @classmethod
+    def adapts(cls, config: Settings) -> bool:
+        """The history is shown as an image, whatever the prompt."""
+        return True
+
     def drawing(self, request: Request, data: RunData) -> Drawing:
         """Return the history's mean embedding and, as asked, the item's text."""
         rows = [data.item_rows[token] for token in request.history]

@@ -98,6 +98,13 @@ def unfit(run: Run) -> Iterator[UserError]:
                 expected=f"{' or '.join(able)}, which is what {name} can draw with",
                 todo=f"Leave {name} out, or set {key} to another pipeline.",
             )
+        if run.config.adapts[name] and s.ip_adapter is None:
+            yield UserError(
+                "recgen.ip_adapter",
+                found=f"null, and {name} draws from image embeddings",
+                expected=f"an IP-Adapter for {spec!r}",
+                todo=f"Set recgen.ip_adapter to a hub id, folder or file, or leave {name} out.",
+            )
         if samples_with_lcm(block) and s.lcm_lora is None and not _distilled(spec, key):
             yield UserError(
                 "recgen.lcm_lora",

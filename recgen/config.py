@@ -44,6 +44,8 @@ class Config:
         The installed generator that each listed name stands for: itself, or what its block names as `generator`.
     backbones
         The families of pipelines that each listed generator can draw with, in alphabetical order; see `recgen.checkpoints`.
+    adapts
+        Whether each listed generator draws from image embeddings, and so needs an IP-Adapter.
     sources
         The files, folders and weights beside the run's own that each listed generator reads.
     key
@@ -59,6 +61,7 @@ class Config:
     drawn_with: dict[str, list[str]]
     kinds: dict[str, str]
     backbones: dict[str, list[str]]
+    adapts: dict[str, bool]
     sources: dict[str, list[str]]
     key: str
 
@@ -150,7 +153,7 @@ def remember(config: Config, memory: Path) -> None:
     write_json(memory, {"key": config.key, **{field: getattr(config, field) for field in _LISTED}})
 
 
-_LISTED = ("generators", "needs", "drawn_with", "backbones", "sources")
+_LISTED = ("generators", "needs", "drawn_with", "backbones", "adapts", "sources")
 """Fields of `Config` that the generators' classes fill in."""
 
 
@@ -297,6 +300,7 @@ def _blocks(given: dict[str, Any], kinds: dict[str, str], where: str) -> dict[st
         found["needs"][name] = sorted(kind.needs)
         found["drawn_with"][name] = sorted(kind.drawn_with & kind.Config.model_fields.keys())
         found["backbones"][name] = sorted(kind.backbones)
+        found["adapts"][name] = kind.adapts(block)
         found["sources"][name] = kind.sources(block)
     return found
 

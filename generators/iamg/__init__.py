@@ -43,6 +43,11 @@ class IAMG(Generator):
     learned: Learned
     _reader: Reader | None = None
 
+    @classmethod
+    def adapts(cls, config: Settings) -> bool:
+        """The adapter's attention is what trains."""
+        return True
+
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on earlier likes as references (eq. 14); neither `reward` nor `judge` is used."""
         self._prepare()

@@ -39,6 +39,11 @@ class RAGAR(Generator):
     learned: Learned
     """No other user's score was ever seen."""
 
+    @classmethod
+    def adapts(cls, config: Settings) -> bool:
+        """A preference is an image embedding; where tokens act, eq. 10 still compares them with its image tokens."""
+        return True
+
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
         if reward is None and self.config.beta > 0 and self.config.r > 0:

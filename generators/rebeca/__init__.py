@@ -43,6 +43,11 @@ class REBECA(Generator):
     users: dict[str, int]
     """Index of every user the prior knows."""
 
+    @classmethod
+    def adapts(cls, config: Settings) -> bool:
+        """The prior makes image embeddings."""
+        return config.condition == "prior"
+
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train the prior on the ratings of items that have a picture; `reward` is not used."""
         if self.config.condition == "none":

@@ -94,6 +94,7 @@ LCM = {"decode": {"sampler": "lcm", "steps": 4, "guidance_scale": 1.5}}
     [
         ({"generators": ["textual_inversion"], "backbone": "XL"}, r"textual_inversion: found .* family stable-diffusion-xl"),
         ({"generators": ["stable_diffusion"], "stable_diffusion": LCM}, r"recgen.lcm_lora: found null, and stable_diffusion"),
+        ({"generators": ["t1", "rebeca"], "ip_adapter": None}, r"recgen.ip_adapter: found null, and rebeca draws from image"),
         ({"generators": ["openjourney"], "openjourney": {"checkpoint": "/no/such"}}, r"recgen.openjourney.checkpoint"),
     ],
 )

@@ -56,7 +56,8 @@ def finish(
     progress: Progress,
 ) -> Iterator[Creative]:
     """Yield one creative per request from pictures and their recipes, with the seconds that each took to come."""
-    shared = {"backbone": generator.backbone.name, "decode": sampling.model_dump(mode="json")}
+    backbone = generator.backbone
+    shared = {"backbone": backbone.name, "precision": backbone.precision, "decode": sampling.model_dump(mode="json")}
     started = time.perf_counter()
     for done, (request, (picture, recipe)) in enumerate(zip(requests, drawn, strict=True), start=1):
         now = time.perf_counter()

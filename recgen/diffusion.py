@@ -78,6 +78,11 @@ class Backbone:
         self._loras: tuple[str, ...] = ()
 
     @property
+    def precision(self) -> str:
+        """The type in which the UNet calculates, by torch's name for it."""
+        return str(self.pipeline.unet.dtype).removeprefix("torch.")
+
+    @property
     def image_embedding_dim(self) -> int | None:
         """Width of the image embeddings the IP-Adapter takes, or None without an adapter."""
         if self.adapter is None:
@@ -313,7 +318,7 @@ def load_backbone(
     spec: str,
     ip_adapter: str | None = None,
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    precision: str = "float32",
     lcm_lora: str | None = None,
     key: str = "recgen.backbone",
 ) -> Backbone:
@@ -327,6 +332,8 @@ def load_backbone(
         A shipped adapter (``"demo-ip-adapter"``), a safetensors file, a folder with ip-adapter.safetensors, or a file in a hub
         repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``. The image encoder beside it is not loaded: recgen's
         own encoder has the embeddings already.
+    precision
+        Type of the pipeline's weights, by torch's name for it.
     lcm_lora
         The same for a LoRA that the sampler lcm draws with, ``latent-consistency/lcm-lora-sdv1-5``; in a folder or repository it
         is pytorch_lora_weights.safetensors.
@@ -338,7 +345,7 @@ def load_backbone(
     UserError
         For weights that cannot be had, or do not fit each other.
     """
-    pipeline = load_pipeline(spec, ip_adapter, lcm_lora, device, dtype, key)
+    pipeline = load_pipeline(spec, ip_adapter, lcm_lora, device, getattr(torch, precision), key)
     name = Path(spec).name if Path(spec).exists() else spec
     loaded = [None if each is None else Path(each).name for each in (ip_adapter, lcm_lora)]
     return Backbone(pipeline, name, *loaded)

@@ -267,6 +267,7 @@ def _generator(run: Run, name: str) -> list[Task]:
             _weights(s.ip_adapter),
             _weights(s.lcm_lora if samples_with_lcm(block) else None),
         ],
+        "precision": s.precision,
         "sources": [_weights(each) for each in run.config.sources[name]],
     }
     asked = run.config.needs[name]

@@ -86,7 +86,7 @@ class Run:
         from recgen.diffusion import load_backbone
 
         s = self.settings
-        return load_backbone(s.backbone, s.ip_adapter, device=self.device, lcm_lora=s.lcm_lora)
+        return load_backbone(s.backbone, s.ip_adapter, self.device, s.precision, s.lcm_lora)
 
     def backbone_for(self, name: str) -> Backbone:
         """Return the pipeline that a generator draws with: the run's, or the checkpoint that its block names."""
@@ -97,8 +97,8 @@ class Run:
 
         if self._checkpoint is None or self._checkpoint[0] != checkpoint:
             self._checkpoint = None  # one at a time: the last is let go before the next is loaded
-            key, lcm = f"recgen.{name}.checkpoint", self.settings.lcm_lora
-            self._checkpoint = checkpoint, load_backbone(checkpoint, None, device=self.device, lcm_lora=lcm, key=key)
+            s, key = self.settings, f"recgen.{name}.checkpoint"
+            self._checkpoint = checkpoint, load_backbone(checkpoint, None, self.device, s.precision, s.lcm_lora, key)
         return self._checkpoint[1]
 
     @cached_property

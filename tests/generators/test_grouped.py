@@ -333,3 +333,10 @@ def test_requests_of_all_clusters_mix(backbone, encoder, data: RunData) -> None:
     mixed = [ask("u1", "i7", ("i3",)), ask("u2", "i8", ()), ask("u3", "i9", ("i20",)), ask("u4", "i9", ("i3",))]
     together = list(generator.generate(mixed, data))
     assert_same_pictures(together, [next(iter(generator.generate([request], data))) for request in mixed])
+
+
+def test_words_are_learned_beside_weights_of_sixteen_bits(tiny_diffusion: Path, encoder, data: RunData) -> None:
+    generator = inversion(load_backbone(str(tiny_diffusion), precision="bfloat16"), encoder)
+    generator.fit(data)
+    (creative,) = generator.generate(REQUESTS[:1], data)
+    assert creative.recipe["precision"] == "bfloat16" and np.asarray(creative.image).std() > 0

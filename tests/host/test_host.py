@@ -81,6 +81,7 @@ def test_fingerprints_follow_what_a_task_reads(write_config, tmp_path):
     }  # fmt: skip
     assert changed("recgen.toy.strength=0.1") == drawn_again  # only drawing reads it
     assert changed("recgen.toy.brightness=0.1") == drawn_again | {"generator.fit/toy"}
+    assert changed("recgen.precision=bfloat16") == drawn_again | {"generator.fit/toy"}
     assert {"dataset", "features"} & changed("learning_rate=0.1") == set()
     assert "ranker/judge" in changed("learning_rate=0.1")
     assert changed("recgen.seed=2") == set(before)

@@ -18,7 +18,7 @@ from recgen.data.attributes import NAMES
 from recgen.data.pictures import read_picture
 from recgen.data.simulator import Truth
 from recgen.generation import generator
-from recgen.metrics.semantics import ssim_pairs
+from recgen.metrics import personalisation, semantics
 from recgen.records import Creative, Request
 from recgen.run import Run
 
@@ -75,23 +75,19 @@ def _ssim(run: Run, creatives: Sequence[Creative]) -> np.ndarray:
     original = np.stack([np.asarray(read_picture(path)) for path in paths if path is not None])
     made = np.stack([np.asarray(creative.image) for creative in creatives])
     rows = np.arange(len(made))
-    return ssim_pairs(made, original, rows, rows)
+    return semantics.ssim_pairs(made, original, rows, rows)
 
 
 def _likeness(run: Run, creatives: Sequence[Creative]) -> np.ndarray:
-    """Return 100 cosine with the item's text, with its picture, and the mean of those with the history's pictures."""
-    data, made = run.data, _unit(run.encoder.images([creative.image for creative in creatives]))
-    images, found = _unit(data.image_features), []
-    for row, creative in zip(made, creatives, strict=True):
-        item = data.item_rows[creative.request.item_id]
-        text = _unit(data.text_features[item][None])[0]
-        history = images[[data.item_rows[token] for token in creative.request.history]]
-        found.append((max(row @ text, 0.0), row @ images[item], float(np.mean(history @ row))))
-    return 100 * np.array(found)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    """Return cs, cis and cpis of each creative, ``[n, 3]``."""
+    data, made = run.data, run.encoder.images([creative.image for creative in creatives])
+    rows = [data.item_rows[creative.request.item_id] for creative in creatives]
+    histories = [[data.item_rows[token] for token in creative.request.history] for creative in creatives]
+    return np.column_stack([
+        semantics.cs(made, data.text_features[rows]),
+        semantics.cis(made, data.image_features[rows]),
+        personalisation.cpis(made, data.image_features, histories),
+    ])  # fmt: skip
 
 
 class Seconds:

@@ -1,4 +1,4 @@
-"""The papers' other configurations, each from raw files in the published layout to a report, by the command that it names itself."""
+"""The papers' other configurations, each from raw files in the published layout to a report, by the command that it names."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ os.dup2(writes, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 # Chromium reads commands from descriptor 3 and answers on 4.
+
+_PATIENCE = 60.0  # seconds without a word from the browser
 
 
 class Browser:
@@ -36,6 +39,7 @@ class Browser:
         os.close(back)
         self._read = os.fdopen(self._in, "rb")
         self._buffer = b""
+        self._events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Browser:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
@@ -66,6 +70,7 @@ class Browser:
 
     def open(self, page: Path) -> None:
         """Open a file and wait until it is loaded."""
+        self._events.clear()
         self.tell("Page.navigate", url=page.resolve().as_uri())
         self._await(lambda received: received.get("method") == "Page.loadEventFired")
 
@@ -77,18 +82,27 @@ class Browser:
 
     def downloaded(self, script: str) -> Path:
         """Run a script that downloads a file, and return it when it is whole."""
+        self._events.clear()
         self.run(script)
         name = self._await(lambda received: received.get("method") == "Browser.downloadWillBegin")["params"]["suggestedFilename"]
         self._await(lambda received: received.get("params", {}).get("state") == "completed")
         return self.folder / name
 
     def _await(self, wanted: Any) -> dict[str, Any]:
-        while True:
-            while b"\0" not in self._buffer:
-                piece = os.read(self._in, 65536)
-                assert piece, "the browser has ended"
-                self._buffer += piece
-            message, self._buffer = self._buffer.split(b"\0", 1)
-            received = json.loads(message)
-            if wanted(received):
-                return received
+        """Return the first message that is wanted; others are kept, for an event may come before the answer to its cause."""
+        for place, event in enumerate(self._events):
+            if wanted(event):
+                return self._events.pop(place)
+        while not wanted(received := self._receive()):
+            self._events.append(received)
+        return received
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            assert select.select([self._in], [], [], _PATIENCE)[0], "the browser says nothing"
+            piece = os.read(self._in, 65536)
+            assert piece, "the browser has ended"
+            self._buffer += piece
+        message, self._buffer = self._buffer.split(b"\0", 1)
+        received: dict[str, Any] = json.loads(message)
+        return received

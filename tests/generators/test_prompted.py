@@ -60,7 +60,8 @@ def test_the_prompt_is_the_items_text(backbone, encoder, data) -> None:
     (creative,) = generator.generate([request], data)
     (expected,) = backbone.generate([condition], Sampling(**DECODE))
     assert np.array_equal(np.asarray(creative.image), np.asarray(expected))
-    assert creative.recipe == {"backbone": backbone.name, "decode": Sampling(**DECODE).model_dump(), **recipe}
+    shared = {"backbone": backbone.name, "precision": "float32", "decode": Sampling(**DECODE).model_dump()}
+    assert creative.recipe == shared | recipe
 
 
 def test_openjourney_has_its_own_checkpoint_and_words(backbone, encoder, data) -> None:

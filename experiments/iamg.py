@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,14 @@ def strangers(run: Run, made: IAMG, at_most: int | None = None) -> list[Request]
     """Return the requests of users that the generator neither learned from nor stopped by."""
     known = {*made.learned["train"], *made.learned["held_out"]}
     return [request for request in run.requests if request.user_id not in known][:at_most]
+
+
+def opened(given: argparse.Namespace, at_most: int) -> tuple[Run, IAMG, Path, list[Request]]:
+    """Return the first seed's run, the ablation's whole I-AM-G of that seed, its folder, and requests of users it does not know."""
+    work, (seed, *_) = given.work / "iamg", given.seeds
+    run, folder = prepared(work, seed), work / f"ablation/{seed}/I-AM-G"
+    made = fitted(run, folder)
+    return run, made, folder, strangers(run, made, at_most)
 
 
 def judged(run: Run, creatives: Sequence[Creative]) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from diffusers import DDPMScheduler
@@ -14,7 +15,9 @@ from recgen.diffusion import Backbone
 from recgen.records import RunData
 from recgen.seeding import torch_generator
 
-_AT_ONCE = 64  # pictures encoded together
+_AT_ONCE = 64  # pictures encoded or measured together
+_HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
+T = TypeVar("T")
 
 
 def denoising_target(process: DDPMScheduler, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
@@ -55,6 +58,17 @@ def denoising_losses(
     predicted = backbone.predict(process.add_noise(clean, noise, times), times, condition, pooled, **more)
     target = denoising_target(process, clean, noise, times)
     return functional.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+@torch.no_grad()
+def held_out_loss(losses: Callable[[Sequence[T], str], Tensor], held_out: Sequence[T], stage: str) -> float:
+    """Return the mean of `losses` of references and a stage, at noises and times that are the same at every call."""
+    found = [
+        losses(held_out[start : start + _AT_ONCE], f"{stage} {draw}")
+        for draw in range(_HELD_OUT_DRAWS)
+        for start in range(0, len(held_out), _AT_ONCE)
+    ]
+    return torch.cat(found).mean().item()
 
 
 def picture_latents(backbone: Backbone, data: RunData, rows: Iterable[int]) -> dict[int, Tensor]:

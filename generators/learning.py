@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +26,14 @@ Curves = dict[str, list[tuple[int, float]]]
 Learned = dict[str, list[str]]
 """Users learned from (``train``) and users watched to stop by (``held_out``)."""
 T = TypeVar("T")
+
+
+class Lesson(Protocol):
+    """Something learned from one user."""
+
+    @property
+    def user(self) -> str:
+        """The user's token."""
 
 
 class TrainingConfig(GeneratorConfig):
@@ -79,6 +87,30 @@ def deal(users: Sequence[int], stage: str, run_seed: int, settings: TrainingConf
     drawn = [users[i] for i in order[: settings.train_users + settings.held_out_users]]
     held = min(settings.held_out_users, len(drawn) // 5)
     return drawn[held:][: settings.train_users], drawn[:held]
+
+
+def lessons_of(
+    data: RunData, settings: TrainingConfig, stage: str, of_user: Callable[[int, list[int]], Iterable[T]]
+) -> tuple[list[T], list[T]]:
+    """Return all lessons of the users to learn from, and the last lesson of each user held out.
+
+    `of_user` makes a user's lessons, oldest first, of the user's row and likes; users without any are neither.
+    """
+    found = {user: list(of_user(user, items)) for user, items in likes_by_user(data).items()}
+    learned, held = deal([user for user, own in found.items() if own], stage, data.run_seed, settings)
+    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+
+
+def taught(train: Sequence[Lesson], held_out: Sequence[Lesson], method: str, nobody: str) -> Learned:
+    """Return whom `train` and `held_out` are of, or raise `UserError`, which says `nobody`, if there is nothing to learn from."""
+    if not train:
+        raise UserError(
+            f"recgen.{method}.min_history",
+            found=nobody,
+            expected="users to learn from",
+            todo="Set a smaller min_history, or give more interactions.",
+        )
+    return {part: sorted({lesson.user for lesson in of}) for part, of in (("train", train), ("held_out", held_out))}
 
 
 def batches(rows: Sequence[T], size: int, stage: str, run_seed: int) -> Iterator[list[T]]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 import torch
+
+from recgen.retrieval import searchable
 
 SLACK = 6
 """Candidates searched for beyond those kept, so that float32 search cannot lose one that exact similarity keeps."""
@@ -116,26 +117,8 @@ def _search(distinct: torch.Tensor, width: int, exact_up_to: int, probes: int) -
         chunk = max(CELLS_PER_CHUNK // len(distinct), 1)
         return torch.cat([(rows @ distinct.T).topk(width).indices for rows in distinct.split(chunk)])
     vectors = distinct.cpu().numpy()
-    index = _index(vectors, exact_up_to, probes)
+    index = searchable(vectors, len(vectors) <= exact_up_to, 4, probes)
     return torch.from_numpy(index.search(vectors, width)[1]).to(distinct.device)
-
-
-def _index(vectors: np.ndarray, exact_up_to: int, probes: int) -> faiss.Index:
-    n_rows, dim = vectors.shape
-    flat = faiss.IndexFlatIP(dim)
-    if n_rows <= exact_up_to:
-        flat.add(vectors)
-        return flat
-    # half precision halves the index; what it returns is ranked again by the exact similarity
-    lists = int(4 * np.sqrt(n_rows))
-    index = faiss.IndexIVFScalarQuantizer(
-        flat, dim, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.max_points_per_centroid, index.cp.niter = 40, 8
-    index.train(vectors)
-    index.add(vectors)
-    index.nprobe = probes
-    return index
 
 
 def _ranked_others(

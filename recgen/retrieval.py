@@ -27,7 +27,7 @@ class ItemPool:
     def __init__(self, features: np.ndarray, exact_up_to: int = EXACT_UP_TO, probes: int = 16) -> None:
         self.rows = np.flatnonzero(np.isfinite(features).all(axis=1))
         self._vectors = _unit(features[self.rows])
-        self._index = _index(self._vectors, exact_up_to, probes)
+        self._index = searchable(self._vectors, self._vectors.size <= exact_up_to, 2, probes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,14 +51,28 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
-def _index(vectors: np.ndarray, exact_up_to: int, probes: int) -> faiss.Index:
+def searchable(vectors: np.ndarray, exact: bool, lists: int, probes: int) -> faiss.Index:
+    """Return an index of unit rows float32 ``[n, D]`` by inner product.
+
+    Parameters
+    ----------
+    vectors
+        The rows.
+    exact
+        Whether to search exhaustively.
+    lists
+        Else, the inverted file's lists are this times the root of n. Half precision halves the file; who searches it compares
+        what it returns in full.
+    probes
+        Lists that a query reads.
+    """
     count, width = vectors.shape
     flat = faiss.IndexFlatIP(width)
-    if vectors.size <= exact_up_to:
+    if exact:
         flat.add(vectors)
         return flat
-    lists = int(2 * np.sqrt(count))
-    index = faiss.IndexIVFScalarQuantizer(flat, width, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    size = int(lists * np.sqrt(count))
+    index = faiss.IndexIVFScalarQuantizer(flat, width, size, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid, index.cp.niter = 40, 8
     index.train(vectors)
     index.add(vectors)

@@ -25,10 +25,7 @@ EDGE, GAP, LEFT = 64, 4, 72
 def main() -> None:
     """Draw what is missing, and write result.json and grid.png."""
     given = harness.arguments(__doc__ or "", seeds=(61,))
-    work, (seed, *_) = given.work / "iamg", given.seeds
-    run = iamg.prepared(work, seed)
-    made = iamg.fitted(run, work / f"ablation/{seed}/I-AM-G")
-    requests = iamg.strangers(run, made, REQUESTS)
+    run, made, _, requests = iamg.opened(given, REQUESTS)
     drawn: dict[tuple[float, float], list[Creative]] = {}
     for text in LAMBDA1:
         for interest in LAMBDA2:
@@ -37,7 +34,7 @@ def main() -> None:
     tables = {pair: iamg.judged(run, creatives) for pair, creatives in drawn.items()}
     plain = tables[1.0, 0.2]
     result = {
-        "seed": seed,
+        "seed": run.settings.seed,
         "requests": len(requests),
         "image's weight": made.config.decode.ip_adapter_scale,
         "means": {f"lambda1 {a}, lambda2 {b}": harness.means(rows, iamg.METRICS) for (a, b), rows in tables.items()},

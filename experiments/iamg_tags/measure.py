@@ -29,17 +29,14 @@ REQUESTS, TIMED, MASKS = 48, 48, 400
 def main() -> None:
     """Draw, measure and write result.json."""
     given = harness.arguments(__doc__ or "", seeds=(61,))
-    work, (seed, *_) = given.work / "iamg", given.seeds
-    run = iamg.prepared(work, seed)
-    made = iamg.fitted(run, work / f"ablation/{seed}/I-AM-G")
-    requests = iamg.strangers(run, made, REQUESTS)
+    run, made, folder, requests = iamg.opened(given, REQUESTS)
     tables = {}
     for count in COUNTS:
         other = IAMG(made.config.model_copy(update={"tags": count}), run.backbone, run.encoder)
-        other.load(work / f"ablation/{seed}/I-AM-G")
+        other.load(folder)
         tables[count] = iamg.judged(run, list(other.generate(requests, run.data)))
     result = {
-        "seed": seed,
+        "seed": run.settings.seed,
         "requests": len(requests),
         "H": {count: harness.means(rows, iamg.METRICS) for count, rows in tables.items()},
         "H against the recipe's": {

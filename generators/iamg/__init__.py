@@ -23,9 +23,8 @@ from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
 from generators.iamg.train import Trainer, lessons, parameters
-from generators.learning import Learned, load_learned, restore, write_learned
+from generators.learning import Learned, load_learned, restore, taught, write_learned
 from recgen.diffusion import Condition
-from recgen.errors import UserError
 from recgen.records import Creative, Request, RunData
 
 
@@ -52,17 +51,8 @@ class IAMG(Generator):
         """Train on earlier likes as references (eq. 14); neither `reward` nor `judge` is used."""
         self._prepare()
         train, held_out = lessons(data, self.config)
-        if not train:
-            raise UserError(
-                "recgen.iamg.min_history",
-                found=f"no user with a liked picture after {self.config.min_history} likes",
-                expected="users to learn from",
-                todo="Set a smaller min_history, or give more interactions.",
-            )
+        self.learned = taught(train, held_out, "iamg", f"no user with a liked picture after {self.config.min_history} likes")
         self.curves = Trainer(self.adapter, self.ira, self._read_with(data), self.config).train(train, held_out, progress)
-        self.learned = {
-            part: sorted({lesson.user for lesson in found}) for part, found in (("train", train), ("held_out", held_out))
-        }
 
     def _prepare(self) -> None:
         """Begin with the IP-Adapter's own attention, and with an IRA that has learned nothing."""

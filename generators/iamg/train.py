@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.denoising import denoising_losses, draw_noise, picture_latents
+from generators.denoising import denoising_losses, draw_noise, held_out_loss, picture_latents
 from generators.iamg.conditions import Read, Reader
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
-from generators.learning import Curves, batches, deal, descend, likes_by_user, references
+from generators.learning import Curves, batches, descend, lessons_of, references
 from recgen.records import RunData
 from recgen.seeding import torch_generator
 
-_HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
 _AT_ONCE = 64
 
 
@@ -34,10 +33,7 @@ class Lesson:
 
 def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
     """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
-    found = {user: list(_of_user(data, user, items, settings)) for user, items in likes_by_user(data).items()}
-    able = [user for user, own in found.items() if own]
-    learned, held = deal(able, "iamg users", data.run_seed, settings)
-    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+    return lessons_of(data, settings, "iamg users", lambda user, items: _of_user(data, user, items, settings))
 
 
 def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
@@ -118,17 +114,11 @@ class Trainer:
             condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
             return denoising_losses(self.backbone, condition, clean, noise, times, pooled, **more)
 
-    @torch.no_grad()
     def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
-        """Note the held-out loss, at noises and times that are the same at every call; with nobody held out the last is best."""
+        """Note the held-out loss; with nobody held out the last is best."""
         if not held_out:
             return -float(step)
-        losses = [
-            self.losses(held_out[start : start + _AT_ONCE], f"iamg held out {draw}")
-            for draw in range(_HELD_OUT_DRAWS)
-            for start in range(0, len(held_out), _AT_ONCE)
-        ]
-        value = torch.cat(losses).mean().item()
+        value = held_out_loss(self.losses, held_out, "iamg held out")
         self._note("denoising loss, held-out users", step, value)
         return value
 

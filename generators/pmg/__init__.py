@@ -19,13 +19,20 @@ from PIL import Image
 
 from generators.base import Generator, Progress, silent
 from generators.drawing import finish
-from generators.learning import Learned, language_model_of, load_learned, restore, save_learned, trainable
+from generators.learning import (
+    Learned,
+    language_model_of,
+    load_learned,
+    restore,
+    save_learned,
+    taught,
+    trainable,
+)
 from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
 from generators.pmg.train import Trainer, keywords_of, lessons
 from recgen.diffusion import Condition
-from recgen.errors import UserError
 from recgen.records import Creative, Request, RunData
 
 _BATCH = 32  # requests whose pictures are drawn and compared together
@@ -45,18 +52,9 @@ class PMG(Generator):
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on earlier likes as references; neither `reward` nor `judge` is used."""
         train, held_out = lessons(data, self.config)
-        if not train:
-            raise UserError(
-                "recgen.pmg.min_history",
-                found=f"no user with a liked picture after {self.config.min_history} likes",
-                expected="users to learn from",
-                todo="Set a smaller min_history, or give more interactions.",
-            )
+        self.learned = taught(train, held_out, "pmg", f"no user with a liked picture after {self.config.min_history} likes")
         self.reader = self._reader(data.run_seed)
         self.curves = Trainer(self.reader, data, self.config).train(train, held_out, progress)
-        self.learned = {
-            part: sorted({lesson.user for lesson in found}) for part, found in (("train", train), ("held_out", held_out))
-        }
 
     def _reader(self, run_seed: int) -> Reader:
         return Reader(language_model_of(self), self.backbone, self.config, run_seed)

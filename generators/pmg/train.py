@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.denoising import denoising_losses, picture_latents
-from generators.learning import HISTORY, Curves, batches, deal, descend, likes_by_user, references, trainable
+from generators.denoising import denoising_losses, held_out_loss, picture_latents
+from generators.learning import HISTORY, Curves, batches, descend, lessons_of, references, trainable
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
 from recgen.features.item_keywords import top_keywords
 from recgen.records import RunData
 from recgen.seeding import torch_generator
-
-_HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
-_AT_ONCE = 64  # pictures encoded or measured together
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,7 @@ def keywords_of(data: RunData, history: Sequence[int], settings: Settings) -> tu
 
 def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
     """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
-    found = {user: list(_of_user(data, user, items, settings)) for user, items in likes_by_user(data).items()}
-    able = [user for user, own in found.items() if own]
-    learned, held = deal(able, "pmg users", data.run_seed, settings)
-    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+    return lessons_of(data, settings, "pmg users", lambda user, items: _of_user(data, user, items, settings))
 
 
 def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
@@ -108,17 +102,11 @@ class Trainer:
         noise, time = torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
         return noise, time, weights[torch.randint(len(weights), (), generator=generator)]
 
-    @torch.no_grad()
     def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
-        """Note the held-out loss, at noises and times that are the same at every call; with nobody held out the last is best."""
+        """Note the held-out loss; with nobody held out the last is best."""
         if not held_out:
             return -float(step)
-        losses = [
-            self._losses(held_out[start : start + _AT_ONCE], f"pmg held out {draw}")
-            for draw in range(_HELD_OUT_DRAWS)
-            for start in range(0, len(held_out), _AT_ONCE)
-        ]
-        value = torch.cat(losses).mean().item()
+        value = held_out_loss(self._losses, held_out, "pmg held out")
         self._note("denoising loss, held-out users", step, value)
         return value
 

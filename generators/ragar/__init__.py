@@ -14,7 +14,15 @@ import torch
 
 from generators.base import Generator, Progress, silent
 from generators.drawing import Drawing, draw
-from generators.learning import Learned, language_model_of, load_learned, restore, save_learned, trainable
+from generators.learning import (
+    Learned,
+    language_model_of,
+    load_learned,
+    restore,
+    save_learned,
+    taught,
+    trainable,
+)
 from generators.ragar.calibrator import Scale
 from generators.ragar.generation import conditions
 from generators.ragar.model import Model, read_case
@@ -49,20 +57,11 @@ class RAGAR(Generator):
         if reward is None and self.config.beta > 0 and self.config.r > 0:
             raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
         found = lessons(data, self.config)
-        if not found.train:
-            raise UserError(
-                "recgen.ragar.min_history",
-                found=f"no user with more than {self.config.min_history} likes before the reference",
-                expected="users to learn from",
-                todo="Set a smaller min_history, or give more interactions.",
-            )
+        nobody = f"no user with more than {self.config.min_history} likes before the reference"
+        self.learned = taught(found.train, found.held_out, "ragar", nobody)
         self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
         trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
         self.curves = trainer.train(found, progress)
-        self.learned = {
-            part: sorted({case.user for case in cases})
-            for part, cases in (("train", found.train), ("held_out", found.held_out))
-        }
 
     def _model(self, scale: Scale, run_seed: int) -> Model:
         language_model = language_model_of(self)

@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 setup(
     name="recgen",
     version="0.1.0",
-    description="Personalised item pictures for RecBole, judged by the recommender itself",
+    description="Personalised item images for RecBole, judged by the recommender itself",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -23,9 +23,10 @@ setup(
             "report/*.js",
             "report/*.j2",
             "report/**/*.j2",
-            "study/*.j2",
-            "study/*.css",
-            "study/*.js",
+            "tuning/*.j2",
+            "survey/*.j2",
+            "survey/*.css",
+            "survey/*.js",
         ],
     },
     install_requires=[

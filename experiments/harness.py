@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recgen import labelled, session
-from recgen.config import load_config
-from recgen.data.simulator import Truth, true_auc
+from recgen import api as session
+from recgen.config.loader import load_config
+from recgen.core.io import write_json
+from recgen.data.simulation.simulator import Truth, true_auc
 from recgen.metrics.statistics import bootstrap_mean, paired_difference
-from recgen.run import Run
-from recgen.workspace import write_json
+from recgen.pipeline.context import RunContext
+from recgen.recommender import feedback as labelled
 
 Arms = Mapping[str, Sequence[str]]
 
@@ -31,7 +32,9 @@ def arguments(description: str, seeds: Sequence[int]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(seeds))
-    parser.add_argument("--only-collect", action="store_true", help="tables of finished runs again; runs nothing")
+    parser.add_argument(
+        "--only-collect", action="store_true", help="tables of finished runs again; runs nothing"
+    )
     return parser.parse_args()
 
 
@@ -82,7 +85,7 @@ def run_arms(
 
 def _true_auc(folder: Path) -> float:
     """Return the true taste's AUC on the encounters that the ranking models' held-out AUC is measured on."""
-    run = Run(load_config(str(folder / "config.yaml")), folder)
+    run = RunContext(load_config(str(folder / "config.yaml")), folder)
     rows = labelled.held_out(run, run.settings.ranker.verifier)
     truth = Truth.load(folder / "dataset/simulator")
     seen = truth.attributes_of(rows["item_id"].tolist())
@@ -105,7 +108,11 @@ def table(work: Path, seeds: Sequence[int], arm: str, generator: str = "ragar") 
             learned = json.loads((kept / "learned.json").read_text(encoding="utf-8"))
             rows = rows[~rows["user_id"].isin([*learned["train"], *learned["held_out"]])]
         frames.append(rows.assign(user_id=f"{seed}/" + rows["user_id"], seed=seed))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["user_id", "item_id", "seed"])
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["user_id", "item_id", "seed"])
+    )
 
 
 def means(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What I-AM-G's experiments share: simulated users of a seed, a fitted generator, and what the truth says of its pictures."""
+"""What I-AM-G's experiments share: simulated users of a seed, a fitted generator, and what the truth says of its images."""
 
 from __future__ import annotations
 
@@ -11,33 +11,43 @@ import numpy as np
 import pandas as pd
 
 from generators.iamg import IAMG
-from recgen import session
+from recgen import api as session
 from recgen.assets import asset_folder
-from recgen.config import load_config
-from recgen.data.attribute_reader import AttributeReader
-from recgen.data.attributes import NAMES
-from recgen.data.pictures import read_picture
-from recgen.data.simulator import Truth
-from recgen.generation import generator
+from recgen.config.loader import load_config
+from recgen.data.images import read_image
+from recgen.data.simulation.attribute_reader import AttributeReader
+from recgen.data.simulation.attributes import NAMES
+from recgen.data.simulation.simulator import Truth
+from recgen.data.types import Creative, Request
 from recgen.metrics import personalisation, semantics
-from recgen.records import Creative, Request
-from recgen.run import Run
+from recgen.pipeline.context import RunContext
+from recgen.stages.generate import generator
 
 RECIPE = Path(__file__).with_name("iamg.yaml")
-METRICS = ("true_utility_gain", "content_preservation", "ssim", "colour_kept", "ground_kept", "pattern_kept", "cs", "cis", "cpis")
+METRICS = (
+    "true_utility_gain",
+    "content_preservation",
+    "ssim",
+    "colour_kept",
+    "ground_kept",
+    "pattern_kept",
+    "cs",
+    "cis",
+    "cpis",
+)
 
 
-def prepared(work: Path, seed: int, overrides: Sequence[str] = ()) -> Run:
+def prepared(work: Path, seed: int, overrides: Sequence[str] = ()) -> RunContext:
     """Return a run of a seed with its data and features made, under changed settings."""
     every = [f"recgen.simulator.seed={seed}", f"recgen.seed={seed}", *overrides]
     folder = work / f"seed{seed}"
     session.run(str(RECIPE), str(folder), every, "features")
-    run = Run(load_config(str(RECIPE), every), folder)
+    run = RunContext(load_config(str(RECIPE), every), folder)
     run.prepare_torch()
     return run
 
 
-def fitted(run: Run, folder: Path) -> IAMG:
+def fitted(run: RunContext, folder: Path) -> IAMG:
     """Return the run's generator, fitted once and kept in `folder`."""
     made: IAMG = generator(run, "iamg")
     if not (folder / "model.safetensors").exists():
@@ -47,29 +57,31 @@ def fitted(run: Run, folder: Path) -> IAMG:
     return made
 
 
-def strangers(run: Run, made: IAMG, at_most: int | None = None) -> list[Request]:
+def strangers(run: RunContext, made: IAMG, at_most: int | None = None) -> list[Request]:
     """Return the requests of users that the generator neither learned from nor stopped by."""
     known = {*made.learned["train"], *made.learned["held_out"]}
     return [request for request in run.requests if request.user_id not in known][:at_most]
 
 
-def opened(given: argparse.Namespace, at_most: int) -> tuple[Run, IAMG, Path, list[Request]]:
-    """Return the first seed's run, the ablation's whole I-AM-G of that seed, its folder, and requests of users it does not know."""
+def opened(given: argparse.Namespace, at_most: int) -> tuple[RunContext, IAMG, Path, list[Request]]:
+    """Return the first seed's run, the ablation's I-AM-G, its folder, and requests of users it does not know."""
     work, (seed, *_) = given.work / "iamg", given.seeds
     run, folder = prepared(work, seed), work / f"ablation/{seed}/I-AM-G"
     made = fitted(run, folder)
     return run, made, folder, strangers(run, made, at_most)
 
 
-def judged(run: Run, creatives: Sequence[Creative]) -> pd.DataFrame:
-    """Return a row per creative: its true gain in utility over the item's own picture, what it keeps, and its likenesses."""
+def judged(run: RunContext, creatives: Sequence[Creative]) -> pd.DataFrame:
+    """Return a row per creative: its true gain in utility over the item's own image, what it keeps, and its likenesses."""
     truth = Truth.load(run.folder / "dataset/simulator")
     reader = AttributeReader.load(asset_folder("attribute-reader"))
     requests = [creative.request for creative in creatives]
     users, items = [each.user_id for each in requests], [each.item_id for each in requests]
     own, shown = truth.attributes_of(items), reader.read([creative.image for creative in creatives])
     gain = truth.utility(users, shown) - truth.utility(users, own)
-    table = pd.DataFrame({"user_id": users, "item_id": items, "seed": run.settings.seed, "true_utility_gain": gain})
+    table = pd.DataFrame(
+        {"user_id": users, "item_id": items, "seed": run.settings.seed, "true_utility_gain": gain}
+    )
     table["content_preservation"] = (shown[:, 0] == own[:, 0]).astype(float)
     for column, name in enumerate(NAMES[1:], start=1):
         table[f"{name}_kept"] = (shown[:, column] == own[:, column]).astype(float)
@@ -79,15 +91,15 @@ def judged(run: Run, creatives: Sequence[Creative]) -> pd.DataFrame:
     return table
 
 
-def _ssim(run: Run, creatives: Sequence[Creative]) -> np.ndarray:
-    paths = [run.data.pictures[run.data.item_rows[creative.request.item_id]] for creative in creatives]
-    original = np.stack([np.asarray(read_picture(path)) for path in paths if path is not None])
+def _ssim(run: RunContext, creatives: Sequence[Creative]) -> np.ndarray:
+    paths = [run.data.images[run.data.item_rows[creative.request.item_id]] for creative in creatives]
+    original = np.stack([np.asarray(read_image(path)) for path in paths if path is not None])
     made = np.stack([np.asarray(creative.image) for creative in creatives])
     rows = np.arange(len(made))
     return semantics.ssim_pairs(made, original, rows, rows)
 
 
-def _likeness(run: Run, creatives: Sequence[Creative]) -> np.ndarray:
+def _likeness(run: RunContext, creatives: Sequence[Creative]) -> np.ndarray:
     """Return cs, cis and cpis of each creative, ``[n, 3]``."""
     data, made = run.data, run.encoder.images([creative.image for creative in creatives])
     rows = [data.item_rows[creative.request.item_id] for creative in creatives]

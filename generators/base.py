@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from recgen.checkpoints import FAMILIES
-from recgen.diffusion import Backbone
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Backbone
+from recgen.diffusion.weights import FAMILIES
 from recgen.features.encoders import Encoder
-from recgen.records import Creative, Request, RunData
 
 if TYPE_CHECKING:
     from recgen.features.language import LanguageModel
@@ -32,7 +32,7 @@ class GeneratorConfig(BaseModel):
 
 
 class Generator(ABC):
-    """Makes a picture of an item for a user.
+    """Makes an image of an item for a user.
 
     A creative depends on its request, the config and the weights only: not on batch size, order, device count or what
     ran before. The backbone and the encoder are shared by all generators of a run and are never trained in place.
@@ -53,10 +53,10 @@ class Generator(ABC):
     Config: ClassVar[type[GeneratorConfig]]
     needs: ClassVar[frozenset[str]] = frozenset()
     """What the features stage must have made of the items for this method: a subset of captions, keywords, tags, foregrounds."""
-    drawn_with: ClassVar[frozenset[str]] = frozenset({"decode"})
+    sampling_fields: ClassVar[frozenset[str]] = frozenset({"decode"})
     """Fields of `Config` that only `generate` reads: a change of them draws again and does not fit again."""
     backbones: ClassVar[frozenset[str]] = FAMILIES
-    """Families of pipelines (`recgen.checkpoints.FAMILIES`) that it can draw with. With none it is given no backbone.
+    """Families of pipelines (`recgen.diffusion.weights.FAMILIES`) that it can draw with. With none it is given no backbone.
 
     A generator whose `Config` has a field `checkpoint` draws with that checkpoint, without IP-Adapter, wherever the field is set.
     """
@@ -68,7 +68,7 @@ class Generator(ABC):
         self.language_model = language_model
 
     @classmethod
-    def adapts(cls, config: Any) -> bool:
+    def requires_ip_adapter(cls, config: Any) -> bool:
         """Return whether `config` draws from image embeddings, for which the pipeline needs an IP-Adapter."""
         return False
 
@@ -85,8 +85,8 @@ class Generator(ABC):
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn from `data`, and from the ranking model `reward` if the method uses one; set `curves` if it has any.
 
-        `reward` and `judge` are `recgen.ranker.Ranker`s. The judge is for curves only: what it says must not change what is
-        learned.
+        `reward` and `judge` are `recgen.recommender.reward.Ranker`s. The judge is for curves only: what it says must not
+        change what is learned.
         """
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """dreambooth: the UNet itself, fine-tuned to what groups of users like, as one LoRA per cluster of users.
 
 DreamBooth (Ruiz et al., CVPR 2023) in the low-rank form that diffusers trains (LoRA: Hu et al., ICLR 2022): adapters of its
-attention, by peft, against the denoising loss on pictures which the cluster's users liked, each under its item's text. Prior
+attention, by peft, against the denoising loss on images which the cluster's users liked, each under its item's text. Prior
 preservation, the loss on what the backbone itself draws, is there (`prior_weight`) and off: a LoRA that is off leaves the UNet
 as it was anyway.
 
@@ -22,18 +22,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from generators.base import Generator, Progress, silent
-from generators.denoising import denoising_losses, draw_noise
-from generators.drawing import finish
-from generators.groups import GroupedConfig, Groups, Lessons, find_groups
-from generators.prompted import PLACE, Template, fill
-from recgen.checkpoints import LORA_FILE
-from recgen.diffusion import Backbone, Condition
-from recgen.errors import UserError, brief
-from recgen.records import Creative, Request, RunData
-from recgen.seeding import numpy_rng, seed_for, torch_generator
+from generators.common.clusters import GroupedConfig, Groups, Lessons, find_groups
+from generators.common.denoising import denoising_losses, draw_noise
+from generators.common.prompted import PLACE, Template, fill
+from generators.common.sampling import finish
+from recgen.core.errors import UserError, brief
+from recgen.core.seeding import numpy_rng, seed_for, torch_generator
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Backbone, Condition
+from recgen.diffusion.weights import LORA_FILE
 
 _LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
-_BLOCK = 64  # requests whose pictures are drawn before the first is handed on: a LoRA is put on once for those that share it
+_BLOCK = 64  # requests whose images are drawn before the first is handed on: a LoRA is put on once for those that share it
 
 Lora = Mapping[str, Tensor]
 """A LoRA in diffusers' format: tensors by name, all of the UNet."""
@@ -42,33 +42,39 @@ Lora = Mapping[str, Tensor]
 class Settings(GroupedConfig):
     """What dreambooth's block of the YAML accepts."""
 
-    clusters: int = Field(8, ge=1, description="groups of users, by k-means on the mean embedding of what they liked")
+    clusters: int = Field(
+        8, ge=1, description="groups of users, by k-means on the mean embedding of what they liked"
+    )
     template: Template = PLACE
     rank: int = Field(4, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
-    prior_weight: float = Field(0.0, ge=0, description="of the loss on the backbone's own pictures of items' texts; 0 for none")
-    prior_pictures: int = Field(64, ge=1, description="how many of them, shared by all clusters")
+    prior_weight: float = Field(
+        0.0, ge=0, description="of the loss on the backbone's own images of items' texts; 0 for none"
+    )
+    prior_images: int = Field(64, ge=1, description="how many of them, shared by all clusters")
 
     @model_validator(mode="after")
     def _prior_has_another_prompt(self) -> Settings:
         if self.prior_weight > 0 and self.template == PLACE:
-            raise ValueError("with prior_weight, a template that says more than {text}, such as '{text}, in sks style'")
+            raise ValueError(
+                "with prior_weight, a template that says more than {text}, such as '{text}, in sks style'"
+            )
         return self
 
 
 class DreamBooth(Generator):
-    """Draws the item's text with the LoRA of the user's cluster; with none for a user of whom no liked picture is known."""
+    """Draws the item's text with the LoRA of the user's cluster; with none for a user of whom no liked image is known."""
 
     name = "dreambooth"
     Config = Settings
-    drawn_with = frozenset({"negative_prompt"})  # fit draws the prior's pictures as decode says
+    sampling_fields = frozenset({"negative_prompt"})  # fit draws the prior's images as decode says
     config: Settings
 
     groups: Groups
     loras: list[Lora]
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
-        """Train each cluster's LoRA on the pictures its users liked; neither `reward` nor `judge` is used."""
+        """Train each cluster's LoRA on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
         lessons, prior = Lessons(self, data, liked), self._prior(data)
         self.loras = [self._learn(group, lessons, prior, progress) for group in range(self.groups.count)]
@@ -78,13 +84,22 @@ class DreamBooth(Generator):
         """Return prompts, and the latents ``[1, channels, h, w]`` of what the backbone draws of them."""
         if not self.config.prior_weight:
             return []
-        rows = numpy_rng(data.run_seed, "dreambooth prior").permutation(len(data.item_ids))[: self.config.prior_pictures]
+        rows = numpy_rng(data.run_seed, "dreambooth prior").permutation(len(data.item_ids))[
+            : self.config.prior_images
+        ]
         prompts = [data.texts[row] for row in rows]
         seeds = [seed_for(data.run_seed, "dreambooth prior", item=data.item_ids[row]) for row in rows]
-        drawn = self.backbone.generate([Condition(*each) for each in zip(seeds, prompts, strict=True)], self.config.decode)
-        return [(prompt, self.backbone.latents([picture])) for prompt, picture in zip(prompts, drawn, strict=True)]
+        drawn = self.backbone.generate(
+            [Condition(*each) for each in zip(seeds, prompts, strict=True)], self.config.decode
+        )
+        return [
+            (prompt, self.backbone.encode_images([image]))
+            for prompt, image in zip(prompts, drawn, strict=True)
+        ]
 
-    def _learn(self, group: int, lessons: Lessons, prior: Sequence[tuple[str, Tensor]], progress: Progress) -> Lora:
+    def _learn(
+        self, group: int, lessons: Lessons, prior: Sequence[tuple[str, Tensor]], progress: Progress
+    ) -> Lora:
         data, settings, name = lessons.data, self.config, _name(group)
 
         def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
@@ -97,23 +112,31 @@ class DreamBooth(Generator):
                 own = torch.cat([prior[place][1] for place in chosen])
                 keys = [(str(group), f"{place}/{number}") for number, place in enumerate(chosen)]
                 prompts = [prior[place][0] for place in chosen]
-                value = value + settings.prior_weight * self._loss(prompts, own, data.run_seed, f"dreambooth prior {step}", keys)
+                value = value + settings.prior_weight * self._loss(
+                    prompts, own, data.run_seed, f"dreambooth prior {step}", keys
+                )
             return value
 
         with _new_lora(self.backbone, name, settings.rank, data.run_seed) as trained:
             lessons.train(group, trained, settings.learning_rate, loss, progress)
             return _state(self.backbone, name)
 
-    def _loss(self, prompts: list[str], clean: Tensor, run_seed: int, stage: str, keys: Sequence[tuple[str, str]]) -> Tensor:
-        noise, times = draw_noise(self.backbone, clean.shape[1:], run_seed, stage, keys)
+    def _loss(
+        self, prompts: list[str], clean: Tensor, run_seed: int, stage: str, keys: Sequence[tuple[str, str]]
+    ) -> Tensor:
+        noise, timesteps = draw_noise(self.backbone, clean.shape[1:], run_seed, stage, keys)
         condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
-        return denoising_losses(self.backbone, condition, clean, noise, times, pooled).mean()
+        return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled).mean()
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
 
-    def _drawn(self, requests: Sequence[Request], data: RunData) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def _drawn(
+        self, requests: Sequence[Request], data: RunData
+    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
         for start in range(0, len(requests), _BLOCK):
             yield from self._block(requests[start : start + _BLOCK], data)
 
@@ -121,16 +144,23 @@ class DreamBooth(Generator):
         """Draw some requests, those of a cluster together."""
         groups = [self.groups.of(request, data) for request in requests]
         texts = [data.texts[data.item_rows[request.item_id]] for request in requests]
-        prompts = [text if group is None else fill(self.config.template, text) for text, group in zip(texts, groups, strict=True)]
+        prompts = [
+            text if group is None else fill(self.config.template, text)
+            for text, group in zip(texts, groups, strict=True)
+        ]
         used = {group for group in groups if group is not None}
-        pictures: dict[int, Image.Image] = {}
+        images: dict[int, Image.Image] = {}
         with _put_on(self.backbone, {_name(group): self.loras[group] for group in sorted(used)}):
             for group in dict.fromkeys(groups):
                 rows = [row for row, of in enumerate(groups) if of == group]
-                conditions = [Condition(requests[row].seed, prompts[row], self.config.negative_prompt) for row in rows]
+                conditions = [
+                    Condition(requests[row].seed, prompts[row], self.config.negative_prompt) for row in rows
+                ]
                 with self.backbone.loras(*([] if group is None else [_name(group)])):
-                    pictures |= dict(zip(rows, self.backbone.generate(conditions, self.config.decode), strict=True))
-        return [(pictures[row], {"prompt": prompts[row], "group": groups[row]}) for row in range(len(requests))]
+                    images |= dict(
+                        zip(rows, self.backbone.generate(conditions, self.config.decode), strict=True)
+                    )
+        return [(images[row], {"prompt": prompts[row], "group": groups[row]}) for row in range(len(requests))]
 
     def save(self, folder: Path) -> None:
         """Write the clusters, and for each a folder with its diffusers LoRA."""
@@ -172,7 +202,9 @@ def _new_lora(backbone: Backbone, name: str, rank: int, run_seed: int) -> Iterat
             for key, value in found.items():
                 value.requires_grad_(True)
                 if ".lora_A." in key:
-                    drawn = torch.randn(value.shape, generator=torch_generator(run_seed, f"dreambooth {name}", item=key))
+                    drawn = torch.randn(
+                        value.shape, generator=torch_generator(run_seed, f"dreambooth {name}", item=key)
+                    )
                     value.data.copy_(drawn / rank)
             yield found
     finally:
@@ -195,7 +227,9 @@ def _load(backbone: Backbone, name: str, lora: Lora) -> None:
         backbone.pipeline.load_lora_weights(dict(lora), adapter_name=name)
     except (RuntimeError, ValueError) as error:
         found = f"a UNet that the LoRA {name} does not fit ({brief(error)})"
-        raise UserError("recgen.backbone", found=found, expected="the one it was trained on", todo="Fit it again.") from error
+        raise UserError(
+            "recgen.backbone", found=found, expected="the one it was trained on", todo="Fit it again."
+        ) from error
 
 
 def _take_off(backbone: Backbone, names: Sequence[str]) -> None:
@@ -214,5 +248,10 @@ def _state(backbone: Backbone, name: str) -> Lora:
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(backbone.pipeline.unet, adapter_name=name))
-    return {f"unet.{key}": value.detach().float().cpu().clone().contiguous() for key, value in sorted(state.items())}
+    state = convert_state_dict_to_diffusers(
+        get_peft_model_state_dict(backbone.pipeline.unet, adapter_name=name)
+    )
+    return {
+        f"unet.{key}": value.detach().float().cpu().clone().contiguous()
+        for key, value in sorted(state.items())
+    }

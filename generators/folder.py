@@ -1,15 +1,15 @@
-"""folder: pictures made elsewhere, so that any other system (GLIDE, LaVIT, a design team) is judged beside recgen's generators.
+"""folder: images made elsewhere, so that any other system (GLIDE, LaVIT, a design team) is judged beside recgen's generators.
 
-A folder holds the pictures and a manifest, ``manifest.csv`` (UTF-8, a line of headings, commas) or ``manifest.parquet``, with
+A folder holds the images and a manifest, ``manifest.csv`` (UTF-8, a line of headings, commas) or ``manifest.parquet``, with
 the columns
 
 =========== ==============================================================================================================
-``user_id`` the user's token. Empty, or without the column: the item's picture for every user who has none of their own
+``user_id`` the user's token. Empty, or without the column: the item's image for every user who has none of their own
 ``item_id`` the item's token
-``path``    the picture, JPEG, PNG or WebP, at least 16 pixels each way, relative to the folder and never outside it
+``path``    the image, JPEG, PNG or WebP, at least 16 pixels each way, relative to the folder and never outside it
 =========== ==============================================================================================================
 
-in any order; others are not read. Whose pictures of what are asked for stands in a run's ``dataset/requests.parquet``, which
+in any order; others are not read. Whose images of what are asked for stands in a run's ``dataset/requests.parquet``, which
 ``recgen run --until dataset`` writes.
 """
 
@@ -27,43 +27,46 @@ from PIL import Image
 from pydantic import Field
 
 from generators.base import Generator, GeneratorConfig, Progress, silent
-from recgen.data.pictures import BadPictureError, read_picture
-from recgen.errors import UserError, brief
-from recgen.records import Creative, Request, RunData
+from recgen.core.errors import UserError, brief
+from recgen.data.images import BadImageError, read_image
+from recgen.data.types import Creative, Request, RunData
 
 _MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SHORTEST_EDGE = 16  # SSIM looks through a window of 11 pixels
-_NAMED = 10  # of the requests without a picture, in a message
+_NAMED = 10  # of the requests without an image, in a message
 
 
 class Settings(GeneratorConfig):
     """What folder's block of the YAML accepts."""
 
     path: str = Field(description="the folder")
-    manifest: str | None = Field(None, description="the manifest's name in it; null for manifest.csv or manifest.parquet")
+    manifest: str | None = Field(
+        None, description="the manifest's name in it; null for manifest.csv or manifest.parquet"
+    )
     missing: Literal["error", "original"] = Field(
-        "error", description="a request without a usable picture stops the run, or gets the item's own picture"
+        "error",
+        description="a request without a usable image stops the run, or gets the item's own image",
     )
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A folder's manifest: which picture is for whom.
+class Images:
+    """A folder's manifest: which image is for whom.
 
     Attributes
     ----------
     folder
-        Where the pictures lie.
+        Where the images lie.
     paths
-        Picture files by user and item; the user is "" where the picture is for all.
+        Image files by user and item; the user is "" where the image is for all.
     """
 
     folder: Path
     paths: dict[tuple[str, str], Path]
 
     @classmethod
-    def read(cls, folder: Path, manifest: str | None = None) -> Pictures:
-        """Read and check a folder's manifest; no picture is opened.
+    def read(cls, folder: Path, manifest: str | None = None) -> Images:
+        """Read and check a folder's manifest; no image is opened.
 
         Raises
         ------
@@ -83,28 +86,30 @@ class Pictures:
             if place is None:
                 raise UserError(where, found=f"path {path!r}", expected=f"a file inside {folder}")
             if (user, item) in paths:
-                raise UserError(where, found=f"user {user!r} and item {item!r} again", expected="each pair once")
+                raise UserError(
+                    where, found=f"user {user!r} and item {item!r} again", expected="each pair once"
+                )
             paths[user, item] = place
         return cls(root, paths)
 
     def find(self, request: Request) -> Path | None:
-        """Return the picture of a request: the user's own, else the item's for all, else None."""
+        """Return the image of a request: the user's own, else the item's for all, else None."""
         own = self.paths.get((request.user_id, request.item_id))
         return own or self.paths.get(("", request.item_id))
 
     def problem(self, request: Request) -> str:
-        """Say in a few words why a request has no usable picture; "" if it has one. The picture is decoded to find out."""
+        """Say in a few words why a request has no usable image; "" if it has one. The image is decoded to find out."""
         path = self.find(request)
         if path is None:
             return "no row"
         try:
             _open(path)
-        except BadPictureError as error:
+        except BadImageError as error:
             return f"{path.relative_to(self.folder)}: {error}"
         return ""
 
     def check(self, requests: Sequence[Request]) -> None:
-        """Raise one `UserError` that counts the requests without a usable picture and names the first of them."""
+        """Raise one `UserError` that counts the requests without a usable image and names the first of them."""
         with ThreadPoolExecutor() as pool:
             problems = list(pool.map(self.problem, requests))
         bad = [f"{r.user_id}, {r.item_id} ({why})" for r, why in zip(requests, problems, strict=True) if why]
@@ -112,14 +117,14 @@ class Pictures:
             named = "; ".join(bad[:_NAMED]) + (f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else "")
             raise UserError(
                 str(self.folder),
-                found=f"no usable picture for {len(bad)} of {len(requests)} requests (user, item): {named}",
-                expected="a row of the manifest and a picture for each",
-                todo="Add them, or set missing: original to show the item's own picture instead.",
+                found=f"no usable image for {len(bad)} of {len(requests)} requests (user, item): {named}",
+                expected="a row of the manifest and an image for each",
+                todo="Add them, or set missing: original to show the item's own image instead.",
             )
 
 
 class Folder(Generator):
-    """Hands out pictures that lie in a folder; nothing is learned, drawn or read of the user."""
+    """Hands out images that lie in a folder; nothing is learned, drawn or read of the user."""
 
     name = "folder"
     Config = Settings
@@ -128,46 +133,48 @@ class Folder(Generator):
 
     @classmethod
     def sources(cls, config: Settings) -> list[str]:
-        """Return the folder: a run notices when a picture or the manifest changes."""
+        """Return the folder: a run notices when an image or the manifest changes."""
         return [config.path]
 
     @classmethod
     def check(cls, config: Settings, requests: Sequence[Request]) -> None:
-        """Raise `UserError` for a manifest that cannot be used and, unless `missing` allows for them, for missing pictures."""
-        pictures = Pictures.read(Path(config.path), config.manifest)
+        """Raise `UserError` for a manifest that cannot be used and, unless `missing` allows for them, for missing images."""
+        images = Images.read(Path(config.path), config.manifest)
         if config.missing == "error":
-            pictures.check(requests)
+            images.check(requests)
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def images(self) -> Images:
         """The folder's manifest."""
-        return Pictures.read(Path(self.config.path), self.config.manifest)
+        return Images.read(Path(self.config.path), self.config.manifest)
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn nothing."""
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
-        """Yield one creative per request, in order; its recipe names the file, or says that the item's own picture stands in."""
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
+        """Yield one creative per request, in order; its recipe names the file, or says that the item's own image stands in."""
         for done, request in enumerate(requests, start=1):
-            picture, recipe = self._picture(request, data)
-            yield Creative(request, self.name, picture, recipe)
-            progress("folder: pictures", done, len(requests))
+            image, recipe = self._image(request, data)
+            yield Creative(request, self.name, image, recipe)
+            progress("folder: images", done, len(requests))
 
-    def _picture(self, request: Request, data: RunData) -> tuple[Image.Image, dict[str, Any]]:
-        path, problem = self.pictures.find(request), "no row"
+    def _image(self, request: Request, data: RunData) -> tuple[Image.Image, dict[str, Any]]:
+        path, problem = self.images.find(request), "no row"
         if path is not None:
             try:
-                return _open(path), {"file": str(path.relative_to(self.pictures.folder))}
-            except BadPictureError as error:
+                return _open(path), {"file": str(path.relative_to(self.images.folder))}
+            except BadImageError as error:
                 problem = str(error)
-        own = data.pictures[data.item_rows[request.item_id]] if self.config.missing == "original" else None
+        own = data.images[data.item_rows[request.item_id]] if self.config.missing == "original" else None
         if own is None:
             raise UserError(
-                str(self.pictures.folder),
-                found=f"no usable picture for user {request.user_id!r} and item {request.item_id!r} ({problem})",
-                expected="one, or with missing: original an item that has a picture",
+                str(self.images.folder),
+                found=f"no usable image for user {request.user_id!r} and item {request.item_id!r} ({problem})",
+                expected="one, or with missing: original an item that has an image",
             )
-        return read_picture(own), {"file": None, "original": True, "problem": problem}
+        return read_image(own), {"file": None, "original": True, "problem": problem}
 
     def save(self, folder: Path) -> None:
         """Write nothing but the empty `folder`."""
@@ -178,10 +185,10 @@ class Folder(Generator):
 
 
 def _open(path: Path) -> Image.Image:
-    picture = read_picture(path)
-    if min(picture.size) < _SHORTEST_EDGE:
-        raise BadPictureError(f"{picture.width} x {picture.height} pixels; at least {_SHORTEST_EDGE} each way")
-    return picture
+    image = read_image(path)
+    if min(image.size) < _SHORTEST_EDGE:
+        raise BadImageError(f"{image.width} x {image.height} pixels; at least {_SHORTEST_EDGE} each way")
+    return image
 
 
 def _inside(root: Path, path: str) -> Path | None:
@@ -195,7 +202,9 @@ def _inside(root: Path, path: str) -> Path | None:
 
 def _manifest(folder: Path, name: str | None) -> Path:
     if not folder.is_dir():
-        raise UserError("recgen.folder.path", found=f"no folder {str(folder)!r}", expected="a folder of pictures")
+        raise UserError(
+            "recgen.folder.path", found=f"no folder {str(folder)!r}", expected="a folder of images"
+        )
     names = _MANIFESTS if name is None else (name,)
     for each in names:
         file = folder / each
@@ -208,14 +217,20 @@ def _table(file: Path) -> pd.DataFrame:
     """Return the manifest as text, without missing values."""
     try:
         if file.suffix == ".parquet":
-            table = pd.read_parquet(file).convert_dtypes()  # whole numbers beside missing ones are whole again
+            table = pd.read_parquet(
+                file
+            ).convert_dtypes()  # whole numbers beside missing ones are whole again
         else:
             table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except Exception as error:  # pandas and pyarrow raise many kinds; each means that it is no table
-        raise UserError(str(file), found=f"no table ({brief(error)})", expected="a CSV or Parquet manifest") from error
+        raise UserError(
+            str(file), found=f"no table ({brief(error)})", expected="a CSV or Parquet manifest"
+        ) from error
     missing = [name for name in ("item_id", "path") if name not in table]
     if missing:
         found = ", ".join(map(str, table.columns)) or "none"
-        raise UserError(str(file), found=f"columns {found}", expected="item_id, path and, for personal pictures, user_id")
+        raise UserError(
+            str(file), found=f"columns {found}", expected="item_id, path and, for personal images, user_id"
+        )
     table = table[[name for name in ("user_id", "item_id", "path") if name in table]]
     return table.astype(object).where(table.notna(), "").astype(str)

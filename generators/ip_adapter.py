@@ -1,7 +1,7 @@
 """ip_adapter: plain IP-Adapter on the mean of a history's image embeddings, with the item's text as prompt.
 
 Nothing is learned, and in a public benchmark it beats PMG on likeness to the history (INTREBID/PMG-Bench), so no method may skip
-it. ``prompt: none`` is that benchmark's form, a picture for the user and not of the item; the default keeps the item's text, so
+it. ``prompt: none`` is that benchmark's form, an image for the user and not of the item; the default keeps the item's text, so
 that it competes on equal terms with generators that must show the item.
 """
 
@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from generators.drawing import Drawing
-from generators.prompted import Prompted, PromptedConfig
-from recgen.diffusion import Condition
-from recgen.records import Request, RunData
+from generators.common.prompted import Prompted, PromptedConfig
+from generators.common.sampling import Drawing
+from recgen.data.types import Request, RunData
+from recgen.diffusion.backbone import Condition
 
 
 class Settings(PromptedConfig):
@@ -26,8 +26,8 @@ class Settings(PromptedConfig):
 class IPAdapter(Prompted):
     """Draws the mean of what the user liked, said to be the item by its text.
 
-    The mean is over raw embeddings of the history's items that have a picture. Where none has one, the picture is drawn from the
-    item's text alone, under either setting of `prompt`, and its recipe says ``history_pictures: 0``.
+    The mean is over raw embeddings of the history's items that have an image. Where none has one, the image is drawn from the
+    item's text alone, under either setting of `prompt`, and its recipe says ``history_images: 0``.
     """
 
     name = "ip_adapter"
@@ -35,15 +35,15 @@ class IPAdapter(Prompted):
     config: Settings
 
     @classmethod
-    def adapts(cls, config: Settings) -> bool:
+    def requires_ip_adapter(cls, config: Settings) -> bool:
         """The history is shown as an image, whatever the prompt."""
         return True
 
     def drawing(self, request: Request, data: RunData) -> Drawing:
         """Return the history's mean embedding and, as asked, the item's text."""
         rows = [data.item_rows[token] for token in request.history]
-        liked = data.image_features[[row for row in rows if data.pictures[row] is not None]]
+        liked = data.image_features[[row for row in rows if data.images[row] is not None]]
         image = liked.mean(axis=0, dtype=np.float64).astype(np.float32) if len(liked) else None
         prompt = self.prompt(request, data) if self.config.prompt == "text" or image is None else ""
-        recipe = {"prompt": prompt, "history_pictures": len(liked)}
+        recipe = {"prompt": prompt, "history_images": len(liked)}
         return Condition(request.seed, prompt, self.config.negative_prompt, image), recipe

@@ -1,6 +1,6 @@
 """stable_diffusion: the item's text as prompt, the same for every user but for the noise; openjourney: a fine-tuned one.
 
-What a text-to-image model makes of an item when nobody tells it whom the picture is for. Any Stable-Diffusion checkpoint goes:
+What a text-to-image model makes of an item when nobody tells it whom the image is for. Any Stable-Diffusion checkpoint goes:
 the run's backbone, or another one that `checkpoint` names, so that one run can compare several.
 """
 
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from generators.drawing import Drawing
-from generators.prompted import PLACE, Prompted, PromptedConfig, Template
-from recgen.diffusion import Condition
-from recgen.records import Request, RunData
+from generators.common.prompted import PLACE, Prompted, PromptedConfig, Template
+from generators.common.sampling import Drawing
+from recgen.data.types import Request, RunData
+from recgen.diffusion.backbone import Condition
 
 
 class Settings(PromptedConfig):
     """What stable_diffusion's block of the YAML accepts."""
 
-    checkpoint: str | None = Field(None, description="a diffusers folder or hub id instead of the run's backbone")
+    checkpoint: str | None = Field(
+        None, description="a diffusers folder or hub id instead of the run's backbone"
+    )
 
 
 class OpenjourneySettings(Settings):
@@ -41,7 +43,7 @@ class StableDiffusion(Prompted):
 
 
 class Openjourney(StableDiffusion):
-    """Stable Diffusion 1.5 fine-tuned on pictures of Midjourney, a baseline of I-AM-G."""
+    """Stable Diffusion 1.5 fine-tuned on images of Midjourney, a baseline of I-AM-G."""
 
     name = "openjourney"
     Config = OpenjourneySettings

@@ -1,7 +1,7 @@
 """textual_inversion: learned words for the style that users like (Gal et al., ICLR 2023).
 
 A few new vectors per cluster of users, or per user, in the embedding table of the backbone's text encoder: they are all that
-trains, against the denoising loss on pictures which those users liked, under the very prompts that pictures are drawn from later,
+trains, against the denoising loss on images which those users liked, under the very prompts that images are drawn from later,
 the item's text and the new words. What is saved are diffusers' own learned embeddings, a file for each group, for
 ``load_textual_inversion`` of any pipeline with the same text encoder.
 
@@ -23,13 +23,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from generators.base import Generator, Progress, silent
-from generators.denoising import denoising_losses, draw_noise
-from generators.drawing import Drawing, draw
-from generators.groups import GroupedConfig, Groups, Lessons, find_groups
-from generators.prompted import PLACE, Template
-from recgen.diffusion import Backbone, Condition
-from recgen.errors import UserError
-from recgen.records import Creative, Request, RunData
+from generators.common.clusters import GroupedConfig, Groups, Lessons, find_groups
+from generators.common.denoising import denoising_losses, draw_noise
+from generators.common.prompted import PLACE, Template
+from generators.common.sampling import Drawing, draw
+from recgen.core.errors import UserError
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Backbone, Condition
 
 STYLE = "{style}"
 
@@ -50,7 +50,9 @@ class Settings(GroupedConfig):
     """What textual_inversion's block of the YAML accepts. ``clusters: null`` learns words for every user."""
 
     template: Annotated[Template, AfterValidator(_has_style)] = f"{PLACE}, in the style of {STYLE}"
-    vectors: int = Field(4, ge=1, description="learned vectors per group, side by side where the template says {style}")
+    vectors: int = Field(
+        4, ge=1, description="learned vectors per group, side by side where the template says {style}"
+    )
     initial: Annotated[str, AfterValidator(_has_words)] = Field(
         "style", description="words whose mean vector the learned ones start from"
     )
@@ -75,7 +77,10 @@ class Words(torch.nn.Module):
         self._encoder = [pipeline.text_encoder]  # in a list, so that it is no part of this module
         table = pipeline.text_encoder.get_input_embeddings()
         self.table = table.weight
-        self.name = next(name for name, module in pipeline.text_encoder.named_modules() if module is table) + ".weight"
+        self.name = (
+            next(name for name, module in pipeline.text_encoder.named_modules() if module is table)
+            + ".weight"
+        )
         self.pieces = re.split(f"({re.escape(PLACE)}|{re.escape(STYLE)})", template)
 
     def initial(self, words: str) -> Tensor:
@@ -92,7 +97,9 @@ class Words(torch.nn.Module):
         """
         tokenizer, length = self.tokenizer, self.tokenizer.model_max_length
         learned = list(range(len(self.table), len(self.table) + count))
-        fixed = {piece: learned if piece == STYLE else self._ids(piece) for piece in self.pieces if piece != PLACE}
+        fixed = {
+            piece: learned if piece == STYLE else self._ids(piece) for piece in self.pieces if piece != PLACE
+        }
         room = length - 2 - sum(len(fixed[piece]) for piece in self.pieces if piece != PLACE)
         own = self._ids(text)[: max(0, room) // self.pieces.count(PLACE)]
         body = [token for piece in self.pieces for token in (own if piece == PLACE else fixed[piece])]
@@ -111,8 +118,10 @@ class TextualInversion(Generator):
 
     name = "textual_inversion"
     Config = Settings
-    backbones = frozenset({"stable-diffusion"})  # XL reads two encoders' words, and a pooled embedding of them
-    drawn_with = frozenset({"negative_prompt", "decode"})
+    backbones = frozenset(
+        {"stable-diffusion"}
+    )  # XL reads two encoders' words, and a pooled embedding of them
+    sampling_fields = frozenset({"negative_prompt", "decode"})
     config: Settings
 
     groups: Groups
@@ -125,7 +134,7 @@ class TextualInversion(Generator):
         return Words(self.backbone, self.config.template)
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
-        """Learn each group's vectors on the pictures its users liked; neither `reward` nor `judge` is used."""
+        """Learn each group's vectors on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
         lessons = Lessons(self, data, liked)
         start = self.words.initial(self.config.initial).repeat(self.groups.count, self.config.vectors, 1)
@@ -139,14 +148,18 @@ class TextualInversion(Generator):
 
         def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
             keys = [(str(group), f"{data.item_ids[row]}/{place}") for place, row in enumerate(rows)]
-            noise, times = draw_noise(backbone, clean.shape[1:], data.run_seed, f"textual inversion {step}", keys)
+            noise, timesteps = draw_noise(
+                backbone, clean.shape[1:], data.run_seed, f"textual inversion {step}", keys
+            )
             condition = words([data.texts[row] for row in rows], vectors)
-            return denoising_losses(backbone, condition, clean, noise, times).mean()
+            return denoising_losses(backbone, condition, clean, noise, timesteps).mean()
 
         lessons.train(group, {"vectors": vectors}, self.config.learning_rate, loss, progress)
         return vectors.detach()
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
 
@@ -156,11 +169,21 @@ class TextualInversion(Generator):
         for request in requests:
             text, group = data.texts[data.item_rows[request.item_id]], self.groups.of(request, data)
             if (text, group) not in known:
-                condition = self.backbone.embed_prompts([text]) if group is None else self.words([text], self.vectors[group])
+                condition = (
+                    self.backbone.embed_prompts([text])
+                    if group is None
+                    else self.words([text], self.vectors[group])
+                )
                 known[text, group] = condition[0].float().cpu().numpy()
-            prompt = text if group is None else self.config.template.replace(PLACE, text).replace(STYLE, token(group))
+            prompt = (
+                text
+                if group is None
+                else self.config.template.replace(PLACE, text).replace(STYLE, token(group))
+            )
             yield (
-                Condition(request.seed, prompt, self.config.negative_prompt, prompt_embedding=known[text, group]),
+                Condition(
+                    request.seed, prompt, self.config.negative_prompt, prompt_embedding=known[text, group]
+                ),
                 {"prompt": prompt, "group": group},
             )
 
@@ -183,7 +206,9 @@ class TextualInversion(Generator):
         width = self.words.table.shape[1]
         found = [load_file(folder / _file(group))[token(group)] for group in range(self.groups.count)]
         if any(vectors.shape != (self.config.vectors, width) for vectors in found):
-            raise UserError(str(folder), found="vectors of other sizes", expected="these settings'", todo="Fit it again.")
+            raise UserError(
+                str(folder), found="vectors of other sizes", expected="these settings'", todo="Fit it again."
+            )
         self.vectors = torch.stack(found) if found else torch.empty(0, self.config.vectors, width)
 
 

@@ -1,4 +1,4 @@
-"""Ranking models that look at item pictures, as ordinary RecBole models; `register()` makes RecBole find them."""
+"""Ranking models that look at item images, as ordinary RecBole models; `register()` makes RecBole find them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def register() -> None:
     from ranking_models.micro import MICRO
     from ranking_models.vbpr import VBPR
     from ranking_models.verifier import Verifier
-    from recgen.compat import register_recbole_model
+    from recgen.core.compat import register_recbole_model
 
     for model in (MICRO, VBPR, Verifier):
         register_recbole_model(model)

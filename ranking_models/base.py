@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recbole.model.abstract_recommender import GeneralRecommender
 
 from ranking_models.features import digest, load_item_features
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
 
 class Settings(BaseModel):
@@ -43,7 +43,9 @@ def read_settings(kind: type[Settings], model_name: str, config: Any) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         raise UserError(
-            f"key {problem['loc'][0]!r} of model {model_name}", found=repr(problem["input"]), expected=problem["msg"]
+            f"key {problem['loc'][0]!r} of model {model_name}",
+            found=repr(problem["input"]),
+            expected=problem["msg"],
         ) from None
 
 
@@ -82,7 +84,9 @@ class FeatureRecommender(GeneralRecommender):
         """Return the raw features of a modality, float32 ``[n_items, D]``; row 0 is padding."""
         if modality not in self.modalities:
             raise UserError(
-                f"features of modality {modality!r}", found=f"only {self.modalities}", expected=f"item_features: {modality}"
+                f"features of modality {modality!r}",
+                found=f"only {self.modalities}",
+                expected=f"item_features: {modality}",
             )
         return getattr(self, f"features_{modality}")
 
@@ -112,7 +116,9 @@ class FeatureRecommender(GeneralRecommender):
         return result
 
 
-def ragged(starts: torch.Tensor, lengths: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def ragged(
+    starts: torch.Tensor, lengths: torch.Tensor, values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (segment number, value) of ``values[start : start + length]`` for each segment, flat ``[sum of lengths]``."""
     segments = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
     offsets = torch.arange(len(segments), device=starts.device) - (lengths.cumsum(0) - lengths)[segments]

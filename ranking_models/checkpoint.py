@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as tensor_bytes
 
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
 
 def save(model: Any, folder: Path | str) -> None:

@@ -23,11 +23,16 @@ class _ContrastiveLoss(torch.autograd.Function):
         total = a.new_zeros(())
         for start in range(0, n, ROWS_PER_CHUNK):
             stop = min(start + ROWS_PER_CHUNK, n)
-            rows, own = torch.arange(stop - start, device=a.device), torch.arange(start, stop, device=a.device)
+            rows, own = (
+                torch.arange(stop - start, device=a.device),
+                torch.arange(start, stop, device=a.device),
+            )
             terms = torch.mm(scaled[start:stop], both.T, out=logits[: stop - start]).exp_()
             positive = terms[rows, n + own].clone()
             terms[rows, own] = 0
-            terms[rows, n + own] = positive / scale  # the positive is always in the sum: it stands for itself only
+            terms[rows, n + own] = (
+                positive / scale
+            )  # the positive is always in the sum: it stands for itself only
             denominator = terms.sum(1).mul_(scale)
             total += (denominator.log() - positive.log()).sum()
             terms.mul_((scale / (denominator * temperature * n))[:, None])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
 
 def load_item_features(config: Any, dataset: Any) -> dict[str, torch.Tensor]:
@@ -63,18 +63,24 @@ def read_features(path: Path) -> tuple[torch.Tensor, list[str]]:
     features = _array(path) if path.suffix == ".npy" else _tensor(path)
     tokens = ids_path.read_text(encoding="utf-8").splitlines()
     if len(tokens) != len(features):
-        raise UserError(f"{ids_path}", found=f"{len(tokens)} ids", expected=f"{len(features)}, one per row of {path.name}")
+        raise UserError(
+            f"{ids_path}", found=f"{len(tokens)} ids", expected=f"{len(features)}, one per row of {path.name}"
+        )
     finite = features.isfinite().all(1)
     if not finite.all():
         row = int((~finite).nonzero()[0, 0])
-        raise UserError(f"{path}", found=f"a value that is not finite for item {tokens[row]!r}", expected="numbers")
+        raise UserError(
+            f"{path}", found=f"a value that is not finite for item {tokens[row]!r}", expected="numbers"
+        )
     return features, tokens
 
 
 def _tensor(path: Path) -> torch.Tensor:
     tensors = load_file(path)
     if "features" not in tensors or tensors["features"].dim() != 2:
-        raise UserError(f"{path}", found=f"tensors {sorted(tensors)}", expected="one tensor 'features' [items, D]")
+        raise UserError(
+            f"{path}", found=f"tensors {sorted(tensors)}", expected="one tensor 'features' [items, D]"
+        )
     return tensors["features"].float()
 
 

@@ -85,7 +85,11 @@ class MICRO(FeatureRecommender):
         for m in self.modalities:
             self._keep_fixed_graph(m)
         self.raw = nn.ParameterDict(
-            {m: nn.Parameter(self.features(m).clone()) for m in self.modalities if self.settings.trainable_features}
+            {
+                m: nn.Parameter(self.features(m).clone())
+                for m in self.modalities
+                if self.settings.trainable_features
+            }
         )
         pattern, values = interaction_graph(dataset.inter_matrix(form="coo"), self.settings.ui_norm)
         self.register_buffer("interaction_starts", pattern.row_starts, persistent=False)
@@ -102,7 +106,9 @@ class MICRO(FeatureRecommender):
             self.register_buffer(f"fixed_{field}_{modality}", getattr(near, field), persistent=False)
 
     def _nearest(self, unit: torch.Tensor) -> Neighbours:
-        return nearest_items(unit, self.settings.knn_k, self.settings.knn_exact_up_to, self.settings.knn_probes)
+        return nearest_items(
+            unit, self.settings.knn_k, self.settings.knn_exact_up_to, self.settings.knn_probes
+        )
 
     def fixed_neighbours(self, modality: str) -> Neighbours:
         """Neighbours by the raw features, computed once."""
@@ -113,7 +119,7 @@ class MICRO(FeatureRecommender):
     def projected(self, modality: str, raw: torch.Tensor) -> torch.Tensor:
         """Return unit rows of W_m F_m + b_m, float32 ``[n, d]``, for raw features ``[n, D]``.
 
-        Rounded from float64, so that a picture projected alone equals the same picture projected among others.
+        Rounded from float64, so that an image projected alone equals the same image projected among others.
         """
         layer = self.transform[modality]
         weight, bias = (parameter.double() for parameter in layer.parameters())
@@ -177,7 +183,9 @@ class MICRO(FeatureRecommender):
         """LightGCN's users ``[n_users, d]`` and items ``[n_items, d]``: the mean of the layers on the user-item graph."""
         if self._interaction_pattern is None:
             n_nodes = self.n_users + self.n_items
-            self._interaction_pattern = SparsePattern(self.interaction_starts, self.interaction_columns, n_nodes)
+            self._interaction_pattern = SparsePattern(
+                self.interaction_starts, self.interaction_columns, n_nodes
+            )
         layer = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         values = self.interaction_values.to(layer.dtype)
         layers = [layer]
@@ -232,7 +240,9 @@ class MICRO(FeatureRecommender):
         else:
             chosen = torch.randperm(population, device=fused.device)[:sample] + 1
         target = fused[chosen]
-        losses = [contrastive_loss(view[chosen], target, self.settings.temperature, population) for view in views]
+        losses = [
+            contrastive_loss(view[chosen], target, self.settings.temperature, population) for view in views
+        ]
         return torch.stack(losses).sum()
 
     # ---- scoring ----
@@ -240,7 +250,9 @@ class MICRO(FeatureRecommender):
     def final(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return `forward()` without gradient; computed once between two changes of the parameters."""
         if self.training:
-            raise RuntimeError("call eval() first: in training the learned graph is a step behind the parameters")
+            raise RuntimeError(
+                "call eval() first: in training the learned graph is a step behind the parameters"
+            )
         if self._evaluated is None:
             with torch.no_grad():
                 self._evaluated = self.forward()
@@ -257,7 +269,7 @@ class MICRO(FeatureRecommender):
         return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
 
     def what_if(self, mode: str) -> Any:
-        """The scorer of replaced pictures; see `ranking_models.what_if.scorer`."""
-        from ranking_models.what_if_micro import MicroWhatIf
+        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
+        from ranking_models.what_if.graph import MicroWhatIf
 
         return MicroWhatIf(self, mode)

@@ -1,7 +1,7 @@
 """Item-item nearest neighbours by cosine, the same whatever the batch: MICRO's S in section 4.3 of its specification.
 
 Which items are neighbours is decided by one number per pair, `pair_similarity`, with ties broken by item id. Items
-with the very same features (duplicate pictures, items without one) tie exactly, so they are searched for once and
+with the very same features (duplicate images, items without one) tie exactly, so they are searched for once and
 listed in the order of their ids; a what-if score can then agree with a rebuilt graph even among duplicates.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recgen.retrieval import searchable
+from recgen.features.retrieval import searchable
 
 SLACK = 6
 """Candidates searched for beyond those kept, so that float32 search cannot lose one that exact similarity keeps."""
@@ -49,7 +49,9 @@ def unit_rows(features: torch.Tensor) -> torch.Tensor:
     return torch.cat(chunks)
 
 
-def pair_similarity(left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def pair_similarity(
+    left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> torch.Tensor:
     """Return float32 cosines ``[P]`` of ``left[rows]`` and ``right[columns]``, both unit rows, rounded from float64."""
     chunks = zip(rows.split(PAIRS_PER_CHUNK), columns.split(PAIRS_PER_CHUNK), strict=True)
     sums = [(left[r].double() * right[c].double()).sum(1).float() for r, c in chunks]
@@ -133,7 +135,9 @@ def _ranked_others(
     n, width = found.shape
     columns = found.clamp(min=0).reshape(-1)
     own = group_of[rows].repeat_interleave(width)
-    similarity = pair_similarity(distinct, distinct, own, columns).masked_fill(found.reshape(-1) < 0, -torch.inf)
+    similarity = pair_similarity(distinct, distinct, own, columns).masked_fill(
+        found.reshape(-1) < 0, -torch.inf
+    )
     ids = members[columns].reshape(n, -1)
     similarity = similarity.repeat_interleave(members.shape[1]).reshape(n, -1)
     similarity = similarity.masked_fill((ids < 0) | (ids == rows[:, None]), -torch.inf)
@@ -152,7 +156,9 @@ def _with_padding(items: torch.Tensor, others: torch.Tensor, similarity: torch.T
     n = len(items)
     own = torch.arange(n, device=items.device)
     kept, weight = others[:, : k - 1], similarity[:, : k - 1]
-    missing = kept < 0  # an inverted file may find too few: such an edge points to the item itself with weight 0
+    missing = (
+        kept < 0
+    )  # an inverted file may find too few: such an edge points to the item itself with weight 0
     ids = torch.cat([own[:, None], kept.where(~missing, own[:, None])], 1) + 1
     weights = torch.cat([pair_similarity(items, items, own, own)[:, None], weight.masked_fill(missing, 0)], 1)
     pad = torch.nn.functional.pad

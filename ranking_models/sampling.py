@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recgen.seeding import numpy_rng
+from recgen.core.seeding import numpy_rng
 
 
 class UserUniformBatches:
@@ -50,7 +50,9 @@ class UserUniformBatches:
             users = self.rng.choice(self.users, self.batch_size, replace=len(self.users) < self.batch_size)
             positives = self.items[self.starts[users] + self.rng.integers(0, self.counts[users])]
             columns = users, positives, self._negatives(users)
-            yield Interaction({name: torch.from_numpy(ids) for name, ids in zip(self.fields, columns, strict=True)})
+            yield Interaction(
+                {name: torch.from_numpy(ids) for name, ids in zip(self.fields, columns, strict=True)}
+            )
 
     def _negatives(self, users: np.ndarray) -> np.ndarray:
         negatives = self.rng.integers(1, self.n_items, len(users))

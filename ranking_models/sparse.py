@@ -70,7 +70,9 @@ class _Propagate(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         values, dense = ctx.saved_tensors
         pattern, grad = ctx.pattern, grads[0].contiguous()
-        to_values = edge_products(grad, dense, pattern.rows, pattern.columns) if ctx.needs_input_grad[0] else None
+        to_values = (
+            edge_products(grad, dense, pattern.rows, pattern.columns) if ctx.needs_input_grad[0] else None
+        )
         to_dense = pattern.transposed_product(values, grad) if ctx.needs_input_grad[1] else None
         return to_values, to_dense, None
 
@@ -80,7 +82,9 @@ def propagate(pattern: SparsePattern, values: torch.Tensor, dense: torch.Tensor)
     return _Propagate.apply(values, dense, pattern)  # type: ignore[no-untyped-call]
 
 
-def edge_products(left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def edge_products(
+    left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> torch.Tensor:
     """Return the dot product of ``left[rows]`` and ``right[columns]`` per edge ``[nnz]``, in chunks."""
     chunks = zip(rows.split(EDGES_PER_CHUNK), columns.split(EDGES_PER_CHUNK), strict=True)
     return torch.cat([(left[r] * right[c]).sum(1) for r, c in chunks])
@@ -123,5 +127,8 @@ def interaction_graph(interactions: sp.coo_matrix, norm: str) -> tuple[SparsePat
         graph = scale @ graph @ scale
     graph = graph.tocsr()
     graph.sort_indices()
-    starts, columns = torch.from_numpy(graph.indptr.astype(np.int64)), torch.from_numpy(graph.indices.astype(np.int64))
+    starts, columns = (
+        torch.from_numpy(graph.indptr.astype(np.int64)),
+        torch.from_numpy(graph.indices.astype(np.int64)),
+    )
     return SparsePattern(starts, columns, n_users + n_items), torch.from_numpy(graph.data.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Picture embeddings made comparable: each dimension to mean 0 and variance 1 over a catalogue."""
+"""Image embeddings made comparable: each dimension to mean 0 and variance 1 over a catalogue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALLEST_DEVIATION = 1e-6
 class Standardise(nn.Module):
     """(e - mean) / deviation per dimension, over the distinct rows of a catalogue; the two are saved with the model.
 
-    Items without a picture share one row, which counts once and so does not shrink the deviation.
+    Items without an image share one row, which counts once and so does not shrink the deviation.
 
     Parameters
     ----------

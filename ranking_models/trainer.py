@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from ranking_models.checkpoint import load, save, write_json, write_tensors
 from ranking_models.sampling import UserUniformBatches
-from recgen.compat import recbole_tensorboard
+from recgen.core.compat import recbole_tensorboard
 
 SCORES_PER_STEP = 1 << 22
 """Scores of one evaluation step: 16 MB; the number of users follows from the number of items."""

@@ -1,4 +1,4 @@
-"""VBPR: matrix factorisation that also looks at the items' pictures (He & McAuley, AAAI 2016)."""
+"""VBPR: matrix factorisation that also looks at the items' images (He & McAuley, AAAI 2016)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VBPRSettings(Settings):
     standardise: bool
     reg_weight: float = Field(ge=0)
     visual_reg_weight: float = Field(ge=0)
-    picture_bias_reg_weight: float = Field(ge=0)
+    image_bias_reg_weight: float = Field(ge=0)
 
 
 class VBPR(FeatureRecommender):
@@ -32,7 +32,7 @@ class VBPR(FeatureRecommender):
     x(u, i) = alpha + beta_u + beta_i + gamma_u . gamma_i + theta_u . (E f_i) + beta' . f_i, where alpha and beta_u, the same
     for all items of a user, are left out: they cancel in equation 7 and change no ranking.
 
-    f_i is the frozen embedding of the item's picture, standardised per dimension over the catalogue's distinct pictures
+    f_i is the frozen embedding of the item's image, standardised per dimension over the catalogue's distinct images
     if ``standardise`` is set.
     """
 
@@ -58,28 +58,34 @@ class VBPR(FeatureRecommender):
             nn.init.normal_(table.weight, std=0.1)
         nn.init.normal_(self.map, std=dim**-0.5)
 
-    def picture(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def image(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return theta_i = E f_i ``[B, d]`` (equation 3) and beta' . f_i ``[B]`` of raw embeddings f_i ``[B, D]``."""
         features = self.standard(embeddings)
         return features @ self.map.T, features @ self.picture_bias
 
     def preference(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return x(u, i) ``[B]`` (equation 4) of users and items ``[B]`` if the items had pictures ``[B, D]``."""
-        visual, bias = self.picture(embeddings)
+        """Return x(u, i) ``[B]`` (equation 4) of users and items ``[B]`` if the items had images ``[B, D]``."""
+        visual, bias = self.image(embeddings)
         latent = (self.user_embedding(users) * self.item_embedding(items)).sum(1)
         return self.item_bias(items)[:, 0] + latent + (self.user_visual(users) * visual).sum(1) + bias
 
     def all_preferences(self, users: torch.Tensor) -> torch.Tensor:
-        """Return x(u, i) ``[B, n_items]`` of users ``[B]`` for every item with its own picture."""
-        visual, bias = self.picture(self.features("image"))
+        """Return x(u, i) ``[B, n_items]`` of users ``[B]`` for every item with its own image."""
+        visual, bias = self.image(self.features("image"))
         shared = self.item_bias.weight[:, 0] + bias
-        return self.user_embedding(users) @ self.item_embedding.weight.T + self.user_visual(users) @ visual.T + shared
+        return (
+            self.user_embedding(users) @ self.item_embedding.weight.T
+            + self.user_visual(users) @ visual.T
+            + shared
+        )
 
     def calculate_loss(self, interaction: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch's mean of -ln sigmoid(x(u, i) - x(u, j)) (equations 6 and 7) and the weighted L2 terms of equation 6."""
         users, raw = interaction[self.USER_ID], self.features("image")
         positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
-        margin = self.preference(users, positive, raw[positive]) - self.preference(users, negative, raw[negative])
+        margin = self.preference(users, positive, raw[positive]) - self.preference(
+            users, negative, raw[negative]
+        )
         return softplus(-margin).mean(), self._regularisation(users, positive, negative)
 
     def _regularisation(self, users: torch.Tensor, *items: torch.Tensor) -> torch.Tensor:
@@ -91,7 +97,7 @@ class VBPR(FeatureRecommender):
         return 0.5 * (
             s.reg_weight * factors
             + s.visual_reg_weight * self.map.square().sum()
-            + s.picture_bias_reg_weight * self.picture_bias.square().sum()
+            + s.image_bias_reg_weight * self.picture_bias.square().sum()
         )
 
     def predict(self, interaction: Any) -> torch.Tensor:
@@ -104,7 +110,7 @@ class VBPR(FeatureRecommender):
         return self.all_preferences(interaction[self.USER_ID]).reshape(-1)
 
     def what_if(self, mode: str) -> Any:
-        """The scorer of replaced pictures; see `ranking_models.what_if.scorer`."""
-        from ranking_models.what_if import VBPRWhatIf
+        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
+        from ranking_models.what_if.base import VBPRWhatIf
 
         return VBPRWhatIf(self)

@@ -1,4 +1,4 @@
-"""The verifier: does this user like this picture? (REBECA, section 4.4.)"""
+"""The verifier: does this user like this image? (REBECA, section 4.4.)"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
 from ranking_models.standard import Standardise
 from ranking_models.trainer import RankingTrainer
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
 
 class VerifierSettings(Settings):
@@ -31,7 +31,7 @@ class Verifier(FeatureRecommender):
     """P(R = 1 | u, I) = sigmoid(phi(u) . W e(I)), with phi free per user and e a frozen image embedding.
 
     With ``bias``, phi(u) and e(I) each carry a constant component. This stays within the paper's form: the row of W that
-    meets phi's constant is an intercept per picture (what everybody likes), the column that meets e's is one per user (how
+    meets phi's constant is an intercept per image (what everybody likes), the column that meets e's is one per user (how
     generous the user is), and phi is then how a user differs, which is what the L2 term draws to zero.
 
     ``hidden_size`` > 0 leaves the paper's form: e(I) is followed by that many learned rectified features of it before W, for
@@ -50,7 +50,10 @@ class Verifier(FeatureRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.label_field = config["LABEL_FIELD"]
-        if config["train_neg_sample_args"]["distribution"] == "none" and self.label_field not in dataset.inter_feat:
+        if (
+            config["train_neg_sample_args"]["distribution"] == "none"
+            and self.label_field not in dataset.inter_feat
+        ):
             raise UserError(
                 f"the data set {config['dataset']!r}",
                 found="no likes and dislikes to learn from",
@@ -68,7 +71,7 @@ class Verifier(FeatureRecommender):
         nn.init.normal_(self.map, std=0.5 / (dim + hidden) ** 0.5)
         self.n_train = max(len(dataset.inter_feat), 1)
 
-    def picture(self, embeddings: torch.Tensor) -> torch.Tensor:
+    def image(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return W e(I) ``[B, d]`` of raw image embeddings ``[B, D]``."""
         features = self.standard(embeddings)
         if self.hidden is not None:
@@ -84,7 +87,7 @@ class Verifier(FeatureRecommender):
 
     def logits(self, users: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return phi(u) . W e(I) ``[B]`` for users ``[B]`` and raw image embeddings ``[B, D]``."""
-        return (self.user(users) * self.picture(embeddings)).sum(1)
+        return (self.user(users) * self.image(embeddings)).sum(1)
 
     def calculate_loss(self, interaction: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the batch's mean cross-entropy and the L2 terms; RecBole adds them."""
@@ -98,14 +101,20 @@ class Verifier(FeatureRecommender):
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """P(R = 1 | u, I) ``[B]`` of the pairs in `interaction`."""
-        return self.logits(interaction[self.USER_ID], self.features("image")[interaction[self.ITEM_ID]]).sigmoid()
+        return self.logits(
+            interaction[self.USER_ID], self.features("image")[interaction[self.ITEM_ID]]
+        ).sigmoid()
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """P(R = 1 | u, I) of the users in `interaction` for every item's own picture, flat ``[B * n_items]``."""
-        return (self.user(interaction[self.USER_ID]) @ self.picture(self.features("image")).T).sigmoid().reshape(-1)
+        """P(R = 1 | u, I) of the users in `interaction` for every item's own image, flat ``[B * n_items]``."""
+        return (
+            (self.user(interaction[self.USER_ID]) @ self.image(self.features("image")).T)
+            .sigmoid()
+            .reshape(-1)
+        )
 
     def what_if(self, mode: str) -> Any:
-        """The scorer of replaced pictures; see `ranking_models.what_if.scorer`."""
-        from ranking_models.what_if import VerifierWhatIf
+        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
+        from ranking_models.what_if.base import VerifierWhatIf
 
         return VerifierWhatIf(self)

@@ -1,3 +1,3 @@
-"""recgen: personalised item pictures for RecBole, judged by the recommender itself."""
+"""recgen: personalised item images for RecBole, judged by the recommender itself."""
 
 __version__ = "0.1.0"

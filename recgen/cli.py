@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from recgen import __version__
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
 _PATH = click.Path(path_type=Path)
 _SOME, _POSITIVE = click.IntRange(min=1), click.FloatRange(0, min_open=True)
@@ -29,7 +29,9 @@ class _Listing(click.Command):
         option = ""
         for word in args:
             if word.startswith("-"):
-                option = next((name for name in self._lists if word == name or word.startswith(f"{name}=")), "")
+                option = next(
+                    (name for name in self._lists if word == name or word.startswith(f"{name}=")), ""
+                )
             elif option and spread[-1] != option:
                 spread.append(option)
             spread.append(word)
@@ -37,14 +39,18 @@ class _Listing(click.Command):
 
 
 _SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE ...", help="Override keys, dotted: recgen.seed=7 recgen.ragar.k=3."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE ...",
+    help="Override keys, dotted: recgen.seed=7 recgen.ragar.k=3.",
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def recgen() -> None:
-    """Personalised item pictures for RecBole, judged by the recommender itself."""
+    """Personalised item images for RecBole, judged by the recommender itself."""
 
 
 @recgen.command(cls=_Listing)
@@ -57,7 +63,7 @@ def run(
     config: str, out: str | None, overrides: tuple[str, ...], until: str | None, force: str | None
 ) -> None:
     """Run all stages, from a data set to a report; what is done already is skipped."""
-    from recgen import session
+    from recgen import api as session
 
     session.run(config, out, overrides, until, force)
 
@@ -67,7 +73,7 @@ def run(
 @click.option("--compare", multiple=True, metavar="DIR", help="Another run to put beside it.")
 def report(folder: str, compare: tuple[str, ...]) -> None:
     """Write a run's report again."""
-    from recgen import session
+    from recgen import api as session
 
     click.echo(session.report_again(folder, compare))
 
@@ -78,7 +84,7 @@ def report(folder: str, compare: tuple[str, ...]) -> None:
 @click.option("--out", help="The run's folder; runs/<config name> by default.")
 @_SET
 def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...]) -> None:
-    """Write what pictures a run asks for, as tables for another program."""
+    """Write what images a run asks for, as tables for another program."""
     from recgen import external
 
     click.echo(external.write_requests(config, to, out, overrides))
@@ -87,12 +93,16 @@ def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...])
 @recgen.command(cls=_Listing)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option(
-    "--creatives", required=True, multiple=True, metavar="[NAME=]DIR", help="A folder of pictures with a manifest.csv."
+    "--creatives",
+    required=True,
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="A folder of images with a manifest.csv.",
 )
 @click.option("--out", help="The run's folder; runs/<config name>-<names> by default.")
 @_SET
 def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides: tuple[str, ...]) -> None:
-    """Judge pictures made elsewhere as those of a generator."""
+    """Judge images made elsewhere as those of a generator."""
     from recgen import external
 
     external.evaluate(config, creatives, out, overrides)
@@ -102,19 +112,23 @@ def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides
 @click.option("--run", "folder", required=True, help="The folder of a run that is finished up to generate.")
 @click.option("--to", required=True, help="RecBole's data_path, where the data set's folder is made.")
 @click.option("--name", required=True, help="The data set's name.")
-@click.option("--source", help="Whose pictures: a generator of the run, or ORI for the originals.")
-@click.option("--pictures", is_flag=True, help="Copy the creatives too, with a manifest.")
-def export(folder: str, to: str, name: str, source: str | None, pictures: bool) -> None:
+@click.option("--source", help="Whose images: a generator of the run, or ORI for the originals.")
+@click.option("--images", is_flag=True, help="Copy the creatives too, with a manifest.")
+def export(folder: str, to: str, name: str, source: str | None, images: bool) -> None:
     """Write a RecBole data set whose image features have the creatives mixed in."""
     from recgen import export as exporting
 
-    click.echo(exporting.export(folder, to, name, source, pictures))
+    click.echo(exporting.export(folder, to, name, source, images))
 
 
 @recgen.command(cls=_Listing)
 @click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
 @click.option("--trials", required=True, type=_SOME, help="Trials in the end, over all workers and starts.")
-@click.option("--storage", metavar="URL", help="A database for many machines; a journal in the study's folder by default.")
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="A database for many machines; a journal in the study's folder by default.",
+)
 @click.option("--workers", default=1, show_default=True, type=_SOME, help="Processes to start.")
 @click.option("--out", help="The study's folder; runs/<config name>-tune by default.")
 @_SET
@@ -135,28 +149,30 @@ def tune(
 
 @recgen.group()
 def study() -> None:
-    """Ask people which pictures appeal to them."""
+    """Ask people which images appeal to them."""
 
 
 @study.command()
 @click.option("--run", "folder", required=True, help="The folder of a run that is finished up to generate.")
 @click.option("--out", required=True, metavar="FILE.html", help="The questionnaire.")
 @click.option("--items", type=_SOME, default=8, show_default=True, help="How many questions.")
-@click.option("--source", "sources", multiple=True, help="Whose pictures; all generators and ORI by default.")
+@click.option("--source", "sources", multiple=True, help="Whose images; all generators and ORI by default.")
 @click.option("--seed", default=0, show_default=True, help="Seed of which requests are asked about.")
 def make(folder: str, out: str, items: int, sources: tuple[str, ...], seed: int) -> None:
-    """Write a questionnaire: one HTML file, shuffled, that does not say whose a picture is."""
-    from recgen.study import page
+    """Write a questionnaire: one HTML file, shuffled, that does not say whose an image is."""
+    from recgen.survey import page
 
     click.echo(page.make(folder, out, items, sources, seed))
 
 
 @study.command(cls=_Listing)
 @click.option("--run", "folder", required=True, help="The run that the questionnaire was made of.")
-@click.option("--answers", required=True, multiple=True, metavar="FILE ...", help="Files that respondents downloaded.")
+@click.option(
+    "--answers", required=True, multiple=True, metavar="FILE ...", help="Files that respondents downloaded."
+)
 def score(folder: str, answers: tuple[str, ...]) -> None:
     """Say what the answers to a questionnaire say."""
-    from recgen.study import scoring
+    from recgen.survey import scoring
 
     click.echo(scoring.score(folder, answers))
 
@@ -180,24 +196,33 @@ def data() -> None:
 @click.option("--items", default=600, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def simulate(out: str, users: int, items: int, seed: int) -> None:
-    """Make a data set of users whose taste in pictures is known."""
-    from recgen import session
+    """Make a data set of users whose taste in images is known."""
+    from recgen import api as session
 
     click.echo(session.simulate(out, users, items, seed))
 
 
 @data.command()
-@click.option("--urls", required=True, type=_PATH, help="A CSV or Parquet file: item_id, url. prepare writes image_urls.csv.")
-@click.option("--out", required=True, type=_PATH, help="The folder of pictures.")
-@click.option("--workers", type=_SOME, default=16, show_default=True, help="Pictures under way at the same time.")
+@click.option(
+    "--urls",
+    required=True,
+    type=_PATH,
+    help="A CSV or Parquet file: item_id, url. prepare writes image_urls.csv.",
+)
+@click.option("--out", required=True, type=_PATH, help="The folder of images.")
+@click.option(
+    "--workers", type=_SOME, default=16, show_default=True, help="Images under way at the same time."
+)
 @click.option("--per-host", type=_SOME, default=4, show_default=True, help="Of these, from one host.")
 @click.option("--timeout", type=_POSITIVE, default=20.0, show_default=True, help="Seconds without a byte.")
-@click.option("--tries", type=_SOME, default=4, show_default=True, help="Attempts at a picture in one run.")
-@click.option("--max-mib", type=_POSITIVE, default=64.0, show_default=True, help="The largest picture; 64 are read.")
+@click.option("--tries", type=_SOME, default=4, show_default=True, help="Attempts at an image in one run.")
+@click.option(
+    "--max-mib", type=_POSITIVE, default=64.0, show_default=True, help="The largest image; 64 are read."
+)
 def download(urls: Path, out: Path, max_mib: float, **limits: Any) -> None:
-    """Fetch the pictures of a list; the same command goes on where it stopped."""
-    from recgen.data import download as fetching
-    from recgen.data.fetching import Limits
+    """Fetch the images of a list; the same command goes on where it stopped."""
+    from recgen.data.download import downloader as fetching
+    from recgen.data.download.fetching import Limits
 
     counts = fetching.download(urls, out, Limits(max_bytes=int(max_mib * 2**20), **limits))
     click.echo(fetching.summary(counts, out))
@@ -210,7 +235,9 @@ def prepare() -> None:
 
 def _raw_and_out(command: Callable[..., None]) -> Callable[..., None]:
     """Give a converter the options that all of them have."""
-    out = click.option("--out", required=True, type=_PATH, help="The data set's folder; its name becomes the data set's.")
+    out = click.option(
+        "--out", required=True, type=_PATH, help="The data set's folder; its name becomes the data set's."
+    )
     return click.option("--raw", required=True, type=_PATH, help="The folder of the raw files.")(out(command))
 
 
@@ -218,17 +245,19 @@ def _drawn(command: Callable[..., None]) -> Callable[..., None]:
     """Give a converter the options that decide which users stay."""
     least = click.option("--least", default=3, show_default=True, help="Likes that a user needs.")
     seed = click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
-    return click.option("--users", type=_SOME, help="Keep so many users, drawn at random.")(seed(least(command)))
+    return click.option("--users", type=_SOME, help="Keep so many users, drawn at random.")(
+        seed(least(command))
+    )
 
 
-_pictures = click.option("--pictures", type=_PATH, help="Pictures named by item id: a folder or a zip.")
+_images = click.option("--images", type=_PATH, help="Images named by item id: a folder or a zip.")
 
 
 @prepare.command()
 @_raw_and_out
 @_drawn
-@_pictures
-@click.option("--pictured", is_flag=True, help="Leave out movies that have no poster in --pictures.")
+@_images
+@click.option("--imaged", is_flag=True, help="Leave out movies that have no poster in --images.")
 @click.option("--poster-url", help="Where posters are, with {movie_id}, {imdb_id} or {tmdb_id} in it.")
 @click.option("--histories", type=_SOME, help="Cut each user's ratings into users of so many; RAGAR has 20.")
 def movielens(raw: Path, out: Path, **options: Any) -> None:
@@ -263,7 +292,7 @@ def ser30k(raw: Path, out: Path, **options: Any) -> None:
 @prepare.command()
 @_raw_and_out
 @_drawn
-@_pictures
+@_images
 def mind(raw: Path, out: Path, **options: Any) -> None:
     """MIND: behaviors.tsv and news.tsv, in --raw or in folders there."""
     from recgen.data.convert import mind
@@ -286,10 +315,14 @@ def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
 @prepare.command()
 @_raw_and_out
 @_drawn
-@_pictures
-@click.option("--pictured", is_flag=True, help="Leave out items without a picture.")
-@click.option("--like", type=float, help="Ratings from here up are likes; without it every interaction is one.")
-@click.option("--simulate-users", type=_SOME, help="Make up the log of so many users with tastes in the pictures.")
+@_images
+@click.option("--imaged", is_flag=True, help="Leave out items without an image.")
+@click.option(
+    "--like", type=float, help="Ratings from here up are likes; without it every interaction is one."
+)
+@click.option(
+    "--simulate-users", type=_SOME, help="Make up the log of so many users with tastes in the images."
+)
 def table(raw: Path, out: Path, **options: Any) -> None:
     """Any items.csv|parquet, interactions.csv|parquet, users.csv|parquet and images/."""
     from recgen.data.convert import table

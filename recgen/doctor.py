@@ -7,17 +7,20 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from recgen import __version__, plugins
+from recgen import __version__
 from recgen.assets import asset_folder
-from recgen.config import load_config, shipped
-from recgen.hosting import PACKAGED, data_folder
-from recgen.preflight import isnet_weights
+from recgen.config.loader import load_config, plugins, shipped
+from recgen.pipeline.preflight import isnet_weights
+from recgen.recommender.recbole import PACKAGED, data_folder
 
 PACKAGES = (
     "torch", "torchvision", "recbole", "numpy", "pandas", "pyarrow", "diffusers", "transformers", "open_clip_torch", "peft",
     "faiss-cpu", "requests", "torchmetrics", "torch_fidelity",
 )  # fmt: skip
-EXTRAS = {"optuna": ("tune", "recgen tune"), "psycopg": ("postgres", "recgen tune --storage postgresql://...")}
+EXTRAS = {
+    "optuna": ("tune", "recgen tune"),
+    "psycopg": ("postgres", "recgen tune --storage postgresql://..."),
+}
 """Packages that one command asks for: the extra that brings each, and the command."""
 
 SHIPPED = ("demo-clip", "demo-sd", "demo-ip-adapter", "demo-llm", "attribute-reader")
@@ -89,7 +92,11 @@ def _weights() -> Iterator[Finding]:
         size = sum(file.stat().st_size for file in files) / 2**20
         yield bool(files), name, f"{size:.1f} MiB" if files else "not shipped with this version"
     words = sorted(file.stem for file in asset_folder("vocabularies").glob("*.yaml"))
-    yield bool(words), "clip-tagger", f"vocabularies: {', '.join(words)}" if words else "not shipped with this version"
+    yield (
+        bool(words),
+        "clip-tagger",
+        f"vocabularies: {', '.join(words)}" if words else "not shipped with this version",
+    )
     yield _isnet()
     yield _fetched()
     for metric in networks.WANTED:
@@ -102,7 +109,11 @@ def _isnet() -> Finding:
     try:
         known = f"rembg {version('rembg')}"
     except PackageNotFoundError:
-        return False, "isnet", "pip install -c constraints.txt 'recgen[foreground]'; foreground: plain-ground needs nothing"
+        return (
+            False,
+            "isnet",
+            "pip install -c constraints.txt 'recgen[foreground]'; foreground: plain-ground needs nothing",
+        )
     if isnet_weights().is_file():
         return True, "isnet", known
     return False, "isnet", f"{known}, without {isnet_weights()}: fetched when it is first used"
@@ -135,4 +146,8 @@ def _data() -> Iterator[Finding]:
             folder = data_folder(config.recbole)
             here = (folder / f"{folder.name}.inter").is_file()
             obtain = config.settings.obtain
-            yield here, folder.name, str(folder) if here else f"not in {folder}: get {obtain.get}; {obtain.prepare}"
+            yield (
+                here,
+                folder.name,
+                str(folder) if here else f"not in {folder}: get {obtain.get}; {obtain.prepare}",
+            )

@@ -15,19 +15,19 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from recgen.config import load_config
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError, nearest
+from recgen.core.io import flush
+from recgen.core.progress import show
 from recgen.data.catalogue import IMAGE_FIELD
-from recgen.downstream import ORIGINAL, mixed, sources
-from recgen.errors import UserError, nearest
-from recgen.generation import creatives
-from recgen.progress import show
-from recgen.run import Run
-from recgen.workspace import flush
+from recgen.pipeline.context import RunContext
+from recgen.stages.downstream import ORIGINAL, mixed, sources
+from recgen.stages.generate import creatives
 
 SPLITS = ("train", "valid", "test")
 
 
-def open_run(folder: str) -> Run:
+def open_run(folder: str) -> RunContext:
     """Return a run by its folder, with the configuration that it was last run with.
 
     Raises
@@ -38,10 +38,10 @@ def open_run(folder: str) -> Run:
     path = Path(folder)
     if not (path / "config.yaml").is_file():
         raise UserError(f"--run {folder}", found="no config.yaml in it", expected="the folder of a run")
-    return Run(load_config(str(path / "config.yaml")), path)
+    return RunContext(load_config(str(path / "config.yaml")), path)
 
 
-def export(folder: str, to: str, name: str, source: str | None = None, pictures: bool = False) -> str:
+def export(folder: str, to: str, name: str, source: str | None = None, images: bool = False) -> str:
     """Write the data set `name` into the folder `to` and return a line that says what it is.
 
     Parameters
@@ -53,9 +53,9 @@ def export(folder: str, to: str, name: str, source: str | None = None, pictures:
     name
         The data set's name.
     source
-        Whose pictures the image features show, mixed in as the downstream stage does: a generator of the run, or ORI for the
+        Whose images the image features show, mixed in as the downstream stage does: a generator of the run, or ORI for the
         originals. None is the run's only generator.
-    pictures
+    images
         Whether to copy the creatives too, with a manifest of user_id, item_id and path.
 
     Raises
@@ -67,17 +67,19 @@ def export(folder: str, to: str, name: str, source: str | None = None, pictures:
     run = open_run(folder)
     with run.workspace.lock():
         source = _source(run, source)
-        if pictures and source == ORIGINAL:
-            raise UserError("--pictures", found="source ORI", expected="a generator, whose creatives are copied")
+        if images and source == ORIGINAL:
+            raise UserError(
+                "--images", found="source ORI", expected="a generator, whose creatives are copied"
+            )
         # Written beside its place and moved there when it is whole.
         draft = Path(to) / f".tmp-{name}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        _write(run, draft, Path(to).resolve(), name, source, pictures)
+        _write(run, draft, Path(to).resolve(), name, source, images)
         flush()
         draft.rename(Path(to) / name)
     made = Path(to) / name
-    return f"{made}: {len(run.items)} items with the pictures of {source}; read it by {name}.yaml or {name}-arrays.yaml"
+    return f"{made}: {len(run.items)} items with the images of {source}; read it by {name}.yaml or {name}-arrays.yaml"
 
 
 def _check_name(to: str, name: str) -> None:
@@ -92,7 +94,7 @@ def _check_name(to: str, name: str) -> None:
         )
 
 
-def _source(run: Run, source: str | None) -> str:
+def _source(run: RunContext, source: str | None) -> str:
     """Return the source that is meant, after checking that its creatives are all there."""
     known, made = sources(run), run.settings.generators
     if source is None and len(made) > 1:
@@ -100,7 +102,10 @@ def _source(run: Run, source: str | None) -> str:
     source = source or made[0]
     if source not in known:
         raise UserError(
-            f"--source {source}", found="no such source", expected=", ".join(known), todo=nearest(source, known)
+            f"--source {source}",
+            found="no such source",
+            expected=", ".join(known),
+            todo=nearest(source, known),
         )
     for needed in ("dataset/requests.parquet", "features/image.safetensors"):
         if not (run.folder / needed).is_file():
@@ -113,7 +118,7 @@ def _source(run: Run, source: str | None) -> str:
     return source
 
 
-def _unfinished(run: Run, found: str) -> UserError:
+def _unfinished(run: RunContext, found: str) -> UserError:
     return UserError(
         f"--run {run.folder}",
         found=found,
@@ -122,7 +127,7 @@ def _unfinished(run: Run, found: str) -> UserError:
     )
 
 
-def _write(run: Run, folder: Path, data_path: Path, name: str, source: str, pictures: bool) -> None:
+def _write(run: RunContext, folder: Path, data_path: Path, name: str, source: str, images: bool) -> None:
     keys = run.recbole_keys(run.settings.ranker.judge)
     inter = _interactions(run, keys, folder / name)
     for ending, field, known in (
@@ -135,11 +140,11 @@ def _write(run: Run, folder: Path, data_path: Path, name: str, source: str, pict
     for kind, (tokens, rows) in features.items():
         _features(keys, kind, tokens, rows, folder / name)
     _yamls(keys, list(features), inter, folder, data_path, name)
-    if pictures:
-        _pictures(run, source, folder)
+    if images:
+        _images(run, source, folder)
 
 
-def _interactions(run: Run, keys: dict[str, Any], path: Path) -> list[str]:
+def _interactions(run: RunContext, keys: dict[str, Any], path: Path) -> list[str]:
     """Write the likes, once as a whole and once by split, and return their columns.
 
     They stand in the run's order, oldest first within a user: a stable sort by time, such as RecBole's, leaves equal times as the
@@ -161,10 +166,10 @@ def _interactions(run: Run, keys: dict[str, Any], path: Path) -> list[str]:
     return [names[column][0] for column in kept]
 
 
-def _side(run: Run, ending: str, field: str, tokens: set[str], path: Path) -> None:
+def _side(run: RunContext, ending: str, field: str, tokens: set[str], path: Path) -> None:
     """Copy the rows of the data set's `.item` or `.user` that the run knows; without an `.item`, write the items' texts.
 
-    A column of picture paths is left out: they mean nothing in another folder.
+    A column of image paths is left out: they mean nothing in another folder.
     """
     original = run.source / f"{run.config.recbole['dataset']}.{ending}"
     if not original.is_file():
@@ -196,7 +201,14 @@ def _yamls(
     keys: dict[str, Any], kinds: list[str], inter: list[str], folder: Path, data_path: Path, name: str
 ) -> None:
     """Write the two YAMLs: one for RecBole's own reading of the features, one for our models' reading of the arrays."""
-    same = ("field_separator", "seq_separator", "USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+    same = (
+        "field_separator",
+        "seq_separator",
+        "USER_ID_FIELD",
+        "ITEM_ID_FIELD",
+        "RATING_FIELD",
+        "TIME_FIELD",
+    )
     shared = {
         "dataset": name,
         "data_path": str(data_path),
@@ -215,17 +227,20 @@ def _yamls(
         "# benchmark_filename is the run's own split; without it RecBole splits NAME.inter itself, by eval_args.\n"
         "# Where the folder moves, its path has to be changed here too.\n"
     )
-    for file, values in ((name, preloaded), (f"{name}-arrays", {"load_col": columns, "item_features": arrays})):
+    for file, values in (
+        (name, preloaded),
+        (f"{name}-arrays", {"load_col": columns, "item_features": arrays}),
+    ):
         text = yaml.safe_dump({**shared, **values}, sort_keys=False, allow_unicode=True)
         (folder / f"{file}.yaml").write_text(note.replace("NAME", name) + text, encoding="utf-8")
 
 
-def _pictures(run: Run, source: str, folder: Path) -> None:
+def _images(run: RunContext, source: str, folder: Path) -> None:
     """Copy the creatives with a manifest of user_id, item_id and path, as `recgen evaluate --creatives` reads it."""
     rows = creatives(run, source)[0]
     (folder / "creatives").mkdir()
     for done, path in enumerate(rows["path"], start=1):
         shutil.copyfile(run.folder / path, folder / "creatives" / Path(path).name)
-        show("export: pictures", done, len(rows))
+        show("export: images", done, len(rows))
     table = rows[["user_id", "item_id"]].assign(path=[Path(path).name for path in rows["path"]])
     table.to_csv(folder / "creatives/manifest.csv", index=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from recgen.diffusion import load_backbone
+from recgen.diffusion.backbone import load_backbone
 
 
 def random_adapter(pipeline: Path, folder: Path) -> Path:

@@ -11,8 +11,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an OpenCLIP model with embeddings of width 16 for pictures of 32 x 32."""
-    from recgen.compat import prepare_torchvision
+    """The folder of an OpenCLIP model with embeddings of width 16 for images of 32 x 32."""
+    from recgen.core.compat import prepare_torchvision
 
     prepare_torchvision()
     import torch
@@ -36,8 +36,8 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a Stable-Diffusion pipeline that draws 32 x 32 pictures."""
-    from recgen.compat import prepare_torchvision
+    """The folder of a Stable-Diffusion pipeline that draws 32 x 32 images."""
+    from recgen.core.compat import prepare_torchvision
 
     prepare_torchvision()
     import torch
@@ -75,9 +75,9 @@ def tiny_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a Stable Diffusion XL pipeline that draws 32 x 32 pictures: two text encoders, pooled embedding, time ids."""
+    """The folder of a Stable Diffusion XL pipeline that draws 32 x 32 images: two text encoders, pooled embedding, time ids."""
     from recgen.assets import FOLDER
-    from recgen.compat import prepare_torchvision
+    from recgen.core.compat import prepare_torchvision
 
     prepare_torchvision()
     import torch
@@ -116,7 +116,7 @@ def tiny_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a Llama-type language model of width 16 that knows letters; like Llama's own, without a padding token."""
-    from recgen.compat import prepare_torchvision
+    from recgen.core.compat import prepare_torchvision
 
     prepare_torchvision()
     import torch

@@ -1,6 +1,6 @@
 """Every generator of the papers' tables in one report, on the same requests, two of them through stand-ins made here.
 
-GLIDE and LaVIT come in as folders of pictures: here a program with nothing of recgen's generators in it makes collages of what
+GLIDE and LaVIT come in as folders of images: here a program with nothing of recgen's generators in it makes collages of what
 the user liked. Openjourney's weights cannot be had here: a copy of the run's backbone, fine-tuned to one style, takes its place.
 
 Usage: python -m experiments.all_generators.measure
@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from experiments import harness
-from generators.denoising import denoising_losses, draw_noise
-from recgen import session
+from generators.common.denoising import denoising_losses, draw_noise
+from recgen import api as session
 from recgen.assets import asset_folder
-from recgen.data.attributes import GROUNDS, MOTIFS, PATTERNS, Attributes
-from recgen.data.renderer import render
-from recgen.diffusion import load_backbone
-from recgen.seeding import numpy_rng
+from recgen.core.seeding import numpy_rng
+from recgen.data.simulation.attributes import GROUNDS, MOTIFS, PATTERNS, Attributes
+from recgen.data.simulation.renderer import render
+from recgen.diffusion.backbone import load_backbone
 
 HERE = Path(__file__).parent
 METRICS = (
@@ -34,15 +34,17 @@ STEPS, BATCH, RATE = 60, 8, 2e-4
 
 
 def collages(run: Path, folder: Path) -> None:
-    """Write a picture for each request of a run, the item's own in a frame of what the user liked, and the manifest."""
-    items = pd.read_parquet(run / "dataset/items.parquet").set_index("item_id")["picture"]
+    """Write an image for each request of a run, the item's own in a frame of what the user liked, and the manifest."""
+    items = pd.read_parquet(run / "dataset/items.parquet").set_index("item_id")["image"]
     rows = []
     folder.mkdir(parents=True, exist_ok=True)
     for number, request in enumerate(pd.read_parquet(run / "dataset/requests.parquet").to_dict("records")):
         liked = [Image.open(run / items[item]).convert("RGB") for item in list(request["history"])[-16:]]
         frame = Image.new("RGB", (64, 64))
         for place in range(16):
-            tile = liked[place % len(liked)].resize((16, 16)) if liked else Image.new("RGB", (16, 16), "white")
+            tile = (
+                liked[place % len(liked)].resize((16, 16)) if liked else Image.new("RGB", (16, 16), "white")
+            )
             frame.paste(tile, (place % 4 * 16, place // 4 * 16))
         frame.paste(Image.open(run / items[request["item_id"]]).convert("RGB").resize((40, 40)), (12, 12))
         frame.save(folder / f"{number}.png")
@@ -57,10 +59,15 @@ def one_style(folder: Path) -> None:
     optimiser = torch.optim.AdamW(unet.parameters(), lr=RATE)
     for step in range(STEPS):
         looks = [
-            Attributes(int(rng.integers(len(MOTIFS))), int(rng.integers(10)), GROUNDS.index("wine"), PATTERNS.index("rings"))
+            Attributes(
+                int(rng.integers(len(MOTIFS))),
+                int(rng.integers(10)),
+                GROUNDS.index("wine"),
+                PATTERNS.index("rings"),
+            )
             for _ in range(BATCH)
         ]
-        clean = backbone.latents([render(look, int(rng.integers(10**6))) for look in looks])
+        clean = backbone.encode_images([render(look, int(rng.integers(10**6))) for look in looks])
         keys = [("", str(place)) for place in range(BATCH)]
         noise, times = draw_noise(backbone, clean.shape[1:], 0, f"one style {step}", keys)
         condition = backbone.embed_prompts([f"a {MOTIFS[look.motif]}" for look in looks])
@@ -83,14 +90,20 @@ def main() -> None:
         if not (folder / "manifest.csv").exists():
             session.run(recipe, str(run), ["recgen.generators=[stable_diffusion]"], until="dataset")
             collages(run, folder)
-        session.run(recipe, str(run), [f"recgen.openjourney.checkpoint={checkpoint}", f"recgen.folder.path={folder}"])
+        session.run(
+            recipe, str(run), [f"recgen.openjourney.checkpoint={checkpoint}", f"recgen.folder.path={folder}"]
+        )
     rows = pd.read_parquet(run / "per_request.parquet").assign(seed=given.seeds[0])
-    asked = rows.groupby("generator")[["user_id", "item_id"]].apply(lambda own: sorted(map(tuple, own.to_numpy().tolist())))
+    asked = rows.groupby("generator")[["user_id", "item_id"]].apply(
+        lambda own: sorted(map(tuple, own.to_numpy().tolist()))
+    )
     if len({json.dumps(pairs) for pairs in asked}) != 1:
         raise RuntimeError("the generators did not answer the same requests")
     means = {name: harness.means(own, METRICS) for name, own in rows.groupby("generator", sort=False)}
     downstream = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["downstream"]
-    harness.save({"requests": len(asked.iloc[0]), "means": means, "downstream": downstream}, HERE / "result.json")
+    harness.save(
+        {"requests": len(asked.iloc[0]), "means": means, "downstream": downstream}, HERE / "result.json"
+    )
 
 
 if __name__ == "__main__":

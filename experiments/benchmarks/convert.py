@@ -24,7 +24,7 @@ import pandas as pd
 from recgen.data.convert.flickr_aes import _RATINGS
 
 USERS, ITEMS = 20_000, 100_000
-PHOTO = b"\x89PNG\r\n\x1a\n"  # converters look at names, not into pictures
+PHOTO = b"\x89PNG\r\n\x1a\n"  # converters look at names, not into images
 
 
 def clicks(count: int, users: int = USERS, items: int = ITEMS) -> Iterator[tuple[int, np.ndarray]]:
@@ -37,7 +37,10 @@ def clicks(count: int, users: int = USERS, items: int = ITEMS) -> Iterator[tuple
 def pog(raw: Path, count: int) -> None:
     """A POG of md5-like ids and Chinese titles with commas."""
     with (raw / "item_data.txt").open("w") as file:
-        file.writelines(f"{n:032x},{n % 75:032x},//images.invalid/{n}.jpg,连衣裙 2019新款, 夏季 {n}\n" for n in range(ITEMS))
+        file.writelines(
+            f"{n:032x},{n % 75:032x},//images.invalid/{n}.jpg,连衣裙 2019新款, 夏季 {n}\n"
+            for n in range(ITEMS)
+        )
     with (raw / "user_data.txt").open("w") as file:
         for user, items in clicks(count):
             file.write(f"{user:032x},{';'.join(f'{n:032x}' for n in items)},{user % 999:032x}\n")
@@ -69,7 +72,9 @@ def ser30k(raw: Path, count: int) -> None:
 def mind(raw: Path, count: int) -> None:
     """Ten clicks a row of behaviours, of which the history repeats on every row of a user."""
     with (raw / "news.tsv").open("w") as file:
-        file.writelines(f'N{n}\tnews\tworld\tTitle "{n}\tAbstract {n}\thttps://x.invalid\t[]\t[]\n' for n in range(ITEMS))
+        file.writelines(
+            f'N{n}\tnews\tworld\tTitle "{n}\tAbstract {n}\thttps://x.invalid\t[]\t[]\n' for n in range(ITEMS)
+        )
     with (raw / "behaviors.tsv").open("w") as file:
         for user, items in clicks(count):
             history = " ".join(f"N{n}" for n in items[:20])
@@ -139,15 +144,21 @@ def measure(name: str, work: Path, count: int) -> dict[str, float | int]:
 
 def main() -> None:
     """Measure every converter and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="A folder for the files, on a disk with 1 GB free.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, required=True, help="A folder for the files, on a disk with 1 GB free."
+    )
     parser.add_argument("--interactions", type=int, default=1_000_000)
     parser.add_argument("--only", choices=CONVERTERS, action="append")
     options = parser.parse_args()
     path = Path(__file__).with_suffix(".json")
     results = json.loads(path.read_text()) if path.is_file() else {}
     for name in options.only or CONVERTERS:
-        results.setdefault(name, {})[str(options.interactions)] = found = measure(name, options.work, options.interactions)
+        results.setdefault(name, {})[str(options.interactions)] = found = measure(
+            name, options.work, options.interactions
+        )
         print(name, found, flush=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
 

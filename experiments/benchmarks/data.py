@@ -36,7 +36,9 @@ def write_data(folder: Path, users: int, items: int, per_user: int, dim: int) ->
     lines = ["user_id:token\titem_id:token\ttimestamp:float"]
     lines += [f"all{item % 2}\ti{item}\t{item}" for item in range(items)]  # so that every item is known
     for user in range(users):
-        lines += [f"u{user}\ti{item}\t{at}" for at, item in enumerate(rng.choice(items, per_user, replace=False))]
+        lines += [
+            f"u{user}\ti{item}\t{at}" for at, item in enumerate(rng.choice(items, per_user, replace=False))
+        ]
     (folder / "bench" / "bench.inter").write_text("\n".join(lines))
     for modality in ("image", "text"):
         centres = rng.normal(size=(max(items // 30, 1), dim))
@@ -74,7 +76,12 @@ def built(folder: Path, users: int, items: int, per_user: int, dim: int, **setti
 def environment() -> dict:
     """What the figures were measured on."""
     load = os.getloadavg()[0]
-    return {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "load average": load, "machine": platform.machine()}
+    return {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load average": load,
+        "machine": platform.machine(),
+    }
 
 
 def write_result(script: Path, result: dict) -> None:

@@ -61,10 +61,14 @@ class Reference(torch.nn.Module):
             self.fixed = {m: dense_graph(self.raw[m], self.settings.knn_k) for m in self.names}
         self.mixed: dict[str, torch.Tensor] = {}
 
-    def loss(self, user: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, rebuild: bool) -> torch.Tensor:
+    def loss(
+        self, user: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, rebuild: bool
+    ) -> torch.Tensor:
         mix = self.settings.graph_mix
         if rebuild:
-            learned = {m: dense_graph(self.transform[m](self.raw[m]), self.settings.knn_k) for m in self.names}
+            learned = {
+                m: dense_graph(self.transform[m](self.raw[m]), self.settings.knn_k) for m in self.names
+            }
             self.mixed = {m: (1 - mix) * learned[m] + mix * self.fixed[m] for m in self.names}
         else:
             self.mixed = {m: graph.detach() for m, graph in self.mixed.items()}

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from experiments.benchmarks.data import Clock, environment, write_result
-from recgen.retrieval import EXACT_UP_TO, ItemPool
+from recgen.features.retrieval import EXACT_UP_TO, ItemPool
 
 K = 5
 
@@ -22,7 +22,9 @@ def rows(count: int, width: int) -> np.ndarray:
     """Draw float32 ``[count, width]``: about 30 rows a cluster, and clusters about a few hundred centres."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(300, width)).astype(np.float32)
-    clusters = centres[rng.integers(300, size=count // 30)] + 0.7 * rng.normal(size=(count // 30, width)).astype(np.float32)
+    clusters = centres[rng.integers(300, size=count // 30)] + 0.7 * rng.normal(
+        size=(count // 30, width)
+    ).astype(np.float32)
     found = clusters[rng.integers(len(clusters), size=count)]
     for start in range(0, count, 100_000):
         block = found[start : start + 100_000]
@@ -56,8 +58,12 @@ def main() -> None:
             "width": options.width,
             "searched exhaustively up to (items times width)": EXACT_UP_TO,
             "seconds to build": building.per(1),
-            "milliseconds a query": {side: 1000 * value for side, value in searching.per(options.queries).items()},
-            "milliseconds a query, exhaustive": {side: 1000 * value for side, value in slow.per(options.queries).items()},
+            "milliseconds a query": {
+                side: 1000 * value for side, value in searching.per(options.queries).items()
+            },
+            "milliseconds a query, exhaustive": {
+                side: 1000 * value for side, value in slow.per(options.queries).items()
+            },
             f"recall at {K}": float(recall),
             "queries": options.queries,
             **environment(),

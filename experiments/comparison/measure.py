@@ -1,4 +1,4 @@
-"""The paper's tables 2 and 4: RAGAR beside PMG, REBECA and plain baselines, and the recommender retrained with their pictures.
+"""The paper's tables 2 and 4: RAGAR beside PMG, REBECA and plain baselines, and the recommender retrained with their images.
 
 Usage: python -m experiments.comparison.measure
 """
@@ -37,7 +37,10 @@ METRICS = (
     "content_preservation",
 )  # fmt: skip
 DATA = {
-    "simulated": ("simulated.yaml", ["recgen.requests=200", "recgen.ranker.judge=MICRO", "recgen.ranker.reward=Verifier"]),
+    "simulated": (
+        "simulated.yaml",
+        ["recgen.requests=200", "recgen.ranker.judge=MICRO", "recgen.ranker.reward=Verifier"],
+    ),
     "ml-100k": ("movielens.yaml", []),
 }
 
@@ -72,7 +75,9 @@ def main() -> None:
         result[name] = {
             "means": {g: harness.means(rows, METRICS) for g, rows in tables.items()},
             "ragar against": {
-                g: harness.paired(tables["ragar"], rows, METRICS) for g, rows in tables.items() if g != "ragar"
+                g: harness.paired(tables["ragar"], rows, METRICS)
+                for g, rows in tables.items()
+                if g != "ragar"
             },
             "downstream": downstream(work, given.seeds),
         }

@@ -10,8 +10,8 @@ from multiprocessing import Pool
 
 import numpy as np
 
-from recgen.data.attributes import SIZES, VOCABULARIES, Attributes, caption
-from recgen.data.renderer import GENRE_OF_MOTIF, movie_attributes, render
+from recgen.data.simulation.attributes import SIZES, VOCABULARIES, Attributes, caption
+from recgen.data.simulation.renderer import GENRE_OF_MOTIF, movie_attributes, render
 
 TITLE_WORDS = (
     "the a of and in night day house man woman last first great lost world heart river city dark star king queen story "
@@ -37,7 +37,7 @@ def draw_attributes(rng: np.random.Generator, held: bool = False) -> Attributes:
 
 
 def sentence(attributes: Attributes, rng: np.random.Generator) -> str:
-    """Draw a sentence about a picture: all of it, part of it, or its content only."""
+    """Draw a sentence about an image: all of it, part of it, or its content only."""
     motif, colour, ground, pattern = attributes.words
     kind = rng.random()
     if kind < 0.45:
@@ -58,7 +58,7 @@ def sentence(attributes: Attributes, rng: np.random.Generator) -> str:
 
 
 def title(rng: np.random.Generator) -> str:
-    """Draw a made-up title: words that say nothing about the picture."""
+    """Draw a made-up title: words that say nothing about the image."""
     return " ".join(rng.choice(TITLE_WORDS, size=rng.integers(1, 5))).title()
 
 
@@ -75,7 +75,7 @@ def film(rng: np.random.Generator) -> tuple[Attributes, str]:
 
 
 def example(seed: int) -> tuple[Attributes, np.ndarray, str | None]:
-    """Return one example: attributes, its picture uint8 ``[64, 64, 3]``, and a film's text or None."""
+    """Return one example: attributes, its image uint8 ``[64, 64, 3]``, and a film's text or None."""
     rng = np.random.default_rng(seed)
     attributes, text = film(rng) if rng.random() < 0.25 else (draw_attributes(rng), None)
     return attributes, np.asarray(render(attributes, int(rng.integers(2**31)))), text
@@ -89,7 +89,7 @@ class Corpus:
             rows = pool.map(example, range(seed * 10_000_000, seed * 10_000_000 + size), chunksize=500)
         self.attributes = [row[0] for row in rows]
         self.codes = np.array(self.attributes)
-        self.pictures = np.stack([row[1] for row in rows])
+        self.images = np.stack([row[1] for row in rows])
         self.films = [row[2] for row in rows]
 
     def texts(self, rows: np.ndarray, rng: np.random.Generator) -> list[str]:

@@ -1,4 +1,4 @@
-"""Measure the shipped demo models against the design's bars; usage: measure.py [pictures] [names of figures].
+"""Measure the shipped demo models against the design's bars; usage: measure.py [images] [names of figures].
 
 Everything is measured on attribute combinations that no model was trained on.
 """
@@ -18,19 +18,19 @@ from PIL import Image
 from train_llm import draw_item, draw_preference, genre, looks
 
 from recgen.assets import FOLDER
+from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.atomic import read_atomic
-from recgen.data.attribute_reader import AttributeReader
-from recgen.data.attributes import NAMES, Attributes, caption
-from recgen.data.renderer import movie_attributes, render
-from recgen.diffusion import Backbone, Condition, Sampling, load_backbone
+from recgen.data.simulation.attribute_reader import AttributeReader
+from recgen.data.simulation.attributes import NAMES, Attributes, caption
+from recgen.data.simulation.renderer import movie_attributes, render
+from recgen.diffusion.backbone import Backbone, Condition, Sampling, load_backbone
 from recgen.features.captions import best_phrases
 from recgen.features.encoders import Encoder, load_encoder
 from recgen.features.item_keywords import clean
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import item_prompt, preference_prompt
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
-from recgen.hosting import PACKAGED, data_folder
-from recgen.seeding import numpy_rng, seed_for
+from recgen.recommender.recbole import PACKAGED, data_folder
 
 SAMPLING = {
     "text": Sampling(steps=15, guidance_scale=3.0, batch_size=50),
@@ -44,11 +44,9 @@ def held_out_attributes(count: int, what: str) -> list[Attributes]:
     return [draw_attributes(rng, held=True) for _ in range(count)]
 
 
-def accuracy(
-    asked: list[Attributes], pictures: list[Image.Image], reader: AttributeReader
-) -> dict[str, float]:
-    """Share of pictures in which the reader finds the asked value, per attribute."""
-    found = reader.read(pictures) == np.array(asked)
+def accuracy(asked: list[Attributes], images: list[Image.Image], reader: AttributeReader) -> dict[str, float]:
+    """Share of images in which the reader finds the asked value, per attribute."""
+    found = reader.read(images) == np.array(asked)
     return {name: round(float(found[:, i].mean()), 4) for i, name in enumerate(NAMES)}
 
 
@@ -65,8 +63,8 @@ def image_condition(
     backbone: Backbone, encoder: Encoder, reader: AttributeReader, count: int
 ) -> dict[str, float]:
     asked = held_out_attributes(count, "image")
-    pictures = [render(a, seed_for(0, "measure/picture", item=str(i))) for i, a in enumerate(asked)]
-    embeddings = encoder.images(pictures)
+    images = [render(a, seed_for(0, "measure/picture", item=str(i))) for i, a in enumerate(asked)]
+    embeddings = encoder.images(images)
     conditions = [
         Condition(seed=seed_for(0, "measure/image", item=str(i)), image_embedding=row)
         for i, row in enumerate(embeddings)
@@ -77,7 +75,7 @@ def image_condition(
 def style_and_content(
     backbone: Backbone, encoder: Encoder, reader: AttributeReader, count: int
 ) -> dict[str, float]:
-    """Content from the prompt, style from the mean embedding of five pictures of other contents."""
+    """Content from the prompt, style from the mean embedding of five images of other contents."""
     asked, conditions = held_out_attributes(count, "mixed"), []
     for i, a in enumerate(asked):
         rng = numpy_rng(0, "measure/mates", item=str(i))
@@ -90,7 +88,7 @@ def style_and_content(
 
 
 def retrieval(encoder: Encoder, repeats: int = 10) -> float:
-    """Text-to-image retrieval among 100 distinct items: how often the right picture comes first."""
+    """Text-to-image retrieval among 100 distinct items: how often the right image comes first."""
     hits = []
     for repeat in range(repeats):
         items = list(dict.fromkeys(held_out_attributes(400, f"retrieval/{repeat}")))[:100]
@@ -111,9 +109,11 @@ def reader_on_renders(reader: AttributeReader, count: int) -> dict[str, float]:
 
 
 def tagger(encoder: Encoder, count: int) -> dict[str, float]:
-    """How often the tagger's phrase is the true attribute of a picture."""
+    """How often the tagger's phrase is the true attribute of an image."""
     asked = held_out_attributes(count, "tagger")
-    images = encoder.images([render(a, seed_for(0, "measure/tagger", item=str(i))) for i, a in enumerate(asked)])
+    images = encoder.images(
+        [render(a, seed_for(0, "measure/tagger", item=str(i))) for i, a in enumerate(asked)]
+    )
     groups = read_vocabulary(vocabulary_file("clip-tagger", "demo-clip")).groups
     return {
         name: round(float(np.mean([said == a.words[i] for said, a in zip(found, asked, strict=True)])), 4)
@@ -154,7 +154,7 @@ def films() -> list[tuple[str, str, list[str]]]:
 
 
 def preferences(model: LanguageModel, count: int) -> float:
-    """How often the picture for a list of keywords, and an item's text or none, is described with exactly the right words."""
+    """How often the image for a list of keywords, and an item's text or none, is described with exactly the right words."""
     rng = numpy_rng(0, "measure/preferences")
     asked = [draw_preference(rng) for _ in range(count)]
     answers = model.complete([preference_prompt(liked, text) for liked, text, _ in asked], 24)
@@ -166,7 +166,7 @@ def main(count: int, chosen: list[str]) -> None:
     encoder, reader = load_encoder("demo-clip"), AttributeReader.load(FOLDER / "attribute-reader")
     backbone, model = load_backbone("demo-sd", "demo-ip-adapter"), LanguageModel("demo-llm")
     measures: dict[str, Callable[[], Any]] = {
-        "pictures": lambda: count,
+        "images": lambda: count,
         "reader on renders": lambda: reader_on_renders(reader, count),
         "text to image retrieval at 1 of 100": lambda: retrieval(encoder),
         "text condition": lambda: text_condition(backbone, reader, count),
@@ -176,7 +176,7 @@ def main(count: int, chosen: list[str]) -> None:
         "tagger": lambda: tagger(encoder, count),
         "keywords of unseen items": lambda: keywords(model, unseen_items(count)),
         "keywords of real films": lambda: keywords(model, films()),
-        "picture for a list of keywords": lambda: preferences(model, count),
+        "image for a list of keywords": lambda: preferences(model, count),
     }
     file = Path(__file__).with_name("measured.json")
     figures = json.loads(file.read_text()) if chosen else {}

@@ -1,7 +1,7 @@
-"""Train the demo OpenCLIP model: contrastive on (picture, sentence), with a small attribute loss on the picture tower.
+"""Train the demo OpenCLIP model: contrastive on (image, sentence), with a small attribute loss on the image tower.
 
-The attribute loss (four linear heads on the picture embedding, thrown away afterwards) makes the embedding hold every
-attribute linearly, which 20,000 pictures and a contrastive loss alone need far longer for.
+The attribute loss (four linear heads on the image embedding, thrown away afterwards) makes the embedding hold every
+attribute linearly, which 20,000 images and a contrastive loss alone need far longer for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from train_tokenizer import CONTEXT
 
-from recgen.compat import prepare_torchvision
-from recgen.data.attributes import SIZES
+from recgen.core.compat import prepare_torchvision
+from recgen.data.simulation.attributes import SIZES
 
 prepare_torchvision()
 import open_clip  # noqa: E402
@@ -67,8 +67,8 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
     while (spent := time.time() - start) < seconds:
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * min(1, step / 100) * max(0.02, 1 - spent / seconds)
-        rows = rng.integers(len(corpus.pictures), size=128)
-        pictures = augment(torch.from_numpy(corpus.pictures[rows]), rng)
+        rows = rng.integers(len(corpus.images), size=128)
+        images = augment(torch.from_numpy(corpus.images[rows]), rng)
         tokens = tokenizer(
             corpus.texts(rows, rng),
             padding="max_length",
@@ -76,7 +76,7 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
             max_length=CONTEXT,
             return_tensors="pt",
         ).input_ids
-        loss, attribute_loss = losses(model, heads, pictures, tokens, torch.from_numpy(corpus.codes[rows]))
+        loss, attribute_loss = losses(model, heads, images, tokens, torch.from_numpy(corpus.codes[rows]))
         optimiser.zero_grad()
         (loss + 2 * attribute_loss).backward()
         optimiser.step()
@@ -91,9 +91,9 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
     save(model.eval(), config, out, tokenizer_folder)
 
 
-def augment(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """uint8 ``[B, 64, 64, 3]`` to the tower's input, blurred and noised at random as generated pictures are."""
-    x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+def augment(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """uint8 ``[B, 64, 64, 3]`` to the tower's input, blurred and noised at random as generated images are."""
+    x = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     if rng.random() < 0.4:
         small = int(rng.integers(28, 60))
         x = F.interpolate(F.interpolate(x, small, mode="bilinear", antialias=True), 64, mode="bilinear")
@@ -101,10 +101,10 @@ def augment(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def losses(
-    model: nn.Module, heads: nn.ModuleList, pictures: torch.Tensor, tokens: torch.Tensor, codes: torch.Tensor
+    model: nn.Module, heads: nn.ModuleList, images: torch.Tensor, tokens: torch.Tensor, codes: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the symmetric contrastive loss and the mean cross-entropy of the four attribute heads."""
-    image, text = model.encode_image(pictures), F.normalize(model.encode_text(tokens), dim=-1)
+    image, text = model.encode_image(images), F.normalize(model.encode_text(tokens), dim=-1)
     unit = F.normalize(image, dim=-1)
     logits = model.logit_scale.exp() * unit @ text.T
     target = torch.arange(len(logits))

@@ -1,8 +1,8 @@
 """Train the demo Stable-Diffusion pipeline (text encoder, UNet) and its IP-Adapter, together.
 
 Each step trains one of two modes: text only (the adapter off, as when the pipeline is used without one), or through the
-adapter. With the adapter, the image embedding is the picture's own, or the mean over pictures of the same style but other
-content, with the content named in the prompt: so text can decide what is shown and a picture how it looks.
+adapter. With the adapter, the image embedding is the image's own, or the mean over images of the same style but other
+content, with the content named in the prompt: so text can decide what is shown and an image how it looks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from train_tokenizer import CONTEXT
 from train_vae import as_input
 
-from recgen.compat import prepare_torchvision
+from recgen.core.compat import prepare_torchvision
 
 prepare_torchvision()
 import open_clip  # noqa: E402
@@ -126,8 +126,8 @@ class Examples:
     def __init__(self, corpus: Corpus, vae: AutoencoderKL, clip: torch.nn.Module) -> None:
         self.corpus, latents, embeddings = corpus, [], []
         with torch.no_grad():
-            for i in range(0, len(corpus.pictures), 200):
-                x = as_input(corpus.pictures[i : i + 200])
+            for i in range(0, len(corpus.images), 200):
+                x = as_input(corpus.images[i : i + 200])
                 latents.append(vae.encode(x).latent_dist.mean * vae.config.scaling_factor)
                 embeddings.append(clip.encode_image(x))
         self.latents, self.embeddings = torch.cat(latents), torch.cat(embeddings)
@@ -137,7 +137,7 @@ class Examples:
             self.mates[key] = np.flatnonzero((style == key).all(1))
 
     def style_of(self, row: int, rng: np.random.Generator) -> torch.Tensor:
-        """Mean embedding of up to eight pictures that share the row's style, whatever they show."""
+        """Mean embedding of up to eight images that share the row's style, whatever they show."""
         mates = self.mates[tuple(self.corpus.codes[row, 1:].tolist())]
         return self.embeddings[rng.choice(mates, size=int(rng.integers(1, 9)))].mean(0)
 

@@ -1,7 +1,7 @@
 """Train the demo language model (a small Llama) on the two questions that generators put to one.
 
-Keywords of an item, from its picture's caption and its text: the words for what the picture shows, in the order in which they
-stand, then the genres of a film. And the picture of an item that a person of some keywords would like: the tagger's sentence with
+Keywords of an item, from its image's caption and its text: the words for what the image shows, in the order in which they
+stand, then the genres of a film. And the image of an item that a person of some keywords would like: the tagger's sentence with
 the item's motif and the first of these words for each other attribute. Both are asked with the sentences of
 `recgen.features.prompts`.
 """
@@ -19,9 +19,9 @@ import torch
 from corpus import GENRES, TITLE_WORDS, draw_attributes, film, sentence, words
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from recgen.compat import prepare_torchvision
-from recgen.data.attributes import MOTIFS, SIZES, VOCABULARIES, caption
-from recgen.data.renderer import GENRE_OF_MOTIF
+from recgen.core.compat import prepare_torchvision
+from recgen.data.simulation.attributes import MOTIFS, SIZES, VOCABULARIES, caption
+from recgen.data.simulation.renderer import GENRE_OF_MOTIF
 from recgen.features.prompts import item_prompt, preference_prompt
 
 prepare_torchvision()
@@ -36,14 +36,17 @@ _LOOKS = {word for vocabulary in VOCABULARIES for word in vocabulary}
 
 
 def looks(text: str) -> list[str]:
-    """The words for a picture's attributes that stand in a sentence, in its order."""
+    """The words for an image's attributes that stand in a sentence, in its order."""
     return [word for word in text.lower().replace(",", " ").replace(".", " ").split() if word in _LOOKS]
 
 
 def name(rng: np.random.Generator, ease: float) -> str:
     """A made-up film title: common words, and words of letters at random, which no vocabulary has whole; shorter with `ease`."""
     count = int(rng.integers(0, 7)) * (1 - ease)
-    parts = [letters(rng) if rng.random() < 0.4 * (1 - ease) else str(rng.choice(TITLE_WORDS)) for _ in range(round(count))]
+    parts = [
+        letters(rng) if rng.random() < 0.4 * (1 - ease) else str(rng.choice(TITLE_WORDS))
+        for _ in range(round(count))
+    ]
     parts += [str(rng.choice(["ii", "iii", "2", "3"]))] * (rng.random() < 0.1 * (1 - ease))
     return " ".join(parts).title() + (", The" if rng.random() < 0.15 * (1 - ease) else "")
 
@@ -57,7 +60,7 @@ def draw_item(rng: np.random.Generator, held: bool = False, ease: float = 0.0) -
     """Draw an item's caption, its text and its keywords.
 
     `held`: of a look that is kept from training. `ease`, from 1 down to 0: training begins without titles and with many items
-    without a picture. Otherwise attention settles on the captions first and finds the genres of a text late or never (not in
+    without an image. Otherwise attention settles on the captions first and finds the genres of a text late or never (not in
     3,000 steps).
     """
     look = draw_attributes(rng, held)
@@ -65,13 +68,20 @@ def draw_item(rng: np.random.Generator, held: bool = False, ease: float = 0.0) -
     kind = rng.random()
     if kind < 0.2:  # as the simulator writes, or much like it; now and then the caption errs about the motif
         motif = MOTIFS[look.motif if rng.random() < 0.9 else int(rng.integers(SIZES[0]))]
-        text = f"{name(rng, ease)}. a {motif}" if rng.random() < 0.7 else f"a {rng.choice(KINDS)} about a {motif}"
+        text = (
+            f"{name(rng, ease)}. a {motif}"
+            if rng.random() < 0.7
+            else f"a {rng.choice(KINDS)} about a {motif}"
+        )
         about = [motif]
     elif kind < 0.85:
         _, line = film(rng)
         year = next(i for i, part in enumerate(line.split()) if part.isdigit() and len(part) == 4)
         spoken = line.split()[year + 1 :]
-        text, about = " ".join([name(rng, ease), line.split()[year], *spoken]).strip(), [genre(word) for word in spoken]
+        text, about = (
+            " ".join([name(rng, ease), line.split()[year], *spoken]).strip(),
+            [genre(word) for word in spoken],
+        )
     elif kind < 0.94:
         text, about = name(rng, ease), []
     else:
@@ -87,7 +97,7 @@ def genre(spoken: str) -> str:
 
 
 def draw_preference(rng: np.random.Generator, ease: float = 0.0) -> tuple[list[str], str, str]:
-    """Draw a person's keywords, dearest first, an item's text or none, and the sentence of the picture made of them."""
+    """Draw a person's keywords, dearest first, an item's text or none, and the sentence of the image made of them."""
     pool = [word for vocabulary in VOCABULARIES for word in vocabulary] + GENRES
     liked = [str(word) for word in rng.choice(pool, size=int(rng.integers(1, 11)), replace=False)]
     text = ""
@@ -109,7 +119,13 @@ def _content(text: str) -> str:
 def described(liked: Sequence[str]) -> str:
     """The tagger's sentence with the first keyword of each attribute; what no keyword names is left out."""
     motif, colour, ground, pattern = (next((w for w in liked if w in v), "") for v in VOCABULARIES)
-    parts = ["a", colour, motif or "picture", f"on a {ground} ground" * bool(ground), f"with {pattern}" * bool(pattern)]
+    parts = [
+        "a",
+        colour,
+        motif or "picture",
+        f"on a {ground} ground" * bool(ground),
+        f"with {pattern}" * bool(pattern),
+    ]
     return " ".join(part for part in parts if part)
 
 

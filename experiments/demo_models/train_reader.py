@@ -2,7 +2,7 @@
 
     python experiments/demo_models/train_reader.py [--out DIR]
 
-Half of every batch is clean; the other half is degraded as generated and compressed pictures are: blurred by a smaller size,
+Half of every batch is clean; the other half is degraded as generated and compressed images are: blurred by a smaller size,
 wobbling edges, shifted tints, noise, JPEG. About ten minutes on one core.
 """
 
@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from recgen.data.attribute_reader import SIDE, AttributeReader, ReaderNetwork, to_tensor
-from recgen.data.attributes import NAMES, SIZES, Attributes
-from recgen.data.renderer import render
-from recgen.seeding import numpy_rng, seed_for
+from recgen.core.seeding import numpy_rng, seed_for
+from recgen.data.simulation.attribute_reader import SIDE, AttributeReader, ReaderNetwork, to_tensor
+from recgen.data.simulation.attributes import NAMES, SIZES, Attributes
+from recgen.data.simulation.renderer import render
 
 SEED = 20
 EPOCHS, BATCH, LEARNING_RATE = 14, 128, 3e-3
@@ -40,10 +40,10 @@ def main() -> None:
     started = time.time()
     torch.manual_seed(SEED)
     train = np.array(list(itertools.product(*map(range, SIZES))) * 2)
-    pictures, labels = draw(train, "reader train"), torch.from_numpy(train)
-    print(f"{len(train)} pictures rendered in {time.time() - started:.0f} s", flush=True)
+    images, labels = draw(train, "reader train"), torch.from_numpy(train)
+    print(f"{len(train)} images rendered in {time.time() - started:.0f} s", flush=True)
     network = ReaderNetwork()
-    fit(network, pictures, labels)
+    fit(network, images, labels)
     reader = AttributeReader(network, {})
     reader.config.update(
         measure(reader), trained_on=len(train), seed=SEED, seconds=round(time.time() - started)
@@ -61,16 +61,16 @@ def draw(attributes: np.ndarray, stage: str) -> Tensor:
     return torch.cat([(to_tensor([image]) * 255).byte() for image in images])
 
 
-def fit(network: ReaderNetwork, pictures: Tensor, labels: Tensor) -> None:
+def fit(network: ReaderNetwork, images: Tensor, labels: Tensor) -> None:
     """Train `network` in place by the sum of four cross-entropies."""
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
-    steps = EPOCHS * (len(pictures) // BATCH)
+    steps = EPOCHS * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for epoch in range(EPOCHS):
         network.train()
-        total, order = 0.0, torch.randperm(len(pictures))
+        total, order = 0.0, torch.randperm(len(images))
         for rows in order[: len(order) // BATCH * BATCH].view(-1, BATCH):
-            batch = pictures[rows].float() / 255
+            batch = images[rows].float() / 255
             batch[BATCH // 2 :] = degrade(batch[BATCH // 2 :])
             parts = network(batch).split(SIZES, dim=1)
             loss = sum(
@@ -85,7 +85,7 @@ def fit(network: ReaderNetwork, pictures: Tensor, labels: Tensor) -> None:
 
 
 def degrade(batch: Tensor) -> Tensor:
-    """Return float ``[B, 3, 64, 64]`` pictures as a small generator or a strong compression would leave them."""
+    """Return float ``[B, 3, 64, 64]`` images as a small generator or a strong compression would leave them."""
     batch = wobble(batch)
     side = int(torch.randint(28, SIDE + 1, ()))
     small = functional.interpolate(
@@ -95,7 +95,7 @@ def degrade(batch: Tensor) -> Tensor:
     contrast, tint = 1 + 0.08 * torch.randn(len(batch), 1, 1, 1), 0.03 * torch.randn(len(batch), 3, 1, 1)
     batch = (batch - 0.5) * contrast + 0.5 + tint
     batch = (batch + 0.05 * torch.rand(len(batch), 1, 1, 1) * torch.randn_like(batch)).clamp(0, 1)
-    return torch.stack([jpeg(picture) if torch.rand(()) < 0.3 else picture for picture in batch])
+    return torch.stack([jpeg(image) if torch.rand(()) < 0.3 else image for image in batch])
 
 
 def wobble(batch: Tensor) -> Tensor:
@@ -110,29 +110,29 @@ def wobble(batch: Tensor) -> Tensor:
     return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
-def jpeg(picture: Tensor) -> Tensor:
-    """Compress a float ``[3, 64, 64]`` picture at a random quality."""
+def jpeg(image: Tensor) -> Tensor:
+    """Compress a float ``[3, 64, 64]`` image at a random quality."""
     buffer = io.BytesIO()
-    array = (picture * 255).byte().permute(1, 2, 0).numpy()
+    array = (image * 255).byte().permute(1, 2, 0).numpy()
     Image.fromarray(array).save(buffer, "JPEG", quality=int(torch.randint(30, 95, ())))
     return to_tensor([Image.open(buffer)])[0]
 
 
 def measure(reader: AttributeReader) -> dict:
-    """Return the accuracy per attribute on pictures that were not trained on, clean and degraded."""
+    """Return the accuracy per attribute on images that were not trained on, clean and degraded."""
     attributes = numpy_rng(SEED, "reader held out").integers(SIZES, size=(HELD_OUT, 4))
-    pictures = draw(attributes, "reader held out").float() / 255
+    images = draw(attributes, "reader held out").float() / 255
     return {
-        "accuracy": accuracy(reader, pictures, attributes),
-        "accuracy_degraded": accuracy(reader, degrade(pictures), attributes),
+        "accuracy": accuracy(reader, images, attributes),
+        "accuracy_degraded": accuracy(reader, degrade(images), attributes),
         "held_out": HELD_OUT,
     }
 
 
-def accuracy(reader: AttributeReader, pictures: Tensor, attributes: np.ndarray) -> dict[str, float]:
-    """Return the share of pictures read right, for each attribute."""
-    images = [Image.fromarray((p * 255).byte().permute(1, 2, 0).numpy()) for p in pictures]
-    right = (reader.read(images) == attributes).mean(axis=0)
+def accuracy(reader: AttributeReader, images: Tensor, attributes: np.ndarray) -> dict[str, float]:
+    """Return the share of images read right, for each attribute."""
+    opened = [Image.fromarray((p * 255).byte().permute(1, 2, 0).numpy()) for p in images]
+    right = (reader.read(opened) == attributes).mean(axis=0)
     return {name: round(float(share), 4) for name, share in zip(NAMES, right, strict=True)}
 
 

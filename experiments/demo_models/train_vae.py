@@ -11,7 +11,7 @@ import torch
 from corpus import Corpus
 from torch.nn import functional as F
 
-from recgen.compat import prepare_torchvision
+from recgen.core.compat import prepare_torchvision
 
 prepare_torchvision()
 from diffusers import AutoencoderKL  # noqa: E402
@@ -25,15 +25,15 @@ def new_vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def as_input(pictures: np.ndarray) -> torch.Tensor:
+def as_input(images: np.ndarray) -> torch.Tensor:
     """uint8 ``[B, 64, 64, 3]`` to float ``[B, 3, 64, 64]`` in [-1, 1]."""
     return (
-        torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+        torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     )  # channels last in memory: faster here
 
 
 def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = False) -> None:
-    """Train from scratch, or go on; `decoder_only` sharpens the pictures and leaves the latents as they are."""
+    """Train from scratch, or go on; `decoder_only` sharpens the images and leaves the latents as they are."""
     torch.manual_seed(0)
     vae = AutoencoderKL.from_pretrained(out, dtype=torch.float32) if resume else new_vae()
     vae.train().to(memory_format=torch.channels_last)
@@ -47,7 +47,7 @@ def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = F
     while (spent := time.time() - start) < seconds:
         for group in optimiser.param_groups:
             group["lr"] = 1.2e-3 * min(1, step / 50) * max(0.02, 1 - spent / seconds)
-        x = as_input(corpus.pictures[rng.integers(len(corpus.pictures), size=16)])
+        x = as_input(corpus.images[rng.integers(len(corpus.images), size=16)])
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample
         reconstruction = F.mse_loss(y, x) + 0.2 * F.l1_loss(y, x)
@@ -67,7 +67,7 @@ def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = F
         return
     with torch.no_grad():
         latents = torch.cat(
-            [vae.encode(as_input(corpus.pictures[i : i + 100])).latent_dist.mean for i in range(0, 1000, 100)]
+            [vae.encode(as_input(corpus.images[i : i + 100])).latent_dist.mean for i in range(0, 1000, 100)]
         )
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.half().save_pretrained(out)

@@ -38,9 +38,13 @@ def main() -> None:
     result = {
         "means": {name: harness.means(rows, iamg.METRICS) for name, rows in tables.items() if len(rows)},
         "I-AM-G minus": {
-            name: harness.paired(whole, rows, iamg.METRICS) for name, rows in tables.items() if len(rows) and rows is not whole
+            name: harness.paired(whole, rows, iamg.METRICS)
+            for name, rows in tables.items()
+            if len(rows) and rows is not whole
         },
-        "requests": {name: rows["seed"].value_counts().to_dict() for name, rows in tables.items() if len(rows)},
+        "requests": {
+            name: rows["seed"].value_counts().to_dict() for name, rows in tables.items() if len(rows)
+        },
     }
     harness.save(result, HERE / "result.json")
 

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from experiments import harness, iamg
 from generators.iamg import IAMG
-from recgen.data.pictures import read_picture
-from recgen.records import Creative
-from recgen.run import Run
+from recgen.data.images import read_image
+from recgen.data.types import Creative
+from recgen.pipeline.context import RunContext
 
 HERE = Path(__file__).parent
 LAMBDA1, LAMBDA2 = (0.0, 0.5, 1.0, 2.0), (0.0, 0.2, 0.5, 1.0)
@@ -37,7 +37,9 @@ def main() -> None:
         "seed": run.settings.seed,
         "requests": len(requests),
         "image's weight": made.config.decode.ip_adapter_scale,
-        "means": {f"lambda1 {a}, lambda2 {b}": harness.means(rows, iamg.METRICS) for (a, b), rows in tables.items()},
+        "means": {
+            f"lambda1 {a}, lambda2 {b}": harness.means(rows, iamg.METRICS) for (a, b), rows in tables.items()
+        },
         "against lambda1 1, lambda2 0.2": {
             f"lambda1 {a}, lambda2 {b}": harness.paired(rows, plain, iamg.METRICS[:3])
             for (a, b), rows in tables.items()
@@ -48,8 +50,8 @@ def main() -> None:
     sheet(run, made, drawn).save(HERE / "grid.png", optimize=True)
 
 
-def sheet(run: Run, made: IAMG, drawn: dict[tuple[float, float], list[Creative]]) -> Image.Image:
-    """Return the contact sheet: for each of a few requests the item's own picture and a grid, lambda_1 down, lambda_2 across."""
+def sheet(run: RunContext, made: IAMG, drawn: dict[tuple[float, float], list[Creative]]) -> Image.Image:
+    """Return the contact sheet: for each of a few requests the item's own image and a grid, lambda_1 down, lambda_2 across."""
     step = EDGE + GAP
     wide, high = LEFT + (len(LAMBDA2) + 1) * step + GAP, len(LAMBDA1) * step + 44
     found = Image.new("RGB", (wide * SHOWN, high), "white")
@@ -57,9 +59,9 @@ def sheet(run: Run, made: IAMG, drawn: dict[tuple[float, float], list[Creative]]
     for n, creative in enumerate(drawn[1.0, 0.2][:SHOWN]):
         x0, data = n * wide, run.data
         pen.text((x0 + 4, 2), f"likes {', '.join(creative.recipe['interest'])}", fill="black")
-        own = data.pictures[data.item_rows[creative.request.item_id]]
+        own = data.images[data.item_rows[creative.request.item_id]]
         assert own is not None
-        found.paste(read_picture(own).resize((EDGE, EDGE)), (x0 + 4, 40))
+        found.paste(read_image(own).resize((EDGE, EDGE)), (x0 + 4, 40))
         pen.text((x0 + 4, 42 + EDGE), "the item's", fill="black")
         for i, text in enumerate(LAMBDA1):
             pen.text((x0 + LEFT, 60 + i * step), f"l1 {text}", fill="black")

@@ -13,13 +13,13 @@ import pandas as pd
 
 from experiments import harness, iamg
 from generators.iamg import IAMG
-from recgen.data.attributes import VOCABULARIES, Attributes
-from recgen.data.pictures import read_picture
-from recgen.data.renderer import render, render_mask
-from recgen.data.simulator import Truth
+from recgen.data.images import read_image
+from recgen.data.simulation.attributes import VOCABULARIES, Attributes
+from recgen.data.simulation.renderer import render, render_mask
+from recgen.data.simulation.simulator import Truth
 from recgen.features.foreground import cut_out, plain_ground_mask
 from recgen.features.prompts import text_tags_prompt
-from recgen.run import Run
+from recgen.pipeline.context import RunContext
 
 HERE = Path(__file__).parent
 COUNTS = (0, 2, 4, 8, 12)
@@ -46,18 +46,21 @@ def main() -> None:
         },
         "tags against the true attributes": agreement(run),
         "foreground against the true mask": overlap(),
-        "CPU seconds an item or picture": stages(run, made),
+        "CPU seconds an item or image": stages(run, made),
     }
     harness.save(result, HERE / "result.json")
 
 
-def agreement(run: Run) -> dict[str, dict[str, float]]:
-    """Return precision and recall: of pictures' tags and of all against all true attributes, of texts' against the content."""
-    table, truth = pd.read_parquet(run.folder / "features/tags.parquet"), Truth.load(run.folder / "dataset/simulator")
+def agreement(run: RunContext) -> dict[str, dict[str, float]]:
+    """Return precision and recall: of images' tags and of all against all true attributes, of texts' against the content."""
+    table, truth = (
+        pd.read_parquet(run.folder / "features/tags.parquet"),
+        Truth.load(run.folder / "dataset/simulator"),
+    )
     looks = truth.attributes_of(table["item_id"].tolist())
     words = [{VOCABULARIES[kind][code] for kind, code in enumerate(look)} for look in looks]
     content = [{VOCABULARIES[0][look[0]]} for look in looks]
-    compared = {"picture": words, "text": content, "tags": words}
+    compared = {"image": words, "text": content, "tags": words}
     return {column: _rates(table[column], true) for column, true in compared.items()}
 
 
@@ -67,26 +70,29 @@ def _rates(found: pd.Series, true: list[set[str]]) -> dict[str, float]:
 
 
 def overlap() -> dict[str, float]:
-    """Return how the default foreground agrees with the renderer's true masks, over pictures of all looks."""
+    """Return how the default foreground agrees with the renderer's true masks, over images of all looks."""
     rng, found = np.random.default_rng(7), []
     for seed in range(MASKS):
         look = Attributes(*(int(rng.integers(len(words))) for words in VOCABULARIES))
-        a, b = (np.asarray(mask) > 127 for mask in (plain_ground_mask(render(look, seed)), render_mask(look, seed)))
+        a, b = (
+            np.asarray(mask) > 127
+            for mask in (plain_ground_mask(render(look, seed)), render_mask(look, seed))
+        )
         found.append((a & b).sum() / (a | b).sum())
     low = float(np.quantile(found, 0.05))
-    return {"pictures": MASKS, "mean intersection over union": float(np.mean(found)), "5% are below": low}
+    return {"images": MASKS, "mean intersection over union": float(np.mean(found)), "5% are below": low}
 
 
-def stages(run: Run, made: IAMG) -> dict[str, float]:
-    """Return CPU seconds of each stage, per item or picture, over some of the catalogue, once its models are read."""
+def stages(run: RunContext, made: IAMG) -> dict[str, float]:
+    """Return CPU seconds of each stage, per item or image, over some of the catalogue, once its models are read."""
     data, encoder, model = run.data, run.encoder, run.language_model
-    paths = [path for path in data.pictures if path is not None][:TIMED]
-    pictures = [read_picture(path) for path in paths]
+    paths = [path for path in data.images if path is not None][:TIMED]
+    images = [read_image(path) for path in paths]
     prompts = [text_tags_prompt("general", text, 8) for text in data.texts[:TIMED]]
     assert model is not None
     work = {
-        "foreground": lambda: [cut_out(picture, plain_ground_mask) for picture in pictures],
-        "encoding a picture": lambda: encoder.images(pictures),
+        "foreground": lambda: [cut_out(image, plain_ground_mask) for image in images],
+        "encoding an image": lambda: encoder.images(images),
         "encoding a text": lambda: encoder.texts(data.texts[:TIMED]),
         "tags of a text, language model": lambda: model.complete(prompts, 48),
     }
@@ -97,7 +103,10 @@ def stages(run: Run, made: IAMG) -> dict[str, float]:
             call()
         found[name] = clock.cpu / TIMED
     requests = iamg.strangers(run, made, 32)
-    for name, changes in {"a picture": {}, "a picture without rewrite and IRA": {"rewrite": False, "lambda2": 0.0}}.items():
+    for name, changes in {
+        "an image": {},
+        "an image without rewrite and IRA": {"rewrite": False, "lambda2": 0.0},
+    }.items():
         other = IAMG(made.config.model_copy(update=changes), run.backbone, run.encoder)
         other.adapter, other.ira = made.adapter, made.ira
         list(other.generate(requests[:2], data))

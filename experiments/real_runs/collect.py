@@ -30,17 +30,25 @@ def _one(work: Path, name: str) -> dict[str, Any]:
     return {
         "commands": _costs(work / "times.txt", name),
         "tasks_seconds": {task: record["seconds"] for task, record in stages.items()},
-        "data": {key: note[key] for key in ("source", "variant", "users", "options", "kept", "dropped") if key in note},
+        "data": {
+            key: note[key]
+            for key in ("source", "variant", "users", "options", "kept", "dropped")
+            if key in note
+        },
         "requests": metrics.get("run", {}).get("requests"),
         "creatives": creatives,
         "downstream": metrics.get("downstream"),
-        "downstream_tests": [test for test in metrics.get("tests", {}).get("paired", []) if "@" in test["metric"]],
+        "downstream_tests": [
+            test for test in metrics.get("tests", {}).get("paired", []) if "@" in test["metric"]
+        ],
     }
 
 
 def _costs(times: Path, name: str) -> dict[str, dict[str, float]]:
     """Return seconds, seconds of CPU and MiB of each command's last time; a run that was taken up again has several."""
-    lines = re.findall(r"([\d.]+) s, ([\d.]+) s of CPU, (\d+) KiB: (\w+) (\S+)", times.read_text(encoding="utf-8"))
+    lines = re.findall(
+        r"([\d.]+) s, ([\d.]+) s of CPU, (\d+) KiB: (\w+) (\S+)", times.read_text(encoding="utf-8")
+    )
     return {
         what: {"seconds": float(seconds), "cpu_seconds": float(cpu), "peak_mib": round(int(kib) / 1024)}
         for seconds, cpu, kib, what, which in lines

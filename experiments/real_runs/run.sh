@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Two runs on real files, from the published files to the report:
 #
-#   experiments/real_runs/run.sh ML_LATEST_SMALL POSTERS CLOTHING CLOTHING_PICTURES WORK
+#   experiments/real_runs/run.sh ML_LATEST_SMALL POSTERS CLOTHING CLOTHING_IMAGES WORK
 #
 # ML_LATEST_SMALL   the folder of ratings.csv and movies.csv
 # POSTERS           a folder or zip of posters named <movieId>.jpg
 # CLOTHING          a folder with items.csv (item_id, category)
-# CLOTHING_PICTURES a folder or zip of pictures named <item_id>.jpg
+# CLOTHING_IMAGES a folder or zip of images named <item_id>.jpg
 # WORK              where data sets and runs go; what is done there is not done again
 set -euo pipefail
 [ $# -eq 5 ] || { sed -n 2,10p "$0"; exit 2; }
@@ -23,9 +23,9 @@ one() { # data set
 }
 
 timed "prepare ml-latest-small" recgen data prepare movielens --raw "$ml" --out "$work/data/ml-latest-small" \
-  --pictures "$posters" --pictured
+  --images "$posters" --imaged
 one ml-latest-small
 timed "prepare clothing" recgen data prepare table --raw "$clothing" --out "$work/data/clothing" \
-  --pictures "$photos" --pictured --simulate-users 400
+  --images "$photos" --imaged --simulate-users 400
 one clothing
 python "$here/collect.py" "$work" "$here/result.json"

@@ -29,12 +29,16 @@ def main() -> None:
     result: dict = {"seeds": given.seeds}
     for name, (recipe, shared) in DATA.items():
         work = given.work / "retrieval_k" / name
-        harness.run_seeds(given, recipe, work, ARMS, [*shared, "recgen.ragar.beta=0", "recgen.ragar.max_steps=1"])
+        harness.run_seeds(
+            given, recipe, work, ARMS, [*shared, "recgen.ragar.beta=0", "recgen.ragar.max_steps=1"]
+        )
         tables = {arm: harness.table(work, given.seeds, arm) for arm in ARMS}
         result[name] = {
             "means": {arm: harness.means(rows, METRICS) for arm, rows in tables.items()},
             "against k=0": {
-                arm: harness.paired(rows, tables["k=0"], METRICS) for arm, rows in tables.items() if arm != "k=0"
+                arm: harness.paired(rows, tables["k=0"], METRICS)
+                for arm, rows in tables.items()
+                if arm != "k=0"
             },
         }
     harness.save(result, HERE / "result.json")

@@ -1,4 +1,4 @@
-"""Does a generator that learns from a recommender make pictures that recommender and, more, another one like better?
+"""Does a generator that learns from a recommender make images that recommender and, more, another one like better?
 
 RAGAR with the reward, without it (beta = 0), with eq. 14 as printed, and with the paper's estimator, on simulated users
 that it did not learn from. Usage: python -m experiments.reward.measure
@@ -11,7 +11,12 @@ from pathlib import Path
 from experiments import harness
 
 HERE = Path(__file__).parent
-PAPER = ["recgen.ragar.action=tokens", "recgen.ragar.noise=own", "recgen.ragar.pairs=single", "recgen.ragar.r=3"]
+PAPER = [
+    "recgen.ragar.action=tokens",
+    "recgen.ragar.noise=own",
+    "recgen.ragar.pairs=single",
+    "recgen.ragar.r=3",
+]
 ARMS = {
     "without reward": ["recgen.ragar.beta=0"],
     "with reward": [],
@@ -47,7 +52,9 @@ def main() -> None:
         ),
         "against without reward, seed by seed": {
             seed: harness.paired(
-                tables["with reward"].query("seed == @seed"), tables["without reward"].query("seed == @seed"), METRICS[:4]
+                tables["with reward"].query("seed == @seed"),
+                tables["without reward"].query("seed == @seed"),
+                METRICS[:4],
             )
             for seed in given.seeds
         },

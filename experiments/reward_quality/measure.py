@@ -29,7 +29,11 @@ def main() -> None:
     result = {"seeds": given.seeds, "encounters": {}}
     for encounters in ENCOUNTERS:
         own = encounters != REWARD_EXPERIMENT
-        work, seeds = (given.work / f"reward_quality/{encounters}", given.seeds) if own else (given.work / "reward", ITS_SEEDS)
+        work, seeds = (
+            (given.work / f"reward_quality/{encounters}", given.seeds)
+            if own
+            else (given.work / "reward", ITS_SEEDS)
+        )
         shared = [f"recgen.simulator.interactions_per_user={encounters}"]
         harness.run_seeds(given, "simulated.yaml", work, ARMS, shared, seeds=seeds)
         taught, untaught = (harness.table(work, seeds, arm) for arm in ("with reward", "without reward"))
@@ -59,7 +63,12 @@ def draw(result: dict, file: Path) -> None:
         axes.errorbar(aucs, middle, yerr=spread, marker="o", capsize=3, color=colour, label=name)
     for auc, (encounters, _) in zip(aucs, rows, strict=True):
         axes.annotate(
-            f"{encounters}", (auc, 0.02), xycoords=("data", "axes fraction"), ha="center", fontsize=9, color="dimgrey"
+            f"{encounters}",
+            (auc, 0.02),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            fontsize=9,
+            color="dimgrey",
         )
     axes.text(0.02, 0.09, "encounters a user:", transform=axes.transAxes, fontsize=9, color="dimgrey")
     truths = [value for _, row in rows for value in row["auc"]["true taste"]]

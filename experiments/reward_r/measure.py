@@ -30,7 +30,9 @@ def main() -> None:
         result[name] = {
             "means": {arm: harness.means(rows, METRICS) for arm, rows in tables.items()},
             "against r=0": {
-                arm: harness.paired(rows, tables["r=0"], METRICS) for arm, rows in tables.items() if arm != "r=0"
+                arm: harness.paired(rows, tables["r=0"], METRICS)
+                for arm, rows in tables.items()
+                if arm != "r=0"
             },
         }
     harness.save(result, HERE / "result.json")

@@ -42,7 +42,9 @@ def main() -> None:
     result = {
         "seeds": given.seeds,
         "means": {name: harness.means(rows, METRICS) for name, rows in tables.items()},
-        "against P_ret": {name: harness.paired(rows, first, METRICS) for name, rows in tables.items() if rows is not first},
+        "against P_ret": {
+            name: harness.paired(rows, first, METRICS) for name, rows in tables.items() if rows is not first
+        },
     }
     harness.save(result, HERE / "result.json")
 

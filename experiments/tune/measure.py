@@ -15,18 +15,21 @@ from typing import Any
 
 import optuna
 
-from recgen import session, tuning
+from recgen import api as session
+from recgen import tuning
+from recgen.core.io import write_json
 from recgen.metrics.statistics import paired_seeds
 from recgen.tuning.study import counted, open_storage, winner
 from recgen.tuning.trial import METRICS
-from recgen.workspace import write_json
 
 RESULT = Path(__file__).with_name("result.json")
 
 
 def main() -> None:
     """Run what is not there yet and write result.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments/tune"))
@@ -44,7 +47,8 @@ def collect(root: Path, base: Path) -> dict[str, Any]:
     assert best is not None
     test = {name: {"winner": _seeds(root / "winner", name), "base": _seeds(base, name)} for name in METRICS}
     valid = {
-        name: {"winner": best.user_attrs["seeds"][name], "base": trials[0].user_attrs["seeds"][name]} for name in METRICS
+        name: {"winner": best.user_attrs["seeds"][name], "base": trials[0].user_attrs["seeds"][name]}
+        for name in METRICS
     }
     return {
         "trials": [

@@ -18,11 +18,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from recgen import labelled, pipeline, ranker
-from recgen.config import load_config
-from recgen.data.simulator import Truth, true_auc
-from recgen.run import Run
-from recgen.workspace import write_json
+from recgen.config.loader import load_config
+from recgen.core.io import write_json
+from recgen.data.simulation.simulator import Truth, true_auc
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
+from recgen.recommender import feedback as labelled
+from recgen.recommender import reward as ranker
 
 RESULT = Path(__file__).with_name("result.json")
 
@@ -43,14 +45,22 @@ def config(folder: Path, case: dict[str, int], hidden: int, overrides: list[str]
 
 def measure(folder: Path, case: dict[str, int], hidden: int, overrides: list[str]) -> dict[str, Any]:
     """Train one verifier and return its held-out AUC, the true taste's, and what it took."""
-    run = Run(config(folder, case, hidden, overrides), folder / "run")
+    run = RunContext(config(folder, case, hidden, overrides), folder / "run")
     started = time.perf_counter()
     pipeline.execute(run, until="features")
     data_seconds = time.perf_counter() - started
     ranker.train(run, "verifier")
     record = json.loads((run.folder / "ranker/verifier/training.json").read_text(encoding="utf-8"))
-    truth, rows = Truth.load(run.folder / "dataset/simulator"), labelled.held_out(run, run.settings.ranker.verifier)
-    best = true_auc(truth, rows["user_id"].tolist(), truth.attributes_of(rows["item_id"].tolist()), rows["like"].to_numpy())
+    truth, rows = (
+        Truth.load(run.folder / "dataset/simulator"),
+        labelled.held_out(run, run.settings.ranker.verifier),
+    )
+    best = true_auc(
+        truth,
+        rows["user_id"].tolist(),
+        truth.attributes_of(rows["item_id"].tolist()),
+        rows["like"].to_numpy(),
+    )
     return {
         "auc": record["test"]["auc"],
         "true_auc": round(best, 4),

@@ -1,6 +1,6 @@
 """I-AM-G: Interest Augmented Multimodal Generator (Wang et al., Findings of EMNLP 2024).
 
-The tags that a user's history has in common rewrite an item's text (`rewrite`); texts near the rewritten one and pictures near
+The tags that a user's history has in common rewrite an item's text (`rewrite`); texts near the rewritten one and images near
 the item's own are fused to an interest embedding (`ira`); and the UNet attends to the item's foreground, the rewritten text and
 the interest by decoupled cross-attentions (`decoupled`), of which the image's train with the interest's (`train`).
 
@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 
 from generators.base import Generator, Progress, silent
-from generators.drawing import finish
+from generators.common.sampling import finish
+from generators.common.training import Learned, load_learned, restore, taught, write_learned
 from generators.iamg.conditions import Read, Reader
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
 from generators.iamg.train import Trainer, lessons, parameters
-from generators.learning import Learned, load_learned, restore, taught, write_learned
-from recgen.diffusion import Condition
-from recgen.records import Creative, Request, RunData
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Condition
 
 
 class IAMG(Generator):
@@ -34,7 +34,7 @@ class IAMG(Generator):
     name = "iamg"
     Config = Settings
     needs = frozenset({"tags", "foregrounds"})
-    drawn_with = frozenset({"decode", "lambda1", "lambda2"})
+    sampling_fields = frozenset({"decode", "lambda1", "lambda2"})
     config: Settings
 
     adapter: Adapter
@@ -43,7 +43,7 @@ class IAMG(Generator):
     _reader: Reader | None = None
 
     @classmethod
-    def adapts(cls, config: Settings) -> bool:
+    def requires_ip_adapter(cls, config: Settings) -> bool:
         """The adapter's attention is what trains."""
         return True
 
@@ -51,8 +51,12 @@ class IAMG(Generator):
         """Train on earlier likes as references (eq. 14); neither `reward` nor `judge` is used."""
         self._prepare()
         train, held_out = lessons(data, self.config)
-        self.learned = taught(train, held_out, "iamg", f"no user with a liked picture after {self.config.min_history} likes")
-        self.curves = Trainer(self.adapter, self.ira, self._read_with(data), self.config).train(train, held_out, progress)
+        self.learned = taught(
+            train, held_out, "iamg", f"no user with a liked image after {self.config.min_history} likes"
+        )
+        self.curves = Trainer(self.adapter, self.ira, self._read_with(data), self.config).train(
+            train, held_out, progress
+        )
 
     def _prepare(self) -> None:
         """Begin with the IP-Adapter's own attention, and with an IRA that has learned nothing."""
@@ -67,20 +71,28 @@ class IAMG(Generator):
             self._reader = Reader(self.backbone, self.encoder, data, self.config)
         return self._reader
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
 
-    def _drawn(self, requests: Sequence[Request], data: RunData) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def _drawn(
+        self, requests: Sequence[Request], data: RunData
+    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
         size = self.config.decode.batch_size
         for start in range(0, len(requests), size):
             block = requests[start : start + size]
-            pairs = [(data.item_rows[r.item_id], [data.item_rows[token] for token in r.history]) for r in block]
+            pairs = [
+                (data.item_rows[r.item_id], [data.item_rows[token] for token in r.history]) for r in block
+            ]
             reads = self._read_with(data).read(pairs)
-            yield from zip(self._pictures(block, reads, data), (self._recipe(read, data) for read in reads), strict=True)
+            yield from zip(
+                self._images(block, reads, data), (self._recipe(read, data) for read in reads), strict=True
+            )
 
     @torch.no_grad()
-    def _pictures(self, requests: Sequence[Request], reads: Sequence[Read], data: RunData) -> list[Image.Image]:
+    def _images(self, requests: Sequence[Request], reads: Sequence[Read], data: RunData) -> list[Image.Image]:
         """Draw requests by eq. 13; guidance (eq. 15) is against no text, no image and no interest."""
         config, reader = self.config, self._read_with(data)
         images = reader.foregrounds(reads)
@@ -104,7 +116,7 @@ class IAMG(Generator):
             "words_cut": rewritten.cut,
             "tags_left_out": list(rewritten.left_out),
             "texts": [data.item_ids[row] for row in read.texts],
-            "pictures": [data.item_ids[row] for row in read.images],
+            "images": [data.item_ids[row] for row in read.images],
             "lambda1": self.config.lambda1,
             "lambda2": self.config.lambda2 if self.ira is not None else 0.0,
         }

@@ -1,4 +1,4 @@
-"""What a picture is conditioned on (eq. 12): the rewritten text, the foreground, and the interest that IRA makes of the pools."""
+"""What an image is conditioned on (eq. 12): the rewritten text, the foreground, and the interest that IRA makes of the pools."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.rewrite import Rewritten, interest_tags, rewrite
 from generators.iamg.settings import Settings
-from recgen.diffusion import Backbone
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Backbone
 from recgen.features.encoders import Encoder
-from recgen.records import RunData
-from recgen.retrieval import ItemPool
+from recgen.features.retrieval import ItemPool
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Read:
     rewritten
         T*.
     texts, images
-        Catalogue rows of Phi and Psi, the most similar first; no images where the item has no picture to search by.
+        Catalogue rows of Phi and Psi, the most similar first; no images where the item has no image to search by.
     """
 
     item: int
@@ -41,7 +41,7 @@ class Read:
 class Reader:
     """Reads items and histories of one catalogue.
 
-    The pools hold every item with a text or a picture, the one that is drawn among them: the paper leaves it in.
+    The pools hold every item with a text or an image, the one that is drawn among them: the paper leaves it in.
 
     Parameters
     ----------
@@ -67,7 +67,12 @@ class Reader:
             return [Read(item, text) for (item, _), text in zip(pairs, texts, strict=True)]
         queries = self.encoder.texts([text.text for text in texts])
         return [
-            Read(item, text, tuple(self.text_pool.nearest(query, self.settings.neighbours).tolist()), self._like(item))
+            Read(
+                item,
+                text,
+                tuple(self.text_pool.nearest(query, self.settings.neighbours).tolist()),
+                self._like(item),
+            )
             for (item, _), text, query in zip(pairs, texts, queries, strict=True)
         ]
 
@@ -84,31 +89,35 @@ class Reader:
         return self.backbone.count_tokens(text) <= self.backbone.prompt_limit
 
     def _like(self, item: int) -> tuple[int, ...]:
-        """Return Psi's rows: the pictures most similar to the item's own (eq. 9)."""
+        """Return Psi's rows: the images most similar to the item's own (eq. 9)."""
         if item not in self._alike:
             own = self.data.image_features[item]
             seen = bool(np.isfinite(own).all())
-            self._alike[item] = tuple(self.image_pool.nearest(own, self.settings.neighbours).tolist()) if seen else ()
+            self._alike[item] = (
+                tuple(self.image_pool.nearest(own, self.settings.neighbours).tolist()) if seen else ()
+            )
         return self._alike[item]
 
     def foregrounds(self, reads: Sequence[Read]) -> np.ndarray:
-        """Return F_img(I*), float32 ``[B, D]``; zeros, what IP-Adapter knows as no image, for items without a picture."""
+        """Return F_img(I*), float32 ``[B, D]``; zeros, what IP-Adapter knows as no image, for items without an image."""
         features = self.data.foreground_features if self.settings.foreground else self.data.image_features
         assert features is not None
         return np.nan_to_num(features[[read.item for read in reads]], nan=0.0)
 
     def interest(self, reads: Sequence[Read], ira: InterestRetrieveAttention) -> Tensor:
-        """Return z~ ``[B, T, width]``; zeros for items without a picture."""
+        """Return z~ ``[B, T, width]``; zeros for items without an image."""
         device = self.backbone.pipeline.device
         rewritten = self.backbone.embed_prompts([read.rewritten.text for read in reads]).float()
         found = torch.zeros_like(rewritten)
         seen = [n for n, read in enumerate(reads) if read.images and read.texts]
         if seen:
             texts = torch.stack([torch.stack([self._end(row) for row in reads[n].texts]) for n in seen])
-            pictures = np.stack([self.data.image_features[list(reads[n].images)] for n in seen])
-            images = self.backbone.image_tokens(torch.from_numpy(pictures).flatten(0, 1)).float()
-            images = images.unflatten(0, pictures.shape[:2]).flatten(1, 2)
-            found = found.index_put((torch.tensor(seen, device=device),), ira(rewritten[seen], texts.to(device), images))
+            images = np.stack([self.data.image_features[list(reads[n].images)] for n in seen])
+            tokens = self.backbone.image_tokens(torch.from_numpy(images).flatten(0, 1)).float()
+            tokens = tokens.unflatten(0, images.shape[:2]).flatten(1, 2)
+            found = found.index_put(
+                (torch.tensor(seen, device=device),), ira(rewritten[seen], texts.to(device), tokens)
+            )
         return found
 
     def _end(self, row: int) -> Tensor:

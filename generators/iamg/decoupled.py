@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recgen.diffusion import Backbone
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.diffusion.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,15 @@ class Adapter(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         if backbone.adapter is None:
-            raise UserError("recgen.ip_adapter", found="null", expected="an IP-Adapter: iamg trains its attention")
+            raise UserError(
+                "recgen.ip_adapter", found="null", expected="an IP-Adapter: iamg trains its attention"
+            )
         stock = backbone.pipeline.unet.attn_processors
-        self.names = [name.removesuffix(".processor") for name, processor in stock.items() if hasattr(processor, "to_k_ip")]
+        self.names = [
+            name.removesuffix(".processor")
+            for name, processor in stock.items()
+            if hasattr(processor, "to_k_ip")
+        ]
         found = [stock[f"{name}.processor"] for name in self.names]
         self.keys: nn.ModuleList = nn.ModuleList(_copied(processor.to_k_ip[0]) for processor in found)
         self.values: nn.ModuleList = nn.ModuleList(_copied(processor.to_v_ip[0]) for processor in found)
@@ -64,7 +70,9 @@ class Adapter(nn.Module):
 
 def _copied(projection: nn.Linear) -> nn.Linear:
     """Return a projection of the same weights, in float32, that trains."""
-    copy = nn.Linear(projection.in_features, projection.out_features, bias=False, device=projection.weight.device)
+    copy = nn.Linear(
+        projection.in_features, projection.out_features, bias=False, device=projection.weight.device
+    )
     with torch.no_grad():
         copy.weight.copy_(projection.weight)
     return copy

@@ -51,7 +51,9 @@ def interest_tags(history: Sequence[Sequence[str]], own: Collection[str], count:
     """
     latest_first = [tag for tags in reversed(history) for tag in dict.fromkeys(tags)]
     counts = Counter(tag for tag in latest_first if tag not in own)
-    return tuple(tag for tag, _ in counts.most_common(count))  # equal counts stay in order of first appearance
+    return tuple(
+        tag for tag, _ in counts.most_common(count)
+    )  # equal counts stay in order of first appearance
 
 
 def rewrite(
@@ -97,7 +99,11 @@ def _suffix(tags: Sequence[str], interest: Sequence[str], template: Sequence[str
     for piece in template:
         words = tags if TAGS in piece else interest
         if words:
-            found += piece.replace(DOMAIN, domain).replace(TAGS, ", ".join(words)).replace(INTEREST, ", ".join(words))
+            found += (
+                piece.replace(DOMAIN, domain)
+                .replace(TAGS, ", ".join(words))
+                .replace(INTEREST, ", ".join(words))
+            )
     return found
 
 

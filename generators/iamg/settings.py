@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from generators.learning import TrainingConfig
-from recgen.diffusion import Sampling
+from generators.common.training import TrainingConfig
+from recgen.diffusion.backbone import Sampling
 
 TAGS, INTEREST, DOMAIN = "{tags}", "{interest}", "{domain}"
 
@@ -29,9 +29,13 @@ class Settings(TrainingConfig):
     `train_lambda2`, so that a study of the strengths does not train again for each.
     """
 
-    rewrite: bool = Field(True, description="false is table 7's without interest rewrite: T* is the item's own text")
+    rewrite: bool = Field(
+        True, description="false is table 7's without interest rewrite: T* is the item's own text"
+    )
     ira: bool = Field(True, description="false is table 7's without IRA, in training and in drawing")
-    foreground: bool = Field(True, description="false is table 7's without foreground extraction: the whole picture instead")
+    foreground: bool = Field(
+        True, description="false is table 7's without foreground extraction: the whole image instead"
+    )
 
     history: int = Field(5, ge=0, le=20, description="k, latest likes whose tags are counted")
     tags: int = Field(8, ge=0, description="H, the user's most frequent tags that rewrite the text")

@@ -1,4 +1,4 @@
-"""Training (section 4.3): with text, foreground and interest of a user, the UNet must denoise the picture the user liked next."""
+"""Training (section 4.3): with text, foreground and interest of a user, the UNet must denoise the image the user liked next."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.denoising import denoising_losses, draw_noise, held_out_loss, picture_latents
+from generators.common.denoising import denoising_losses, draw_noise, held_out_loss, image_latents
+from generators.common.training import Curves, batches, lessons_of, references, train_with_early_stopping
 from generators.iamg.conditions import Read, Reader
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
-from generators.learning import Curves, batches, descend, lessons_of, references
-from recgen.records import RunData
-from recgen.seeding import torch_generator
+from recgen.core.seeding import torch_generator
+from recgen.data.types import RunData
 
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A picture that a user liked, and what the user had liked before it: catalogue rows, oldest first."""
+    """An image that a user liked, and what the user had liked before it: catalogue rows, oldest first."""
 
     user: str
     item: int
@@ -32,13 +32,13 @@ class Lesson:
 
 
 def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
-    """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
+    """Return what to learn from and what to stop by, of different users: liked images, each with the likes before it."""
     return lessons_of(data, settings, "iamg users", lambda user, items: _of_user(data, user, items, settings))
 
 
 def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
     for at in references(len(items), settings.references_per_user, settings):
-        if data.pictures[items[at]] is not None:
+        if data.images[items[at]] is not None:
             yield Lesson(data.user_ids[user], items[at], tuple(items[:at]))
 
 
@@ -74,9 +74,11 @@ class Trainer:
             self._note("denoising loss, training", step, value.item())
             return value
 
-        descend(
+        train_with_early_stopping(
             trained,
-            torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay),
+            torch.optim.AdamW(
+                trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            ),
             loss,
             lambda step: -self._evaluate(step, held_out),
             settings,
@@ -89,22 +91,26 @@ class Trainer:
         return parameters(self.adapter, self.ira)
 
     def read_ahead(self, every: Sequence[Lesson]) -> None:
-        """Read all lessons, and their pictures as latents, once."""
+        """Read all lessons, and their images as latents, once."""
         self._reads: dict[Lesson, Read] = {}
         for start in range(0, len(every), _AT_ONCE):
             block = every[start : start + _AT_ONCE]
             read = self.reader.read([(lesson.item, lesson.history) for lesson in block])
             self._reads |= dict(zip(block, read, strict=True))
-        self._latents = picture_latents(self.backbone, self.data, (lesson.item for lesson in every))
+        self._latents = image_latents(self.backbone, self.data, (lesson.item for lesson in every))
 
     def losses(self, batch: Sequence[Lesson], stage: str, drop: float = 0.0) -> Tensor:
         """Return eq. 14 of each lesson, ``[B]``, with all conditions of a share `drop` of them left out (eq. 15)."""
         data, settings, reads = self.data, self.settings, [self._reads[lesson] for lesson in batch]
         keys = [(lesson.user, data.item_ids[lesson.item]) for lesson in batch]
         clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(self.backbone.pipeline.device)
-        noise, times = draw_noise(self.backbone, clean.shape[1:], data.run_seed, stage, keys)
-        kept = torch.tensor([_uniform(data.run_seed, f"{stage} drop", key) >= drop for key in keys], device=clean.device)
-        prompts = [read.rewritten.text if keep else "" for read, keep in zip(reads, kept.tolist(), strict=True)]
+        noise, timesteps = draw_noise(self.backbone, clean.shape[1:], data.run_seed, stage, keys)
+        kept = torch.tensor(
+            [_uniform(data.run_seed, f"{stage} drop", key) >= drop for key in keys], device=clean.device
+        )
+        prompts = [
+            read.rewritten.text if keep else "" for read, keep in zip(reads, kept.tolist(), strict=True)
+        ]
         images = torch.from_numpy(self.reader.foregrounds(reads)).to(clean) * kept[:, None]
         more = {"images": images}
         if self.ira is not None:
@@ -112,7 +118,7 @@ class Trainer:
         strengths = Strengths(1.0, settings.train_lambda1, settings.train_lambda2)
         with self.adapter.worn_by(self.backbone, strengths):
             condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
-            return denoising_losses(self.backbone, condition, clean, noise, times, pooled, **more)
+            return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled, **more)
 
     def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
         """Note the held-out loss; with nobody held out the last is best."""
@@ -129,7 +135,10 @@ class Trainer:
 def parameters(adapter: Adapter, ira: InterestRetrieveAttention | None) -> dict[str, Tensor]:
     """Return all that I-AM-G trains, by name: the image attention's keys and values, and IRA's three projections."""
     parts = {"adapter": adapter, **({} if ira is None else {"ira": ira})}
-    named = (((f"{part}.{name}", value) for name, value in module.named_parameters()) for part, module in parts.items())
+    named = (
+        ((f"{part}.{name}", value) for name, value in module.named_parameters())
+        for part, module in parts.items()
+    )
     return dict(chain.from_iterable(named))
 
 

@@ -1,7 +1,7 @@
 """PMG: a user's keywords and soft embeddings of them, weighed against the item (Shen et al., WWW 2024).
 
 A language model reads the keywords of what the user liked; its states at added tokens become soft preference embeddings, trained
-so that they, the keywords and an item's text help the frozen UNet to denoise the item's picture, which the user liked next. How
+so that they, the keywords and an item's text help the frozen UNet to denoise the item's image, which the user liked next. How
 much the preference counts against the text is chosen for every request out of a few weights, by CLIP.
 
 docs/decisions.md says what the paper leaves open and how it is settled here.
@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from generators.base import Generator, Progress, silent
-from generators.drawing import finish
-from generators.learning import (
+from generators.common.sampling import finish
+from generators.common.training import (
     Learned,
     language_model_of,
     load_learned,
@@ -32,10 +32,10 @@ from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
 from generators.pmg.train import Trainer, keywords_of, lessons
-from recgen.diffusion import Condition
-from recgen.records import Creative, Request, RunData
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Condition
 
-_BATCH = 32  # requests whose pictures are drawn and compared together
+_BATCH = 32  # requests whose images are drawn and compared together
 
 
 class PMG(Generator):
@@ -52,47 +52,67 @@ class PMG(Generator):
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on earlier likes as references; neither `reward` nor `judge` is used."""
         train, held_out = lessons(data, self.config)
-        self.learned = taught(train, held_out, "pmg", f"no user with a liked picture after {self.config.min_history} likes")
+        self.learned = taught(
+            train, held_out, "pmg", f"no user with a liked image after {self.config.min_history} likes"
+        )
         self.reader = self._reader(data.run_seed)
         self.curves = Trainer(self.reader, data, self.config).train(train, held_out, progress)
 
     def _reader(self, run_seed: int) -> Reader:
         return Reader(language_model_of(self), self.backbone, self.config, run_seed)
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
 
-    def _drawn(self, requests: Sequence[Request], data: RunData) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def _drawn(
+        self, requests: Sequence[Request], data: RunData
+    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
         for start in range(0, len(requests), _BATCH):
             yield from self._block(requests[start : start + _BATCH], data)
 
-    def _block(self, requests: Sequence[Request], data: RunData) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-        """Draw some requests under every weight and return each one's best picture with its recipe."""
+    def _block(
+        self, requests: Sequence[Request], data: RunData
+    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+        """Draw some requests under every weight and return each one's best image with its recipe."""
         weights, histories = self.config.weights, [_rows(data, request) for request in requests]
         keywords = [keywords_of(data, history, self.config) for history in histories]
         texts = [data.texts[data.item_rows[request.item_id]] for request in requests]
-        pictures = self._pictures(requests, keywords, texts)  # weight by weight
-        embeddings = self.encoder.images(pictures).reshape(len(weights), len(requests), -1)
+        images = self._images(requests, keywords, texts)  # weight by weight
+        embeddings = self.encoder.images(images).reshape(len(weights), len(requests), -1)
         targets = self.encoder.texts(texts)
         targets[[not text for text in texts]] = np.nan
         preferences = self._preferences(histories, keywords, data)
         for row, request in enumerate(requests):
-            to_preference, to_target = likeness(embeddings[:, row], preferences[row]), likeness(embeddings[:, row], targets[row])
+            to_preference, to_target = (
+                likeness(embeddings[:, row], preferences[row]),
+                likeness(embeddings[:, row], targets[row]),
+            )
             chosen = best(scores(to_preference, to_target, self.config.alpha))
-            yield pictures[chosen * len(requests) + row], {
-                "prompt": texts[row],
-                "keywords": list(keywords[row]),
-                "weight": weights[chosen],
-                "likeness": {"preference": _rounded(to_preference[chosen]), "target": _rounded(to_target[chosen])},
-                "known_user": request.user_id in self.learned["train"],
-            }
+            yield (
+                images[chosen * len(requests) + row],
+                {
+                    "prompt": texts[row],
+                    "keywords": list(keywords[row]),
+                    "weight": weights[chosen],
+                    "likeness": {
+                        "preference": _rounded(to_preference[chosen]),
+                        "target": _rounded(to_target[chosen]),
+                    },
+                    "known_user": request.user_id in self.learned["train"],
+                },
+            )
 
     @torch.no_grad()
-    def _pictures(
+    def _images(
         self, requests: Sequence[Request], keywords: Sequence[Sequence[str]], texts: Sequence[str]
     ) -> list[Image.Image]:
-        read = [self.reader(keywords, texts, [weight] * len(texts)).cpu().numpy() for weight in self.config.weights]
+        read = [
+            self.reader(keywords, texts, [weight] * len(texts)).cpu().numpy()
+            for weight in self.config.weights
+        ]
         conditions = [
             Condition(request.seed, prompt_embedding=tokens)
             for every in read
@@ -103,12 +123,12 @@ class PMG(Generator):
     def _preferences(
         self, histories: Sequence[list[int]], keywords: Sequence[Sequence[str]], data: RunData
     ) -> np.ndarray:
-        """Return what each user's pictures should be like, ``[n, D]`` in CLIP's space; NaN where nothing is known."""
+        """Return what each user's images should be like, ``[n, D]`` in CLIP's space; NaN where nothing is known."""
         if self.config.preference == "keywords":
             found = self.encoder.texts([", ".join(words) for words in keywords])
             found[[not words for words in keywords]] = np.nan
             return found
-        seen = [[row for row in history if data.pictures[row] is not None] for history in histories]
+        seen = [[row for row in history if data.images[row] is not None] for history in histories]
         return np.stack([mean_direction(data.image_features[rows]) for rows in seen])
 
     def save(self, folder: Path) -> None:

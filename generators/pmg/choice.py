@@ -1,4 +1,4 @@
-"""Which weight of preference against target a request gets: the picture that CLIP finds closest to both."""
+"""Which weight of preference against target a request gets: the image that CLIP finds closest to both."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _LEAST = 1e-6  # a cosine at or below zero is no likeness at all
 _DIGITS = 4  # differences that the batch's rounding could make are ties
 
 
-def likeness(pictures: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return d, the cosine of each picture's embedding ``[..., D]`` with an embedding ``[D]``; NaN where `target` is NaN or 0."""
-    pictures, target = pictures.astype(np.float64), target.astype(np.float64)
-    lengths = np.linalg.norm(pictures, axis=-1) * np.linalg.norm(target)
+def likeness(images: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return d, the cosine of each image's embedding ``[..., D]`` with an embedding ``[D]``; NaN where `target` is NaN or 0."""
+    images, target = images.astype(np.float64), target.astype(np.float64)
+    lengths = np.linalg.norm(images, axis=-1) * np.linalg.norm(target)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return pictures @ target / lengths
+        return images @ target / lengths
 
 
 def scores(to_preference: np.ndarray, to_target: np.ndarray, alpha: float) -> np.ndarray:
-    """Return z = alpha log d_p + (1 - alpha) log d_t of pictures, float64 ``[n]``.
+    """Return z = alpha log d_p + (1 - alpha) log d_t of images, float64 ``[n]``.
 
     A likeness that is not known (NaN: a user without keywords, an item without text) is left out.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from generators.pmg.settings import Settings
 from generators.ragar.preference import PreferenceExtractor, Shape
-from recgen.diffusion import Backbone
+from recgen.diffusion.backbone import Backbone
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import preference_prompt
 
@@ -48,7 +48,9 @@ class Reader(nn.Module):
                 parameter.requires_grad and name.removeprefix("extractor.").startswith(_PARTS)
             )
 
-    def forward(self, keywords: Sequence[Sequence[str]], texts: Sequence[str], weights: Sequence[float]) -> Tensor:
+    def forward(
+        self, keywords: Sequence[Sequence[str]], texts: Sequence[str], weights: Sequence[float]
+    ) -> Tensor:
         """Return the condition ``[B, Q + K + T, width]``: preference with weight w (`weights`, one each), text with 1 - w."""
         target = self.backbone.embed_prompts(texts).float()
         return blend(self.preference(keywords), target, self.nothing(), torch.tensor(weights).to(target))

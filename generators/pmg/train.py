@@ -1,4 +1,4 @@
-"""Training PMG: the preference read off a history must help the frozen UNet to denoise the picture the user liked next."""
+"""Training PMG: the preference read off a history must help the frozen UNet to denoise the image the user liked next."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.denoising import denoising_losses, held_out_loss, picture_latents
-from generators.learning import HISTORY, Curves, batches, descend, lessons_of, references, trainable
+from generators.common.denoising import denoising_losses, held_out_loss, image_latents
+from generators.common.training import (
+    HISTORY,
+    Curves,
+    batches,
+    lessons_of,
+    references,
+    train_with_early_stopping,
+    trainable,
+)
 from generators.pmg.model import Reader
 from generators.pmg.settings import Settings
+from recgen.core.seeding import torch_generator
+from recgen.data.types import RunData
 from recgen.features.item_keywords import top_keywords
-from recgen.records import RunData
-from recgen.seeding import torch_generator
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,13 @@ def keywords_of(data: RunData, history: Sequence[int], settings: Settings) -> tu
 
 
 def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
-    """Return what to learn from and what to stop by, of different users: liked pictures, each with the likes before it."""
+    """Return what to learn from and what to stop by, of different users: liked images, each with the likes before it."""
     return lessons_of(data, settings, "pmg users", lambda user, items: _of_user(data, user, items, settings))
 
 
 def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
     for at in references(len(items), settings.references_per_user, settings):
-        if data.pictures[items[at]] is not None:
+        if data.images[items[at]] is not None:
             words = keywords_of(data, items[:at], settings)
             yield Lesson(data.user_ids[user], data.item_ids[items[at]], data.texts[items[at]], words)
 
@@ -54,7 +62,7 @@ class Trainer:
     reader
         The model; it ends with the weights of its best evaluation.
     data
-        Where the references' pictures are.
+        Where the references' images are.
     settings
         PMG's.
     """
@@ -75,7 +83,7 @@ class Trainer:
             self._note("denoising loss, training", step, value.item())
             return value
 
-        descend(
+        train_with_early_stopping(
             trained,
             torch.optim.AdamW(trained.values(), lr=settings.learning_rate),
             loss,
@@ -90,15 +98,18 @@ class Trainer:
         clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(backbone.pipeline.device)
         drawn = [self._draw(stage, lesson, clean.shape[1:]) for lesson in batch]
         noise = torch.stack([noise for noise, _, _ in drawn]).to(clean)
-        times = torch.stack([time for _, time, _ in drawn]).to(clean.device)
+        timesteps = torch.stack([time for _, time, _ in drawn]).to(clean.device)
         words, texts = [lesson.keywords for lesson in batch], [lesson.text for lesson in batch]
         condition = self.reader(words, texts, [weight for _, _, weight in drawn])
-        return denoising_losses(backbone, condition, clean, noise, times)
+        return denoising_losses(backbone, condition, clean, noise, timesteps)
 
     def _draw(self, stage: str, lesson: Lesson, shape: Sequence[int]) -> tuple[Tensor, Tensor, float]:
         """Return a lesson's noise, its time, int64 ``[]``, and its weight: any of those that generation tries."""
         generator = torch_generator(self.data.run_seed, stage, lesson.user, lesson.item)
-        steps, weights = self.reader.backbone.process.config.num_train_timesteps, self.settings.weights
+        steps, weights = (
+            self.reader.backbone.noise_scheduler.config.num_train_timesteps,
+            self.settings.weights,
+        )
         noise, time = torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
         return noise, time, weights[torch.randint(len(weights), (), generator=generator)]
 
@@ -112,7 +123,7 @@ class Trainer:
 
     def _encode(self, every: Sequence[Lesson]) -> None:
         rows = {self.data.item_rows[lesson.item]: lesson.item for lesson in every}
-        found = picture_latents(self.reader.backbone, self.data, rows)
+        found = image_latents(self.reader.backbone, self.data, rows)
         self._latents = {rows[row]: latents for row, latents in found.items()}
 
     def _note(self, name: str, step: int, value: float) -> None:

@@ -1,4 +1,4 @@
-"""RAGAR: pictures from what a user liked that resembles the item, learned from a recommender (Ling et al., IJCAI 2025).
+"""RAGAR: images from what a user liked that resembles the item, learned from a recommender (Ling et al., IJCAI 2025).
 
 Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrator` (10), `generation` (11-12), `reflection`
 (13-17); `model` joins the parts and `train` runs them. docs/decisions.md says where this differs from the paper, and why.
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from generators.base import Generator, Progress, silent
-from generators.drawing import Drawing, draw
-from generators.learning import (
+from generators.common.sampling import Drawing, draw
+from generators.common.training import (
     Learned,
     language_model_of,
     load_learned,
@@ -28,8 +28,8 @@ from generators.ragar.generation import conditions
 from generators.ragar.model import Model, read_case
 from generators.ragar.settings import Settings
 from generators.ragar.train import Trainer, lessons
-from recgen.errors import UserError
-from recgen.records import Creative, Request, RunData
+from recgen.core.errors import UserError
+from recgen.data.types import Creative, Request, RunData
 
 _SCALE = ("mean", "deviation", "directions")
 _BATCH = 64  # requests whose preferences are worked out together
@@ -48,7 +48,7 @@ class RAGAR(Generator):
     """No other user's score was ever seen."""
 
     @classmethod
-    def adapts(cls, config: Settings) -> bool:
+    def requires_ip_adapter(cls, config: Settings) -> bool:
         """A preference is an image embedding; where tokens act, eq. 10 still compares them with its image tokens."""
         return True
 
@@ -74,7 +74,9 @@ class RAGAR(Generator):
             )
         return Model(language_model, self.backbone, scale, self.config, run_seed)
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
 
@@ -83,20 +85,25 @@ class RAGAR(Generator):
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
             cases = [
-                read_case(data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config)
+                read_case(
+                    data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config
+                )
                 for r in batch
             ]
             out = self.model(cases)
             actions = self.model.decodable(out, out.action[:, None])[:, 0]
             drawn = conditions(actions, [case.text for case in cases], [r.seed for r in batch], self.config)
             for case, condition in zip(cases, drawn, strict=True):
-                yield condition, {
-                    "prompt": case.text,
-                    "keywords": list(case.keywords),
-                    "retrieved": [data.item_ids[row] for row in case.retrieved.rows],
-                    "weights": [round(float(weight), 4) for weight in case.retrieved.weights],
-                    "known_user": case.user in self.learned["train"],
-                }
+                yield (
+                    condition,
+                    {
+                        "prompt": case.text,
+                        "keywords": list(case.keywords),
+                        "retrieved": [data.item_ids[row] for row in case.retrieved.rows],
+                        "weights": [round(float(weight), 4) for weight in case.retrieved.weights],
+                        "known_user": case.user in self.learned["train"],
+                    },
+                )
 
     def save(self, folder: Path) -> None:
         """Write what trained (the frozen language model is named, not copied), the embeddings' scale and who was learned from."""

@@ -33,11 +33,13 @@ class Scale:
 
     @classmethod
     def of(cls, embeddings: np.ndarray, count: int) -> Scale:
-        """Measure raw embeddings ``[n, D]`` (rows of NaN are items without a picture), with at most `count` directions."""
+        """Measure raw embeddings ``[n, D]`` (rows of NaN are items without an image), with at most `count` directions."""
         seen = torch.from_numpy(embeddings[np.isfinite(embeddings).all(axis=1)])
         mean, deviation = seen.mean(0), seen.std(0, unbiased=False).clamp(min=1e-6)
         _, lengths, axes = torch.linalg.svd((seen - mean) / deviation, full_matrices=False)
-        axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # a direction's sign is arbitrary: fix it
+        axes = (
+            axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+        )  # a direction's sign is arbitrary: fix it
         return cls(mean, deviation, (lengths[:, None] / len(seen) ** 0.5 * axes)[:count].contiguous())
 
     def apply(self, embeddings: Tensor) -> Tensor:
@@ -56,9 +58,9 @@ class Scale:
 class Calibrator(nn.Module):
     """Balances P_ret against the general preference, from no correction at all, so that training starts at P_ret.
 
-    A correction has few coefficients: how far to go on towards P_ret itself (a mean of several pictures is more timid than any
+    A correction has few coefficients: how far to go on towards P_ret itself (a mean of several images is more timid than any
     of them), how far towards everything the user liked, and along each leading direction of the catalogue. They are the action of
-    the policy: what few numbers do can be learned from few pictures. One balance for all users and a linear layer over P_gen and
+    the policy: what few numbers do can be learned from few images. One balance for all users and a linear layer over P_gen and
     P_ret make them; its inputs are scaled to about unit length, so that one learning rate suits either.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Image generation while training (eqs. 11-12): perturbed preferences, and the conditions of the pictures drawn from them."""
+"""Image generation while training (eqs. 11-12): perturbed preferences, and the conditions of the images drawn from them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from generators.ragar.settings import Settings
-from recgen.diffusion import Condition
-from recgen.seeding import seed_for, torch_generator
+from recgen.core.seeding import seed_for, torch_generator
+from recgen.diffusion.backbone import Condition
 
 
-def perturbations(keys: Sequence[str], shape: Sequence[int], step: int, run_seed: int, settings: Settings) -> Tensor:
+def perturbations(
+    keys: Sequence[str], shape: Sequence[int], step: int, run_seed: int, settings: Settings
+) -> Tensor:
     """Return eps_t of eq. 11, float32 ``[B, n, *shape]``: mu = 0, and r noises per request, or r pairs of a noise and its mirror.
 
     Parameters
@@ -36,8 +38,10 @@ def perturbations(keys: Sequence[str], shape: Sequence[int], step: int, run_seed
     return torch.stack(rows)
 
 
-def decoding_seeds(keys: Sequence[str], count: int, step: int, run_seed: int, settings: Settings) -> list[list[int]]:
-    """Return the seeds of the decoding noise of each request's `count` pictures: one for all of them, or one each."""
+def decoding_seeds(
+    keys: Sequence[str], count: int, step: int, run_seed: int, settings: Settings
+) -> list[list[int]]:
+    """Return the seeds of the decoding noise of each request's `count` images: one for all of them, or one each."""
     if settings.noise == "shared":
         return [[seed_for(run_seed, f"ragar decoding {step}", key)] * count for key in keys]
     return [[seed_for(run_seed, f"ragar decoding {step} {t}", key) for t in range(count)] for key in keys]
@@ -60,5 +64,5 @@ def conditions(
 
 
 def key_conditions(texts: Sequence[str], seeds: Sequence[int]) -> list[Condition]:
-    """Return what the reference-like picture v_key is drawn from (eq. 12): the item's own words alone."""
+    """Return what the reference-like image v_key is drawn from (eq. 12): the item's own words alone."""
     return [Condition(seed, text) for text, seed in zip(texts, seeds, strict=True)]

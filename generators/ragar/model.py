@@ -1,4 +1,4 @@
-"""RAGAR's network as a whole: from what is known of a request to the preference its picture is drawn from."""
+"""RAGAR's network as a whole: from what is known of a request to the preference its image is drawn from."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generators.learning import HISTORY
+from generators.common.training import HISTORY
 from generators.ragar.calibrator import Calibrator, Scale
 from generators.ragar.preference import PreferenceExtractor, Shape
 from generators.ragar.retrieval import Retrieved, retrieve
 from generators.ragar.settings import Settings
-from recgen.diffusion import Backbone
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Backbone
 from recgen.features.item_keywords import top_keywords
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import preference_prompt
-from recgen.records import RunData
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +30,13 @@ class Case:
     user, item
         Tokens.
     text, caption
-        The item's text, and the caption of its picture.
+        The item's text, and the caption of its image.
     keywords
         w', the user's.
     retrieved
         What the retrieval module found.
     liked
-        float32 ``[D]``, the mean of all pictures of the history; None where none of its items has one.
+        float32 ``[D]``, the mean of all images of the history; None where none of its items has one.
     """
 
     user: str
@@ -58,7 +58,9 @@ def read_case(data: RunData, user: str, item: str, history: Sequence[int], setti
     row = data.item_rows[item]
     latest = list(history)[-HISTORY:]
     assert data.caption_features is not None
-    found, whole = (retrieve(latest, row, data.caption_features, data.image_features, k) for k in (settings.k, 0))
+    found, whole = (
+        retrieve(latest, row, data.caption_features, data.image_features, k) for k in (settings.k, 0)
+    )
     words = top_keywords([data.keywords[i] for i in latest], settings.keywords, settings.min_keyword_count)
     return Case(user, item, data.texts[row], data.captions[row], tuple(words), found, whole.preference)
 
@@ -102,7 +104,12 @@ class Model(nn.Module):
     """
 
     def __init__(
-        self, language_model: LanguageModel, backbone: Backbone, scale: Scale, settings: Settings, run_seed: int
+        self,
+        language_model: LanguageModel,
+        backbone: Backbone,
+        scale: Scale,
+        settings: Settings,
+        run_seed: int,
     ) -> None:
         super().__init__()
         shape = Shape.of(settings, backbone.condition_width)
@@ -139,7 +146,7 @@ class Model(nn.Module):
         return self.scale.invert(self.calibrator.corrected(actions, out.retrieved, out.liked))
 
     def _points(self, embeddings: Sequence[np.ndarray | None]) -> Tensor:
-        """Raw embeddings as points ``[B, D]``; the catalogue's mean for a user of whom no picture is known."""
+        """Raw embeddings as points ``[B, D]``; the catalogue's mean for a user of whom no image is known."""
         rows = torch.zeros(len(embeddings), len(self.scale.mean), device=self.scale.mean.device)
         for i, embedding in enumerate(embeddings):
             if embedding is not None:

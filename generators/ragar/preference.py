@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from generators.learning import LearningConfig
-from recgen.compat import prepare_torchvision
+from generators.common.training import LearningConfig
+from recgen.core.compat import prepare_torchvision
+from recgen.core.seeding import seed_for
 from recgen.features.language import LanguageModel
-from recgen.seeding import seed_for
 
 prepare_torchvision()
 import peft  # noqa: E402
@@ -77,7 +77,7 @@ def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 class ModalMapper(nn.Module):
-    """Aligns E_img with the picture side: a linear layer, an encoder-decoder transformer with trainable queries, a linear layer.
+    """Aligns E_img with the image side: a linear layer, an encoder-decoder transformer with trainable queries, a linear layer.
 
     ``[B, L, d_llm]`` to ``[B, Q, condition_width]`` (eq. 8; the form is GILL's, Koh et al., NeurIPS 2023).
     """
@@ -88,7 +88,13 @@ class ModalMapper(nn.Module):
         self.into = nn.Linear(width_in, width)
         self.queries = nn.Parameter(torch.randn(1, shape.mapper_queries, width))
         self.transformer = nn.Transformer(
-            width, shape.heads, shape.mapper_layers, shape.mapper_layers, 4 * width, dropout=0.0, batch_first=True
+            width,
+            shape.heads,
+            shape.mapper_layers,
+            shape.mapper_layers,
+            4 * width,
+            dropout=0.0,
+            batch_first=True,
         )
         self.out = nn.Linear(width, shape.condition_width)
 

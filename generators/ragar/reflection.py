@@ -1,4 +1,4 @@
-"""The reflection module (section 4.5, eqs. 13-17): what the recommender makes of the pictures, and the losses that follow."""
+"""The reflection module (section 4.5, eqs. 13-17): what the recommender makes of the images, and the losses that follow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def rewards(
     Parameters
     ----------
     generated
-        rho_gen ``[B, n]``, the ranking model's scores with each generated picture in the item's place (eq. 13).
+        rho_gen ``[B, n]``, the ranking model's scores with each generated image in the item's place (eq. 13).
     reference, keyword
-        rho_ref and rho_key ``[B]``, with the item's own picture and with the one drawn from its words.
+        rho_ref and rho_key ``[B]``, with the item's own image and with the one drawn from its words.
     delta
         Margin, added once to every reward; it cancels where rewards are centred.
     sign
-        ``corrected`` rewards scores above those of reference and keyword picture; ``as_printed`` is the equation to the letter,
+        ``corrected`` rewards scores above those of reference and keyword image; ``as_printed`` is the equation to the letter,
         which rewards scores below them.
     """
     others = torch.stack([reference, keyword], 1)[:, :, None]  # [B, 2, 1]

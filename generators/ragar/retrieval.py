@@ -1,4 +1,4 @@
-"""The retrieval module (section 4.3): which of a user's liked pictures matter for this item, and their weighted mean.
+"""The retrieval module (section 4.3): which of a user's liked images matter for this item, and their weighted mean.
 
 Captions (eq. 1) and their embeddings E_sem (eq. 2) and image embeddings E_vis (eq. 4) come with the run's data.
 """
@@ -21,7 +21,7 @@ class Retrieved:
     weights
         float64 ``[k]``, s' of eq. 5: they sum to 1.
     preference
-        float32 ``[D]``, P_ret of eq. 5; None where no item of the history has a picture.
+        float32 ``[D]``, P_ret of eq. 5; None where no item of the history has an image.
     """
 
     rows: list[int]
@@ -41,9 +41,9 @@ def retrieve(
     reference
         Catalogue row of the reference item.
     semantics
-        float32 ``[n_items, D]``, E_sem; rows of items without a picture, and so without a caption, are NaN.
+        float32 ``[n_items, D]``, E_sem; rows of items without an image, and so without a caption, are NaN.
     visuals
-        float32 ``[n_items, D]``, E_vis; rows of items without a picture are NaN.
+        float32 ``[n_items, D]``, E_vis; rows of items without an image are NaN.
     k
         How many to keep; 0 keeps all of them with equal weights, which is what the paper's ablation without retrieval and the
         methods it argues against do.

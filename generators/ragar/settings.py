@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from generators.learning import LearningConfig
-from recgen.diffusion import Sampling
+from generators.common.training import LearningConfig
+from recgen.diffusion.backbone import Sampling
 
 
 class Settings(LearningConfig):
@@ -22,23 +22,34 @@ class Settings(LearningConfig):
     k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
 
     action: Literal["preference", "tokens"] = "preference"
-    directions: int = Field(8, ge=0, description="leading directions of the catalogue along which a preference is corrected")
+    directions: int = Field(
+        8, ge=0, description="leading directions of the catalogue along which a preference is corrected"
+    )
     noise: Literal["shared", "own"] = "shared"
     pairs: Literal["antithetic", "single"] = "antithetic"
-    r: int = Field(3, ge=0, description="perturbations per request; antithetic pairs draw two pictures for each")
+    r: int = Field(
+        3, ge=0, description="perturbations per request; antithetic pairs draw two images for each"
+    )
     sigma: float = Field(0.3, gt=0, description="their scale")
     delta: float = Field(0.1, description="margin of the reward, eq. 14")
     reward_sign: Literal["corrected", "as_printed"] = Field(
-        "corrected", description="as_printed is eq. 14 to the letter, which rewards pictures that score below the reference"
+        "corrected",
+        description="as_printed is eq. 14 to the letter, which rewards images that score below the reference",
     )
 
     alpha: float = Field(1.0, ge=0, description="weight of the calibrator loss, eq. 10")
-    beta: float = Field(1.0, ge=0, description="weight of the rank loss, eq. 15; 0 trains without the recommender")
+    beta: float = Field(
+        1.0, ge=0, description="weight of the rank loss, eq. 15; 0 trains without the recommender"
+    )
     gamma: float = Field(1.0, ge=0, description="weight of the semantic loss, eq. 16")
 
-    learning_rate: float = Field(1e-5, gt=0, description="falls to zero over max_steps, as calibrator_rate does")
-    calibrator_rate: float = Field(3e-2, gt=0, description="learning rate of the balance, the correction that all users share")
+    learning_rate: float = Field(
+        1e-5, gt=0, description="falls to zero over max_steps, as calibrator_rate does"
+    )
+    calibrator_rate: float = Field(
+        3e-2, gt=0, description="learning rate of the balance, the correction that all users share"
+    )
     train_decode: Sampling = Field(
         Sampling.model_validate({"steps": 5, "sampler": "dpm++2m", "guidance_scale": 3.0}),
-        description="how the pictures of a training step are sampled: fewer steps than creatives",
+        description="how the images of a training step are sampled: fewer steps than creatives",
     )

@@ -1,4 +1,4 @@
-"""Training RAGAR (eq. 17): requests made of earlier likes, pictures scored by the recommender, users held out to stop by."""
+"""Training RAGAR (eq. 17): requests made of earlier likes, images scored by the recommender, users held out to stop by."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.learning import Curves, batches, deal, descend, likes_by_user, references, trainable
+from generators.common.training import (
+    Curves,
+    batches,
+    likes_by_user,
+    references,
+    split_users,
+    train_with_early_stopping,
+    trainable,
+)
 from generators.ragar.calibrator import calibrator_loss
 from generators.ragar.generation import conditions, decoding_seeds, key_conditions, perturbations
 from generators.ragar.model import Case, Model, Output, read_case
 from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
 from generators.ragar.settings import Settings
-from recgen.diffusion import Condition
+from recgen.core.seeding import seed_for
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Condition
 from recgen.features.encoders import Encoder
-from recgen.records import RunData
-from recgen.seeding import seed_for
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,13 @@ def lessons(data: RunData, settings: Settings) -> Lessons:
     """Make requests of what was liked before the references: a liked item as reference, the likes before it as history."""
     by_user = likes_by_user(data)
     able = [user for user, items in by_user.items() if len(items) > settings.min_history]
-    learned, held = deal(able, "ragar users", data.run_seed, settings)
+    learned, held = split_users(able, "ragar users", data.run_seed, settings)
     return Lessons(
-        [case for user in learned for case in _cases(data, user, by_user[user], settings, settings.references_per_user)],
+        [
+            case
+            for user in learned
+            for case in _cases(data, user, by_user[user], settings, settings.references_per_user)
+        ],
         [case for user in held for case in _cases(data, user, by_user[user], settings, 1)],
     )
 
@@ -62,9 +74,9 @@ class Trainer:
     model
         The model; it ends with the weights of its best evaluation.
     encoder
-        Embeds the pictures it draws for the recommender to score.
+        Embeds the images it draws for the recommender to score.
     reward, judge
-        Rankers (`recgen.ranker.Ranker`): one to learn from, one to watch. Either may be None.
+        Rankers (`recgen.recommender.reward.Ranker`): one to learn from, one to watch. Either may be None.
     settings
         RAGAR's.
     run_seed
@@ -86,7 +98,10 @@ class Trainer:
         balance = "calibrator.balance"
         optimiser = torch.optim.AdamW(
             [
-                {"params": [value for name, value in trained.items() if name != balance], "lr": settings.learning_rate},
+                {
+                    "params": [value for name, value in trained.items() if name != balance],
+                    "lr": settings.learning_rate,
+                },
                 {"params": [trained[balance]], "lr": settings.calibrator_rate, "weight_decay": 0.0},
             ]
         )
@@ -97,7 +112,7 @@ class Trainer:
             decay.step()
             progress("RAGAR", step, settings.max_steps)
 
-        descend(
+        train_with_early_stopping(
             trained,
             optimiser,
             lambda step: self._loss(step, next(drawn)),
@@ -117,14 +132,16 @@ class Trainer:
         return total_loss(calibrator, rank, semantic, self.settings)
 
     def _rank(self, step: int, cases: list[Case], out: Output) -> Tensor:
-        """Return L_rank: one call draws all pictures of the batch, one scores them (eqs. 11-15)."""
+        """Return L_rank: one call draws all images of the batch, one scores them (eqs. 11-15)."""
         settings, keys = self.settings, [case.key for case in cases]
         noise = perturbations(keys, out.action.shape[1:], step, self.run_seed, settings).to(out.action)
         actions = out.action.detach()[:, None] + settings.sigma * noise  # eq. 11
         count = actions.shape[1]
         seeds = [seed for row in decoding_seeds(keys, count, step, self.run_seed, settings) for seed in row]
         every = [case for case in cases for _ in range(count)]
-        drawn = conditions(self.model.decodable(out, actions).flatten(0, 1), [c.text for c in every], seeds, settings)
+        drawn = conditions(
+            self.model.decodable(out, actions).flatten(0, 1), [c.text for c in every], seeds, settings
+        )
         scores = self._scores(self.reward, every, self._draw(drawn)).reshape(len(cases), count)  # eqs. 12, 13
         reference, keyword = self._compared(cases)
         gained = rewards(scores, reference, keyword, settings.delta, settings.reward_sign)
@@ -133,20 +150,22 @@ class Trainer:
         return loss
 
     def _compared(self, cases: list[Case]) -> tuple[Tensor, Tensor]:
-        """Return rho_ref and rho_key ``[B]``: of the items' own pictures, and of the ones drawn from their words."""
+        """Return rho_ref and rho_key ``[B]``: of the items' own images, and of the ones drawn from their words."""
         new = [case for case in cases if case.key not in self._key_scores]
         if new:
             seeds = [seed_for(self.run_seed, "ragar keyword picture", case.user, case.item) for case in new]
-            scores = self._scores(self.reward, new, self._draw(key_conditions([case.text for case in new], seeds)))
+            scores = self._scores(
+                self.reward, new, self._draw(key_conditions([case.text for case in new], seeds))
+            )
             self._key_scores |= dict(zip([case.key for case in new], scores.tolist(), strict=True))
         users, items = [case.user for case in cases], [case.item for case in cases]
         reference = self.reward.score_original(users, items).cpu()
         return reference, torch.tensor([self._key_scores[case.key] for case in cases])
 
     def _draw(self, wanted: Sequence[Condition]) -> np.ndarray:
-        """Return the raw image embeddings ``[n, D]`` of the pictures drawn."""
-        pictures = list(self.model.backbone.generate(wanted, self.settings.train_decode))
-        return self.encoder.images(pictures)
+        """Return the raw image embeddings ``[n, D]`` of the images drawn."""
+        images = list(self.model.backbone.generate(wanted, self.settings.train_decode))
+        return self.encoder.images(images)
 
     def _scores(self, ranker: Any, cases: Sequence[Case], embeddings: np.ndarray) -> Tensor:
         scores = ranker.score([case.user for case in cases], [case.item for case in cases], embeddings)

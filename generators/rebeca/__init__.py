@@ -1,8 +1,8 @@
-"""REBECA: pictures from a diffusion prior over image embeddings, given a user (Patron et al., arXiv 2502.18477).
+"""REBECA: images from a diffusion prior over image embeddings, given a user (Patron et al., arXiv 2502.18477).
 
 A prior learns p(image embedding | user, rating) from likes and dislikes; a creative is an embedding drawn for (user, like) and
 decoded by a Stable-Diffusion pipeline through IP-Adapter. The item of a request only names the creative: REBECA
-makes new pictures for the user, not versions of the item's.
+makes new images for the user, not versions of the item's.
 
 A user without a single like to learn from has no token of their own: their creatives come from the unconditional p(image
 embedding), what the whole audience was shown.
@@ -20,15 +20,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from generators.base import Generator, Progress, silent
-from generators.drawing import Drawing, draw
+from generators.common.sampling import Drawing, draw
 from generators.rebeca.embeddings import Standardisation
 from generators.rebeca.prior import Prior
 from generators.rebeca.sampling import sample
 from generators.rebeca.settings import PROMPTS, Settings
 from generators.rebeca.train import Ratings, train_prior
-from recgen.diffusion import Condition
-from recgen.errors import UserError
-from recgen.records import Creative, Request, RunData
+from recgen.core.errors import UserError
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Condition
 
 
 class REBECA(Generator):
@@ -44,17 +44,17 @@ class REBECA(Generator):
     """Index of every user the prior knows."""
 
     @classmethod
-    def adapts(cls, config: Settings) -> bool:
+    def requires_ip_adapter(cls, config: Settings) -> bool:
         """The prior makes image embeddings."""
         return config.condition == "prior"
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
-        """Train the prior on the ratings of items that have a picture; `reward` is not used."""
+        """Train the prior on the ratings of items that have an image; `reward` is not used."""
         if self.config.condition == "none":
             return
         ratings, self.users = _ratings(data)
-        pictures, rows = np.unique(ratings.pictures, return_inverse=True)
-        raw = torch.from_numpy(data.image_features[pictures])
+        images, rows = np.unique(ratings.images, return_inverse=True)
+        raw = torch.from_numpy(data.image_features[images])
         self.standardisation = Standardisation.of(raw)
         losses: list[tuple[int, float]] = []
 
@@ -78,7 +78,9 @@ class REBECA(Generator):
         drawn = sample(self.prior, users, seeds, float(self.standardisation.bound), self.config)
         return self.standardisation.invert(drawn).numpy()
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests), self.config.decode, progress)
 
@@ -103,7 +105,9 @@ class REBECA(Generator):
         facts: dict[str, Any] = {"condition": self.config.condition}
         if self.prior is not None:
             s = self.standardisation
-            state = {f"prior.{name}": tensor.cpu().contiguous() for name, tensor in self.prior.state_dict().items()}
+            state = {
+                f"prior.{name}": tensor.cpu().contiguous() for name, tensor in self.prior.state_dict().items()
+            }
             state |= {"mean": s.mean, "scale": s.scale, "bound": s.bound}
             save_file(state, folder / "model.safetensors")
             facts |= {"shape": self.prior.shape, "users": list(self.users)}
@@ -123,7 +127,12 @@ class REBECA(Generator):
         if self.config.condition == "none":
             return
         if "shape" not in facts:
-            raise UserError(str(folder), found="condition: none, without a prior", expected="a prior", todo="Fit it again.")
+            raise UserError(
+                str(folder),
+                found="condition: none, without a prior",
+                expected="a prior",
+                todo="Fit it again.",
+            )
         state = load_file(folder / "model.safetensors")
         self.standardisation = Standardisation(state.pop("mean"), state.pop("scale"), state.pop("bound"))
         self.users = {token: index for index, token in enumerate(facts["users"])}
@@ -138,7 +147,7 @@ def _ratings(data: RunData) -> tuple[Ratings, dict[str, int]]:
     table = table[~np.isnan(data.image_features[table["item"].to_numpy()]).any(axis=1)]
     table = table[table["user"].isin(table.loc[table["like"], "user"])]
     if table.empty:
-        raise UserError("rebeca", found="no liked item with a picture", expected="likes to learn from")
+        raise UserError("rebeca", found="no liked item with an image", expected="likes to learn from")
     known, users = np.unique(table["user"].to_numpy(), return_inverse=True)
     index = {data.user_ids[row]: number for number, row in enumerate(known)}
     return Ratings(users, table["item"].to_numpy(), table["like"].to_numpy(dtype=bool)), index

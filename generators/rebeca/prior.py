@@ -84,7 +84,12 @@ class Prior(nn.Module):
             "users": users, "dim": dim, "width": width, "layers": layers, "heads": heads,
             "user_tokens": user_tokens, "image_tokens": image_tokens,
         }  # fmt: skip
-        self.no_user, self.width, self.user_tokens, self.image_tokens = users, width, user_tokens, image_tokens
+        self.no_user, self.width, self.user_tokens, self.image_tokens = (
+            users,
+            width,
+            user_tokens,
+            image_tokens,
+        )
         self.user = nn.Embedding(users + 1, user_tokens * width)
         self.rating = nn.Embedding(3, width)
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -98,9 +103,11 @@ class Prior(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, users: Tensor, ratings: Tensor, times: Tensor, noisy: Tensor) -> Tensor:
+    def forward(self, users: Tensor, ratings: Tensor, timesteps: Tensor, noisy: Tensor) -> Tensor:
         """Predict the noise: int64 ``[B]`` users, ratings and times, float ``[B, D]`` noisy embeddings to ``[B, D]``."""
-        distinct, rows = torch.unique(torch.stack([users, ratings, times], dim=1), dim=0, return_inverse=True)
+        distinct, rows = torch.unique(
+            torch.stack([users, ratings, timesteps], dim=1), dim=0, return_inverse=True
+        )
         context = self.read_time(self.read_condition(distinct[:, 0], distinct[:, 1]), distinct[:, 2])
         return self.predict(context.take(rows), noisy)
 
@@ -113,14 +120,17 @@ class Prior(nn.Module):
         rating = self.rating(pairs[:, 1])[:, None] + self.position[self.user_tokens]
         return self._read(rating, context).take(pair_rows)
 
-    def read_time(self, context: Context, times: Tensor) -> Context:
+    def read_time(self, context: Context, timesteps: Tensor) -> Context:
         """Add the time token (int64 ``[C]``, one step per condition) to `context`."""
-        token = self.time(sinusoids(times, self.width))[:, None]
+        token = self.time(sinusoids(timesteps, self.width))[:, None]
         return self._read(token + self.position[self.user_tokens + 1], context)
 
     def predict(self, context: Context, noisy: Tensor) -> Tensor:
         """Return the noise (float ``[B, D]``) in `noisy` (float ``[B, D]``), each row under its own row of `context`."""
-        x = self.image(noisy).unflatten(-1, (self.image_tokens, self.width)) + self.position[-self.image_tokens :]
+        x = (
+            self.image(noisy).unflatten(-1, (self.image_tokens, self.width))
+            + self.position[-self.image_tokens :]
+        )
         for block, past_keys, past_values in zip(self.blocks, *context, strict=True):
             keys, values = block.keys_values(x)
             x = block(x, torch.cat([past_keys, keys], dim=2), torch.cat([past_values, values], dim=2))
@@ -141,8 +151,8 @@ class Prior(nn.Module):
         return context
 
 
-def sinusoids(times: Tensor, width: int) -> Tensor:
+def sinusoids(timesteps: Tensor, width: int) -> Tensor:
     """Encode diffusion steps (int64 ``[B]``) as sines and cosines, float32 ``[B, width]`` (Ho et al. 2020)."""
-    rates = torch.exp(torch.arange(0, width, 2, device=times.device) * (-math.log(10_000.0) / width))
-    angles = times[:, None].float() * rates
+    rates = torch.exp(torch.arange(0, width, 2, device=timesteps.device) * (-math.log(10_000.0) / width))
+    angles = timesteps[:, None].float() * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]

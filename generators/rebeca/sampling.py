@@ -10,7 +10,7 @@ from torch import Tensor
 
 from generators.rebeca.prior import LIKE, NO_RATING, Prior
 from generators.rebeca.settings import Settings
-from recgen.seeding import torch_generator
+from recgen.core.seeding import torch_generator
 
 _BATCH = 1024
 
@@ -21,7 +21,9 @@ def guided_noise(conditional: Tensor, unconditional: Tensor, omega: float) -> Te
 
 
 @torch.no_grad()
-def sample(prior: Prior, users: Sequence[int | None], seeds: Sequence[int], bound: float, settings: Settings) -> Tensor:
+def sample(
+    prior: Prior, users: Sequence[int | None], seeds: Sequence[int], bound: float, settings: Settings
+) -> Tensor:
     """Draw one standardised embedding per row from p(I_e | U, R = 1), float32 ``[n, D]`` on the CPU.
 
     Parameters

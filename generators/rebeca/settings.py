@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from generators.base import GeneratorConfig
-from recgen.diffusion import Sampling
+from recgen.diffusion.backbone import Sampling
 
 PROMPTS: dict[str, tuple[str, str]] = {
     "T0": ("", ""),
-    "T1": ("a sharp, well made picture", "a poor picture, writing"),
+    "T1": ("a sharp, well made image", "a poor image, writing"),
     "T2": (
-        "a lifelike picture rich in fine detail, well balanced and harmonious, with lively but gentle tones, a style that "
+        "a lifelike image rich in fine detail, well balanced and harmonious, with lively but gentle tones, a style that "
         "suits many subjects, clear and true to life",
         "ugly, misshapen, out of proportion, bordered, watermarked, blurred, low resolution, wrong anatomy, very bad quality",
     ),
@@ -49,16 +49,22 @@ class Settings(GeneratorConfig):
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     train_timesteps: int = Field(1000, ge=2)
 
-    ratings: Literal["all", "likes"] = Field("all", description="likes trains on R = 1 only, and learns far sooner")
+    ratings: Literal["all", "likes"] = Field(
+        "all", description="likes trains on R = 1 only, and learns far sooner"
+    )
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-5, ge=0)
     condition_drop: float = Field(0.1, ge=0, lt=1)
     images_per_user: int = Field(80, ge=1)
     users_per_step: int = Field(16, ge=1)
     max_steps: int = Field(20_000, ge=1)
-    held_out: float = Field(0.05, gt=0, lt=1, description="share of every user's likes that early stopping looks at")
+    held_out: float = Field(
+        0.05, gt=0, lt=1, description="share of every user's likes that early stopping looks at"
+    )
     evaluate_every: int = Field(100, ge=1)
-    patience: int = Field(10, ge=1, description="evaluations without a better held-out loss before training stops")
+    patience: int = Field(
+        10, ge=1, description="evaluations without a better held-out loss before training stops"
+    )
 
     guidance: float = Field(10.0, ge=0, description="omega of classifier-free guidance")
     prior_steps: int = Field(50, ge=1)
@@ -70,5 +76,7 @@ class Settings(GeneratorConfig):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if self.prior_steps > self.train_timesteps:
-            raise ValueError(f"prior_steps {self.prior_steps} must not exceed train_timesteps {self.train_timesteps}")
+            raise ValueError(
+                f"prior_steps {self.prior_steps} must not exceed train_timesteps {self.train_timesteps}"
+            )
         return self

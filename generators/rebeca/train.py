@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from generators.rebeca.prior import DISLIKE, LIKE, NO_RATING, Prior
 from generators.rebeca.settings import Settings
-from recgen.seeding import numpy_rng, seed_for, torch_generator
+from recgen.core.seeding import numpy_rng, seed_for, torch_generator
 
 _HELD_OUT_DRAWS, _HELD_OUT_ROWS = 2, 2_048
 _ROWS_PER_TIME = 8
@@ -22,25 +22,25 @@ _TASTE_DIMENSIONS = 12
 
 @dataclass(frozen=True)
 class Ratings:
-    """Ratings R of pictures by users: one row each.
+    """Ratings R of images by users: one row each.
 
     Attributes
     ----------
     users
         int64 ``[n]``, 0 to the number of users.
-    pictures
+    images
         int64 ``[n]``, rows of the embeddings.
     likes
         bool ``[n]``.
     """
 
     users: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     likes: np.ndarray
 
     def take(self, rows: np.ndarray) -> Ratings:
         """Return the ratings at `rows` (indices or a mask)."""
-        return Ratings(self.users[rows], self.pictures[rows], self.likes[rows])
+        return Ratings(self.users[rows], self.images[rows], self.likes[rows])
 
 
 def hold_out(ratings: Ratings, share: float, seed: int) -> tuple[Ratings, Ratings]:
@@ -81,7 +81,13 @@ def balanced_batches(
 
 
 def denoising_loss(
-    prior: Prior, noise_process: DDPMScheduler, embeddings: Tensor, users: Tensor, ratings: Tensor, times: Tensor, noise: Tensor
+    prior: Prior,
+    noise_process: DDPMScheduler,
+    embeddings: Tensor,
+    users: Tensor,
+    ratings: Tensor,
+    timesteps: Tensor,
+    noise: Tensor,
 ) -> Tensor:
     """L_simple (section 3.2): the squared error of the prediction, meaned over rows and dimensions; a scalar.
 
@@ -90,8 +96,10 @@ def denoising_loss(
     """
     target = noise
     if noise_process.config.prediction_type == "v_prediction":
-        target = noise_process.get_velocity(embeddings, noise, times)
-    return functional.mse_loss(prior(users, ratings, times, noise_process.add_noise(embeddings, noise, times)), target)
+        target = noise_process.get_velocity(embeddings, noise, timesteps)
+    return functional.mse_loss(
+        prior(users, ratings, timesteps, noise_process.add_noise(embeddings, noise, timesteps)), target
+    )
 
 
 def conditions(ratings: Ratings, no_user: int, user_embeddings: bool) -> tuple[Tensor, Tensor]:
@@ -117,7 +125,7 @@ class HeldOutLoss:
         generator = torch_generator(seed, "rebeca held out noise")
         size = len(self.ratings.users)
         self.noise = torch.randn(size, dim, generator=generator)
-        self.times = torch.randint(settings.train_timesteps, (size,), generator=generator)
+        self.timesteps = torch.randint(settings.train_timesteps, (size,), generator=generator)
         self.user_embeddings = settings.user_embeddings
 
     @torch.no_grad()
@@ -126,9 +134,11 @@ class HeldOutLoss:
         device, total = embeddings.device, 0.0
         users, ratings = conditions(self.ratings, prior.no_user, self.user_embeddings)
         for rows in torch.arange(len(users)).split(2_048):
-            pictures = embeddings[torch.from_numpy(self.ratings.pictures)[rows].to(device)]
-            tensors = (users, ratings, self.times, self.noise)
-            loss = denoising_loss(prior, noise_process, pictures, *(tensor[rows].to(device) for tensor in tensors))
+            images = embeddings[torch.from_numpy(self.ratings.images)[rows].to(device)]
+            tensors = (users, ratings, self.timesteps, self.noise)
+            loss = denoising_loss(
+                prior, noise_process, images, *(tensor[rows].to(device) for tensor in tensors)
+            )
             total += loss.item() * len(rows)
         return total / max(len(users), 1)
 
@@ -148,7 +158,7 @@ def train_prior(
     ratings
         What to learn from; every user index is below `users`.
     embeddings
-        float32 ``[pictures, D]``, standardised, on the device to train on.
+        float32 ``[images, D]``, standardised, on the device to train on.
     users, settings, seed
         See `Prior`, `Settings`; the seed fixes weights, split, batches and noise.
     report
@@ -164,7 +174,9 @@ def train_prior(
         settings.train_timesteps, beta_schedule=settings.noise_schedule, prediction_type=settings.prediction
     )
     held_out_loss = HeldOutLoss(held_out, settings, seed, embeddings.shape[1])
-    optimizer = torch.optim.AdamW(prior.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        prior.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     batches = balanced_batches(
         training, settings.users_per_step, settings.images_per_user, numpy_rng(seed, "rebeca batches")
     )
@@ -194,7 +206,13 @@ def new_prior(users: int, dim: int, settings: Settings, seed: int) -> Prior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "rebeca weights"))
         return Prior(
-            users, dim, settings.width, settings.layers, settings.heads, settings.user_tokens, settings.image_tokens
+            users,
+            dim,
+            settings.width,
+            settings.layers,
+            settings.heads,
+            settings.user_tokens,
+            settings.image_tokens,
         )
 
 
@@ -210,14 +228,16 @@ def start_from_taste(prior: Prior, ratings: Ratings, embeddings: Tensor, seed: i
     taste = torch.zeros(prior.no_user, embeddings.shape[1])
     for rows in rows_by_user(ratings):
         likes = torch.from_numpy(ratings.likes[rows]).float()
-        rated = embeddings[torch.from_numpy(ratings.pictures[rows])]
+        rated = embeddings[torch.from_numpy(ratings.images[rows])]
         weights = likes if likes.all() else likes - likes.mean()
         taste[ratings.users[rows[0]]] = weights @ rated / len(rows) ** 0.5
     directions = torch.linalg.eigh(taste.T @ taste).eigenvectors[:, -_TASTE_DIMENSIONS:]
     taste = taste @ directions
     taste /= taste.square().sum(dim=1).mean().sqrt().clamp_min(1e-6)
     shape = (taste.shape[1], prior.user.weight.shape[1])
-    prior.user.weight[: prior.no_user] = taste @ torch.randn(shape, generator=torch_generator(seed, "rebeca taste"))
+    prior.user.weight[: prior.no_user] = taste @ torch.randn(
+        shape, generator=torch_generator(seed, "rebeca taste")
+    )
 
 
 def _step_loss(
@@ -235,10 +255,16 @@ def _step_loss(
     users, ratings = conditions(batch, prior.no_user, settings.user_embeddings)
     users, ratings = drop_conditions(users, ratings, prior.no_user, settings.condition_drop, generator)
     groups = torch.randint(settings.train_timesteps, (-(-len(users) // _ROWS_PER_TIME),), generator=generator)
-    times = groups.repeat_interleave(_ROWS_PER_TIME)[: len(users)]
+    timesteps = groups.repeat_interleave(_ROWS_PER_TIME)[: len(users)]
     noise = torch.randn(len(users), embeddings.shape[1], generator=generator)
     device = embeddings.device
-    pictures = embeddings[torch.from_numpy(batch.pictures).to(device)]
+    images = embeddings[torch.from_numpy(batch.images).to(device)]
     return denoising_loss(
-        prior, noise_process, pictures, users.to(device), ratings.to(device), times.to(device), noise.to(device)
+        prior,
+        noise_process,
+        images,
+        users.to(device),
+        ratings.to(device),
+        timesteps.to(device),
+        noise.to(device),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recgen.errors import UserError, nearest
+from recgen.core.errors import UserError, nearest
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 

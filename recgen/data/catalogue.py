@@ -1,4 +1,4 @@
-"""An item's text and picture: where they come from, and what is done about the broken ones."""
+"""An item's text and image: where they come from, and what is done about the broken ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from recgen.data.pictures import BadPictureError, picture_index, read_picture
-from recgen.errors import UserError, nearest
-from recgen.run import Run
-from recgen.workspace import write_bytes
+from recgen.core.errors import UserError, nearest
+from recgen.core.io import write_bytes
+from recgen.data.images import BadImageError, image_index, read_image
+from recgen.pipeline.context import RunContext
 
 LONGEST_TEXT = 2_000  # characters; text encoders read some 77 words
 IMAGE_FIELD = "image"
@@ -22,7 +22,7 @@ IMAGE_FIELD = "image"
 Bad = list[dict[str, str]]
 
 
-def texts(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> list[str]:
+def texts(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> list[str]:
     """Return one text per item, its `text_fields` in order; the empty string for an item that is not in `.item`."""
     fields = run.settings.text_fields
     if fields is None:
@@ -41,13 +41,13 @@ def texts(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> list[str]:
     return [" ".join(" ".join(row).split())[:LONGEST_TEXT] for row in rows.to_numpy().tolist()]
 
 
-def pictures(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:
-    """Return each item's picture path or None, and the pictures that cannot be used.
+def images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:
+    """Return each item's image path or None, and the images that cannot be used.
 
     Raises
     ------
     UserError
-        When more than `max_bad_images` of the pictures found are bad, or none is found at all.
+        When more than `max_bad_images` of the images found are bad, or none is found at all.
     """
     if run.settings.images == "rendered" and run.settings.simulator is None:
         return _rendered(run, item_ids, catalogue), []
@@ -65,32 +65,32 @@ def pictures(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[li
     ], bad
 
 
-def _check_share(run: Run, bad: Bad, found: int) -> None:
+def _check_share(run: RunContext, bad: Bad, found: int) -> None:
     limit = run.settings.max_bad_images
     if found == 0:
         raise UserError(
             f"{run.config.source}: recgen.images",
-            found="no picture of any item",
+            found="no image of any item",
             expected="files named <item token>.jpg, .jpeg, .png or .webp",
             todo="Give a table of names with recgen.image_ids if the files are named otherwise.",
         )
     if len(bad) > limit * found:
         raise UserError(
-            f"pictures: {bad[0]['file']} ({bad[0]['reason']}) and {len(bad) - 1} more",
-            found=f"{len(bad)} of {found} pictures unusable",
+            f"images: {bad[0]['file']} ({bad[0]['reason']}) and {len(bad) - 1} more",
+            found=f"{len(bad)} of {found} images unusable",
             expected=f"at most {limit:.0%}",
             todo="Mend them, or raise recgen.max_bad_images.",
         )
 
 
 def _reasons(paths: list[Path | None]) -> list[str]:
-    """Read every picture once and return what is wrong with each, the empty string where nothing is."""
+    """Read every image once and return what is wrong with each, the empty string where nothing is."""
 
     def reason(path: Path | None) -> str:
         try:
             if path is not None:
-                read_picture(path)
-        except BadPictureError as error:
+                read_image(path)
+        except BadImageError as error:
             return str(error)
         return ""
 
@@ -98,14 +98,14 @@ def _reasons(paths: list[Path | None]) -> list[str]:
         return list(pool.map(reason, paths))
 
 
-def _name(run: Run, path: Path) -> str:
+def _name(run: RunContext, path: Path) -> str:
     """Return the path as items.parquet holds it: relative where it is under the run's folder, else absolute."""
     path, root = path.resolve(), run.folder.resolve()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
-def _finder(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
-    """Return the function from an item's token to its picture file, if there is one."""
+def _finder(run: RunContext, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
+    """Return the function from an item's token to its image file, if there is one."""
     folder = run.images_folder
     if folder is None:
         return _from_column(run, catalogue)
@@ -113,9 +113,9 @@ def _finder(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
         raise UserError(
             f"{run.config.source}: recgen.images",
             found=f"no folder {folder}",
-            expected="a folder of pictures",
+            expected="a folder of images",
         )
-    index, stems = picture_index(folder), _image_ids(run)
+    index, stems = image_index(folder), _image_ids(run)
 
     def find(token: str) -> Path | None:
         stem = token if stems is None else stems.get(token)
@@ -124,15 +124,15 @@ def _finder(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
     return find
 
 
-def _from_column(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
-    """Look pictures up in the `image:token` column, inside the data set's folder only."""
+def _from_column(run: RunContext, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
+    """Look images up in the `image:token` column, inside the data set's folder only."""
     root = run.source.resolve()
     if IMAGE_FIELD not in catalogue:
         raise UserError(
             f"{root / run.config.recbole['dataset']}.item",
             found=f"columns {', '.join(catalogue.columns) or 'none'}",
-            expected=f"a column {IMAGE_FIELD!r} of picture paths",
-            todo="Or name a folder of pictures in recgen.images.",
+            expected=f"a column {IMAGE_FIELD!r} of image paths",
+            todo="Or name a folder of images in recgen.images.",
         )
     named = catalogue[IMAGE_FIELD]
 
@@ -145,14 +145,14 @@ def _from_column(run: Run, catalogue: pd.DataFrame) -> Callable[[str], Path | No
                 f"item {token!r}, column {IMAGE_FIELD!r}",
                 found=repr(named[token]),
                 expected=f"a path inside {root}",
-                todo="Pictures elsewhere are given as a folder in recgen.images.",
+                todo="Images elsewhere are given as a folder in recgen.images.",
             )
         return path
 
     return find
 
 
-def _image_ids(run: Run) -> dict[str, str] | None:
+def _image_ids(run: RunContext) -> dict[str, str] | None:
     """Read the table from item tokens to file names, if the configuration names one."""
     if run.settings.image_ids is None:
         return None
@@ -170,17 +170,17 @@ def _image_ids(run: Run) -> dict[str, str] | None:
     return dict(rows[1:])
 
 
-def _rendered(run: Run, item_ids: list[str], catalogue: pd.DataFrame) -> list[str | None]:
+def _rendered(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> list[str | None]:
     """Draw a poster per film from its genres and year."""
-    from recgen.data.renderer import movie_attributes, render
-    from recgen.seeding import seed_for
+    from recgen.core.seeding import seed_for
+    from recgen.data.simulation.renderer import movie_attributes, render
 
     if "class" not in catalogue or "release_year" not in catalogue:
         raise UserError(
             f"{run.config.source}: recgen.images",
             found=f"'rendered', and columns {', '.join(catalogue.columns) or 'none'} in .item",
             expected="the columns class (genres) and release_year that posters are drawn from",
-            todo="Name a folder of pictures instead.",
+            todo="Name a folder of images instead.",
         )
     names: list[str | None] = []
     for number, token in enumerate(item_ids):

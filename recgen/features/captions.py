@@ -1,4 +1,4 @@
-"""Captions of the pictures: by the CLIP tagger, from embeddings that are there already, or by an image-to-text model."""
+"""Captions of the images: by the CLIP tagger, from embeddings that are there already, or by an image-to-text model."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 from PIL import Image
 
 from recgen.assets import asset_folder
-from recgen.compat import prepare_torchvision
-from recgen.data.pictures import read_picture
-from recgen.errors import UserError, brief
+from recgen.core.compat import prepare_torchvision
+from recgen.core.errors import UserError, brief
+from recgen.core.io import write_features, write_json, write_parquet
+from recgen.core.progress import show
+from recgen.data.images import read_image
 from recgen.features.vocabulary import Vocabulary, read_vocabulary, vocabulary_file
-from recgen.progress import show
-from recgen.workspace import write_features, write_json, write_parquet
 
 if TYPE_CHECKING:
     from recgen.features.encoders import Encoder
-    from recgen.run import Run
+    from recgen.pipeline.context import RunContext
 
-SHARD = 256  # pictures of which a kill can cost the captions
+SHARD = 256  # images of which a kill can cost the captions
 _BATCH = 16
 _LONGEST = 40  # tokens of a caption
 _ANSWER = 64  # tokens of an answer to a question
 _ROWS = 16_384  # embeddings compared with the phrases at once
 
 
-def compute(run: Run) -> list[Path]:
-    """Caption every picture of the run.
+def compute(run: RunContext) -> list[Path]:
+    """Caption every image of the run.
 
     Writes features/captions.parquet (item_id, caption) and features/caption.safetensors with its ids: raw CLIP text embeddings
-    of the captions, E_sem of RAGAR eq. 2. Items without a picture have no row.
+    of the captions, E_sem of RAGAR eq. 2. Items without an image have no row.
     """
     import pandas as pd
 
@@ -57,7 +57,7 @@ def _embedded(captions: Sequence[str], encoder: Encoder) -> np.ndarray:
 
 
 def tag(images: np.ndarray, vocabulary: Vocabulary, encoder: Encoder) -> list[str]:
-    """Return a caption per picture: in each group the phrase closest to it by cosine, joined by the vocabulary's sentence.
+    """Return a caption per image: in each group the phrase closest to it by cosine, joined by the vocabulary's sentence.
 
     Parameters
     ----------
@@ -77,14 +77,14 @@ def tag(images: np.ndarray, vocabulary: Vocabulary, encoder: Encoder) -> list[st
 def best_phrases(
     images: np.ndarray, phrases: Sequence[str], prompts: Sequence[str], encoder: Encoder
 ) -> list[str]:
-    """Return the phrase closest to each picture: cosine of its embedding and the mean direction of the phrase's prompts."""
+    """Return the phrase closest to each image: cosine of its embedding and the mean direction of the phrase's prompts."""
     sentences = [prompt.replace("{}", phrase) for phrase in phrases for prompt in prompts]
     texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
     directions = _unit(texts.mean(axis=1))
     found: list[str] = []
     for start in range(
         0, len(images), _ROWS
-    ):  # the length of a picture's embedding does not change which phrase is closest
+    ):  # the length of an image's embedding does not change which phrase is closest
         found += [phrases[best] for best in (images[start : start + _ROWS] @ directions.T).argmax(axis=1)]
     return found
 
@@ -93,9 +93,9 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def _by_model(run: Run, spec: str, ids: Sequence[str]) -> list[str]:
+def _by_model(run: RunContext, spec: str, ids: Sequence[str]) -> list[str]:
     """Caption with an image-to-text model, shard by shard; the shards an interrupted run has left are not made again."""
-    found = run.items.set_index("item_id")["picture"]
+    found = run.items.set_index("item_id")["image"]
     paths = [run.folder / found[token] for token in ids]
     captioner: Captioner | None = None
     captions: list[str] = []
@@ -149,13 +149,13 @@ class Captioner:
         self.device = device
 
     def describe(self, paths: Sequence[Path], question: str | None = None) -> list[str]:
-        """Return one caption per picture file, the likeliest words, or what the model answers to a question about it."""
+        """Return one caption per image file, the likeliest words, or what the model answers to a question about it."""
         import torch
 
         captions: list[str] = []
         for start in range(0, len(paths), _BATCH):
-            pictures = [read_picture(path) for path in paths[start : start + _BATCH]]
-            inputs = self._inputs(pictures, question).to(self.device, self.model.dtype)
+            images = [read_image(path) for path in paths[start : start + _BATCH]]
+            inputs = self._inputs(images, question).to(self.device, self.model.dtype)
             longest = _LONGEST if question is None else _ANSWER
             with torch.inference_mode():
                 tokens = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False, num_beams=1)
@@ -167,12 +167,14 @@ class Captioner:
             ]
         return captions
 
-    def _inputs(self, pictures: Sequence[Image.Image], question: str | None) -> Any:
-        """Return the processor's tensors; a chat model gets picture and question as its user's turn."""
+    def _inputs(self, images: Sequence[Image.Image], question: str | None) -> Any:
+        """Return the processor's tensors; a chat model gets image and question as its user's turn."""
         if question is None:
-            return self.processor(images=list(pictures), return_tensors="pt")
+            return self.processor(images=list(images), return_tensors="pt")
         if getattr(self.processor, "chat_template", None) is None:
-            return self.processor(images=list(pictures), text=[question] * len(pictures), return_tensors="pt")
+            return self.processor(images=list(images), text=[question] * len(images), return_tensors="pt")
         turn = [{"type": "image"}, {"type": "text", "text": question}]
-        prompt = self.processor.apply_chat_template([{"role": "user", "content": turn}], add_generation_prompt=True)
-        return self.processor(images=list(pictures), text=[prompt] * len(pictures), return_tensors="pt")
+        prompt = self.processor.apply_chat_template(
+            [{"role": "user", "content": turn}], add_generation_prompt=True
+        )
+        return self.processor(images=list(images), text=[prompt] * len(images), return_tensors="pt")

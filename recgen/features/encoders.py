@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 
 from recgen.assets import asset_folder
-from recgen.compat import prepare_torchvision
-from recgen.data.pictures import read_picture
-from recgen.errors import UserError
+from recgen.core.compat import prepare_torchvision
+from recgen.core.errors import UserError
+from recgen.data.images import read_image
 
 prepare_torchvision()
 import open_clip  # noqa: E402
 
 T = TypeVar("T")
-_READ_AHEAD = 2  # batches of decoded pictures waiting while the encoder works
+_READ_AHEAD = 2  # batches of decoded images waiting while the encoder works
 _READERS = 4
 
 
 class Encoder:
-    """A CLIP model: pictures and sentences in, embeddings of one space out.
+    """A CLIP model: images and sentences in, embeddings of one space out.
 
     Embeddings are *raw*: as the projection gives them, not scaled to length 1. IP-Adapter is trained on raw image
     embeddings; cosine similarities normalise for themselves.
@@ -36,7 +36,7 @@ class Encoder:
     model
         An open_clip model in evaluation mode.
     preprocess
-        Its picture transform.
+        Its image transform.
     tokenizer
         Its tokenizer.
     name
@@ -54,11 +54,11 @@ class Encoder:
         return int(self.model.text_projection.shape[-1])
 
     @torch.inference_mode()
-    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """Return raw image embeddings, float32 ``[n, D]``, of RGB pictures."""
-        if not pictures:
+    def images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return raw image embeddings, float32 ``[n, D]``, of RGB images."""
+        if not images:
             return np.empty((0, self.dim), dtype=np.float32)
-        batch = torch.stack([self.preprocess(picture) for picture in pictures])
+        batch = torch.stack([self.preprocess(image) for image in images])
         return self.model.encode_image(batch.to(self.device)).float().cpu().numpy()
 
     @torch.inference_mode()
@@ -71,10 +71,10 @@ class Encoder:
         return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
 
     def files(self, paths: Sequence[Path], batch_size: int = 64) -> np.ndarray:
-        """Return raw image embeddings, float32 ``[n, D]``, of picture files, decoding ahead of the encoder."""
+        """Return raw image embeddings, float32 ``[n, D]``, of image files, decoding ahead of the encoder."""
 
         def load(chunk: list[Path]) -> torch.Tensor:
-            return torch.stack([self.preprocess(read_picture(path)) for path in chunk])
+            return torch.stack([self.preprocess(read_image(path)) for path in chunk])
 
         rows = []
         for batch in _ahead(load, _chunks(paths, batch_size)):

@@ -16,9 +16,9 @@ import requests
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from recgen.errors import UserError
-from recgen.settings import Endpoint
-from recgen.workspace import digest
+from recgen.config.schema import Endpoint
+from recgen.core.errors import UserError
+from recgen.core.io import digest
 
 logger = logging.getLogger("recgen")
 
@@ -33,7 +33,7 @@ class Reply(NamedTuple):
     written: int
 
 
-class Answers:
+class CompletionCache:
     """Answers on disk by model and prompt, in one SQLite file; each is safe from a kill as soon as it is there.
 
     Parameters
@@ -98,7 +98,10 @@ class ChatService:
     """
 
     def __init__(
-        self, settings: Endpoint, key: str = "recgen.keywords.endpoint", wait: Callable[[float], Any] = time.sleep
+        self,
+        settings: Endpoint,
+        key: str = "recgen.keywords.endpoint",
+        wait: Callable[[float], Any] = time.sleep,
     ) -> None:
         self.settings, self._configured, self._wait = settings, key, wait
         self._url = f"{settings.url.rstrip('/')}/chat/completions"
@@ -124,7 +127,7 @@ class ChatService:
     ) -> None:
         """Ask for an answer to each prompt, a few at a time, and call `keep` with the prompt and each answer as it comes.
 
-        `message` makes of a prompt what is sent as the message's content: the prompt, or parts of text and pictures.
+        `message` makes of a prompt what is sent as the message's content: the prompt, or parts of text and images.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Foregrounds of the pictures (I-AM-G section 4.3): the thing shown, on white, as an embedding."""
+"""Foregrounds of the images (I-AM-G section 4.3): the thing shown, on white, as an embedding."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from recgen.data.pictures import read_picture
-from recgen.errors import UserError, brief
-from recgen.progress import show
-from recgen.workspace import read_features, write_features
+from recgen.core.errors import UserError, brief
+from recgen.core.io import read_features, write_features
+from recgen.core.progress import show
+from recgen.data.images import read_image
 
 if TYPE_CHECKING:
-    from recgen.run import Run
+    from recgen.pipeline.context import RunContext
 
 Cutter = Callable[[Image.Image], Image.Image]
-"""From an RGB picture to its foreground's mask: mode L, the picture's size, 255 on the foreground."""
+"""From an RGB image to its foreground's mask: mode L, the image's size, 255 on the foreground."""
 
-SHARD = 512  # pictures of which a kill can cost the foregrounds
+SHARD = 512  # images of which a kill can cost the foregrounds
 _AT_ONCE = 64
 _EDGE = 160  # the longer side at which a ground is looked for: finer, noise and threads count as things
 _RIM = 0.04  # of the shorter side: how wide the edge is whose colours are the ground's
@@ -30,17 +30,17 @@ _COLOURS = 6  # of the rim at most: two shades of a pattern, shadows, a corner o
 _RARE = 0.12  # share of the rim under which a colour is not the ground's
 _LEAST, _MOST = 14.0, 30.0  # distances in colour, of 255 a channel, between which thing and ground part
 _SMALL = 0.1  # parts of less than this share of the largest are specks
-_TINY, _HUGE = 0.04, 0.97  # shares of the picture beyond which what was found is no foreground
+_TINY, _HUGE = 0.04, 0.97  # shares of the image beyond which what was found is no foreground
 
 
-def compute(run: Run) -> list[Path]:
-    """Cut out and encode every picture's foreground.
+def compute(run: RunContext) -> list[Path]:
+    """Cut out and encode every image's foreground.
 
-    Writes features/foreground.safetensors with its ids: raw CLIP embeddings, F_img(I*) of I-AM-G eq. 12. Items without a picture
-    have no row. A picture in which no foreground is found counts as all foreground.
+    Writes features/foreground.safetensors with its ids: raw CLIP embeddings, F_img(I*) of I-AM-G eq. 12. Items without an image
+    have no row. An image in which no foreground is found counts as all foreground.
     """
     ids, _ = run.features("image")
-    found = run.items.set_index("item_id")["picture"]
+    found = run.items.set_index("item_id")["image"]
     paths = [run.folder / found[token] for token in ids]
     cutter: Cutter | None = None
     rows = [np.empty((0, run.encoder.dim), dtype=np.float32)]
@@ -58,35 +58,37 @@ def compute(run: Run) -> list[Path]:
     return [file, file.with_suffix(".ids.txt")]
 
 
-def _encoded(paths: list[Path], cutter: Cutter, run: Run) -> np.ndarray:
+def _encoded(paths: list[Path], cutter: Cutter, run: RunContext) -> np.ndarray:
     blocks = (paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE))
-    return np.concatenate([run.encoder.images([cut_out(read_picture(path), cutter) for path in block]) for block in blocks])
+    return np.concatenate(
+        [run.encoder.images([cut_out(read_image(path), cutter) for path in block]) for block in blocks]
+    )
 
 
-def cut_out(picture: Image.Image, cutter: Cutter) -> Image.Image:
-    """Return I*, the foreground of an RGB picture on white, of the same size; the picture itself where it has none."""
-    mask = cutter(picture)
+def cut_out(image: Image.Image, cutter: Cutter) -> Image.Image:
+    """Return I*, the foreground of an RGB image on white, of the same size; the image itself where it has none."""
+    mask = cutter(image)
     share = np.asarray(mask, dtype=np.float64).mean() / 255
     if not _TINY <= share <= _HUGE:
-        return picture
-    return Image.composite(picture, Image.new("RGB", picture.size, "white"), mask)
+        return image
+    return Image.composite(image, Image.new("RGB", image.size, "white"), mask)
 
 
-def plain_ground_mask(picture: Image.Image) -> Image.Image:
-    """Return the mask of what differs from the ground, where the ground has few colours and reaches the picture's edge.
+def plain_ground_mask(image: Image.Image) -> Image.Image:
+    """Return the mask of what differs from the ground, where the ground has few colours and reaches the image's edge.
 
     The colours of the rim that are not rare are the ground's, two shades of a pattern too. What is far from all of them, how far
     being where the distances part into two (Otsu), is the thing; holes in it and what a pattern's colour cuts off inside its
-    outline belong to it, and specks do not. Written for pictures of products on a plain or simply patterned ground; on a scene it
+    outline belong to it, and specks do not. Written for images of products on a plain or simply patterned ground; on a scene it
     finds little or everything.
     """
-    scale = min(_EDGE / max(picture.size), 1.0)
-    width, height = (max(round(side * scale), 1) for side in picture.size)
-    small = np.asarray(picture.resize((width, height), Image.Resampling.BOX), dtype=np.float64)
+    scale = min(_EDGE / max(image.size), 1.0)
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    small = np.asarray(image.resize((width, height), Image.Resampling.BOX), dtype=np.float64)
     distance = _distance(small, _ground_colours(small))
     thing = _solid(distance > _threshold(distance))
     mask = Image.fromarray((thing * 255).astype(np.uint8))
-    return mask if mask.size == picture.size else mask.resize(picture.size, Image.Resampling.BILINEAR)
+    return mask if mask.size == image.size else mask.resize(image.size, Image.Resampling.BILINEAR)
 
 
 def _ground_colours(pixels: np.ndarray) -> np.ndarray:
@@ -152,13 +154,15 @@ def _isnet() -> Cutter:
             todo="pip install -c constraints.txt 'recgen[foreground]', or set recgen.foreground: plain-ground.",
         ) from error
     session: Any = _opened(rembg)
-    return lambda picture: rembg.remove(picture, session=session, only_mask=True)
+    return lambda image: rembg.remove(image, session=session, only_mask=True)
 
 
 def _opened(rembg: Any) -> Any:
     try:
         return rembg.new_session("isnet-general-use")
-    except Exception as error:  # rembg, its downloader and onnxruntime raise many kinds; each means that it cannot be had
+    except (
+        Exception
+    ) as error:  # rembg, its downloader and onnxruntime raise many kinds; each means that it cannot be had
         raise UserError(
             "recgen.foreground",
             found=f"'isnet', whose weights cannot be loaded ({brief(error)})",

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recgen.assets import asset_folder
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.core.io import identity, write_parquet
+from recgen.core.progress import show
 from recgen.features.prompts import item_prompt
-from recgen.progress import show
-from recgen.workspace import identity, write_parquet
 
 if TYPE_CHECKING:
-    from recgen.features.endpoint import Answers
-    from recgen.run import Run
-    from recgen.settings import Endpoint
+    from recgen.config.schema import Endpoint
+    from recgen.features.endpoint import CompletionCache
+    from recgen.pipeline.context import RunContext
 
 logger = logging.getLogger("recgen")
 
@@ -33,7 +33,7 @@ _NOTHING = {"none", "n/a", "and", "keywords"}
 _BEFORE = re.compile(r"^(?:\W*keywords?\W*:|\s*(?:\d+[.)]|[-*–])\s)\s*", re.IGNORECASE)
 
 
-def compute(run: Run) -> list[Path]:
+def compute(run: RunContext) -> list[Path]:
     """Find the keywords of every item that has a caption or a text, and write features/keywords.parquet (item_id, keywords).
 
     Answers are kept on disk as they come, by model and prompt: an interrupted run goes on where it was, and equal items are
@@ -49,7 +49,9 @@ def compute(run: Run) -> list[Path]:
         for token, text in zip(items["item_id"], items["text"], strict=True)
         if text or captions.get(token)
     }
-    answers = answered(run, list(dict.fromkeys(prompts.values())), n, run.settings.keywords.endpoint, "keywords")
+    answers = answered(
+        run, list(dict.fromkeys(prompts.values())), n, run.settings.keywords.endpoint, "keywords"
+    )
     words = [clean(answers[prompt], n) for prompt in prompts.values()]
     logger.info("  keywords: %d of %d items have some", sum(map(bool, words)), len(items))
     path = run.folder / "features/keywords.parquet"
@@ -57,7 +59,9 @@ def compute(run: Run) -> list[Path]:
     return [path]
 
 
-def answered(run: Run, prompts: Sequence[str], n: int, endpoint: Endpoint | None, what: str) -> dict[str, str]:
+def answered(
+    run: RunContext, prompts: Sequence[str], n: int, endpoint: Endpoint | None, what: str
+) -> dict[str, str]:
     """Return the answer to each prompt: kept ones from disk, the others from the endpoint or the run's language model.
 
     Parameters
@@ -71,7 +75,7 @@ def answered(run: Run, prompts: Sequence[str], n: int, endpoint: Endpoint | None
     what
         ``keywords`` or ``tags``, for messages.
     """
-    from recgen.features.endpoint import Answers
+    from recgen.features.endpoint import CompletionCache
 
     llm, max_tokens = run.settings.llm, _TOKENS_PER_KEYWORD * n
     if endpoint is not None:
@@ -84,7 +88,7 @@ def answered(run: Run, prompts: Sequence[str], n: int, endpoint: Endpoint | None
             found=f"null, and no recgen.{what}.endpoint",
             expected=f"one of them: a generator of this run asks for {what} of items",
         )
-    answers = Answers(run.folder / CACHE if file is None else Path(file), [model, max_tokens])
+    answers = CompletionCache(run.folder / CACHE if file is None else Path(file), [model, max_tokens])
     try:
         missing = [prompt for prompt in prompts if answers.get(prompt) is None]
         if len(missing) < len(prompts):
@@ -104,7 +108,7 @@ def ask(
     endpoint: Endpoint,
     prompts: Sequence[str],
     n: int,
-    answers: Answers,
+    answers: CompletionCache,
     what: str,
     message: Callable[[str], Any] = str,
 ) -> None:
@@ -120,7 +124,9 @@ def ask(
     ChatService(endpoint, f"recgen.{what}.endpoint").ask(prompts, _TOKENS_PER_KEYWORD * n, keep, message)
 
 
-def _write(run: Run, prompts: Sequence[str], max_tokens: int, answers: Answers, what: str) -> None:
+def _write(
+    run: RunContext, prompts: Sequence[str], max_tokens: int, answers: CompletionCache, what: str
+) -> None:
     model = run.language_model
     assert model is not None
     for start in range(0, len(prompts), _BLOCK):

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from recgen.assets import asset_folder
-from recgen.compat import prepare_torchvision
-from recgen.errors import UserError, brief
+from recgen.core.compat import prepare_torchvision
+from recgen.core.errors import UserError, brief
 
 _CHARACTERS = 24_000
 """Of prompts continued at once, padding included: for a model of 7 billion parameters some gigabytes of keys and values."""

@@ -1,4 +1,4 @@
-"""The features stage: every item's picture and text through the run's encoder, once, in shards that survive a kill."""
+"""The features stage: every item's image and text through the run's encoder, once, in shards that survive a kill."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TypeVar
 
 import numpy as np
 
-from recgen.progress import show
-from recgen.run import Run
-from recgen.workspace import read_features, write_features
+from recgen.core.io import read_features, write_features
+from recgen.core.progress import show
+from recgen.pipeline.context import RunContext
 
-SHARD = 4_096  # pictures or texts a kill can cost
+SHARD = 4_096  # images or texts a kill can cost
 
 T = TypeVar("T")
 
 
-def compute(run: Run) -> list[Path]:
+def compute(run: RunContext) -> list[Path]:
     """Run the stage and return what it wrote: features/{image,text}.safetensors and their ids.
 
-    Embeddings are raw, float32 ``[n, D]``; items without a picture or without a text have no row.
+    Embeddings are raw, float32 ``[n, D]``; items without an image or without a text have no row.
     """
     items = run.items
-    seen, told = items[items["picture"].notna()], items[items["text"] != ""]
-    pictures = [run.folder / path for path in seen["picture"]]
-    images = _encoded(run, "image", pictures, lambda paths: run.encoder.files(paths))
+    seen, told = items[items["image"].notna()], items[items["text"] != ""]
+    files = [run.folder / path for path in seen["image"]]
+    images = _encoded(run, "image", files, lambda paths: run.encoder.files(paths))
     texts = _encoded(run, "text", told["text"].tolist(), lambda sentences: run.encoder.texts(sentences))
     folder = run.folder / "features"
     write_features(folder / "image.safetensors", images, seen["item_id"].tolist())
@@ -37,7 +37,9 @@ def compute(run: Run) -> list[Path]:
     ]
 
 
-def _encoded(run: Run, kind: str, values: list[T], encode: Callable[[Sequence[T]], np.ndarray]) -> np.ndarray:
+def _encoded(
+    run: RunContext, kind: str, values: list[T], encode: Callable[[Sequence[T]], np.ndarray]
+) -> np.ndarray:
     """Encode shard by shard, skipping the shards an interrupted run has left."""
     rows = [np.empty((0, run.encoder.dim), dtype=np.float32)]
     for start in range(0, len(values), SHARD):

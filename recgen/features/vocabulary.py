@@ -1,4 +1,4 @@
-"""Vocabularies of the CLIP tagger: groups of phrases, of which a picture gets one each, and the sentence that joins them."""
+"""Vocabularies of the CLIP tagger: groups of phrases, of which an image gets one each, and the sentence that joins them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from recgen.assets import FOLDER
-from recgen.config import parse_yaml, validate
-from recgen.errors import UserError, nearest
-from recgen.settings import OpenClip, Strict, Tagger
+from recgen.config.loader import parse_yaml, validate
+from recgen.config.schema import OpenClip, Strict, Tagger
+from recgen.core.errors import UserError, nearest
 
 
 class Group(Strict):
@@ -28,7 +28,7 @@ class Vocabulary(Strict):
 
 
 def vocabulary_file(captioner: str | Tagger, encoder: str | OpenClip) -> Path:
-    """Return the vocabulary of a tagger: the user's own; the demo pictures' words for their encoder; else the general one.
+    """Return the vocabulary of a tagger: the user's own; the demo images' words for their encoder; else the general one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Do the creatives, as a set, look like real pictures? CMMD and the Frechet distance."""
+"""Do the creatives, as a set, look like real images? CMMD and the Frechet distance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Estimator = Literal["unbiased", "biased"]
 
 
 def cmmd(real: FloatArray, creatives: FloatArray, estimator: Estimator = "unbiased") -> float:
-    """CLIP maximum mean discrepancy between two sets of pictures (Jayasumana et al. 2024, eq. 5).
+    """CLIP maximum mean discrepancy between two sets of images (Jayasumana et al. 2024, eq. 5).
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def cmmd(real: FloatArray, creatives: FloatArray, estimator: Estimator = "unbias
         ``[m, D]`` and ``[n, D]`` CLIP image embeddings; they are L2-normalised here.
     estimator
         ``"unbiased"`` is the paper's equation: on average it does not depend on the set sizes, and for alike
-        sets it falls below zero about as often as above. ``"biased"`` keeps each picture's similarity with
+        sets it falls below zero about as often as above. ``"biased"`` keeps each image's similarity with
         itself, as the authors' code does: compare it with published numbers; it grows as sets shrink.
 
     Returns
@@ -36,7 +36,7 @@ def cmmd(real: FloatArray, creatives: FloatArray, estimator: Estimator = "unbias
     Raises
     ------
     ValueError
-        If a set has fewer than two pictures.
+        If a set has fewer than two images.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def cmmd(real: FloatArray, creatives: FloatArray, estimator: Estimator = "unbias
 def cmmd_by_user(real: FloatArray, creatives: FloatArray, users: ArrayLike, level: float = 0.95) -> Estimate:
     """CMMD (unbiased) with a jackknife interval over users.
 
-    A bootstrap would draw the same creative twice, and a picture's distance to its own copy is 0, which
+    A bootstrap would draw the same creative twice, and an image's distance to its own copy is 0, which
     distorts the statistic; leaving out one user at a time does not. The real set is held fixed.
 
     Parameters
@@ -78,11 +78,11 @@ def cmmd_by_user(real: FloatArray, creatives: FloatArray, users: ArrayLike, leve
 
 
 class _Kernel:
-    """Sums of the kernel matrix, by user of the creative, in memory linear in the number of pictures."""
+    """Sums of the kernel matrix, by user of the creative, in memory linear in the number of images."""
 
     def __init__(self, real: FloatArray, creatives: FloatArray, users: NDArray[np.int64]) -> None:
         if len(real) < 2 or len(creatives) < 2:
-            raise ValueError(f"CMMD needs two pictures a set, got {len(real)} and {len(creatives)}")
+            raise ValueError(f"CMMD needs two images a set, got {len(real)} and {len(creatives)}")
         x, y = _normalised(real), _normalised(creatives)
         self.m, self.n, self.count = len(x), len(y), np.bincount(users)
         self.real = sum(float(block.sum()) for block in _blocks(x, x))
@@ -122,7 +122,7 @@ def _normalised(embeddings: FloatArray) -> FloatArray:
     values = np.asarray(embeddings, dtype=np.float64)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     if not (norms > 0).all():
-        raise ValueError("an embedding is zero or NaN; leave out items without a picture")
+        raise ValueError("an embedding is zero or NaN; leave out items without an image")
     return values / norms
 
 
@@ -142,7 +142,7 @@ def frechet_distance(real: FloatArray, creatives: FloatArray) -> float:
     Raises
     ------
     ValueError
-        If a set has fewer than two pictures.
+        If a set has fewer than two images.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def frechet_distance(real: FloatArray, creatives: FloatArray) -> float:
     """
     x, y = np.asarray(real, dtype=np.float64), np.asarray(creatives, dtype=np.float64)
     if len(x) < 2 or len(y) < 2:
-        raise ValueError(f"the Frechet distance needs two pictures a set, got {len(x)} and {len(y)}")
+        raise ValueError(f"the Frechet distance needs two images a set, got {len(x)} and {len(y)}")
     mean = float(np.square(x.mean(axis=0) - y.mean(axis=0)).sum())
     centred_x, centred_y = ((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1) for rows in (x, y))
     spread = float(np.square(centred_x).sum() + np.square(centred_y).sum())

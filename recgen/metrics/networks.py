@@ -33,7 +33,7 @@ WANTED = {
         "copy the file of that name from torch-fidelity's release v0.2.0 there",
     ),
 }
-PICTURES_AT_ONCE = 32
+IMAGES_AT_ONCE = 32
 
 
 def missing(metric: str) -> str | None:
@@ -74,7 +74,7 @@ def lpips_pairs(
 
     Returns
     -------
-    float64 ``[p]``, 0 for equal pictures.
+    float64 ``[p]``, 0 for equal images.
 
     Raises
     ------
@@ -86,20 +86,20 @@ def lpips_pairs(
     network = _lpips(device)
     values = np.empty(len(rows), dtype=np.float64)
     with torch.inference_mode():
-        for start in range(0, len(rows), PICTURES_AT_ONCE):
-            here = slice(start, start + PICTURES_AT_ONCE)
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            here = slice(start, start + IMAGES_AT_ONCE)
             x, y = (_tensor(p[i[here]]).to(device) / 127.5 - 1 for p, i in ((first, rows), (second, columns)))
             values[here] = network(x, y).reshape(-1).cpu().numpy()
     return values
 
 
-def inception_features(pictures: NDArray[np.uint8], device: str = "cpu") -> FloatArray:
+def inception_features(images: NDArray[np.uint8], device: str = "cpu") -> FloatArray:
     """Features of the pool layer of the FID Inception network, for
     `recgen.metrics.distribution.frechet_distance`.
 
     Parameters
     ----------
-    pictures
+    images
         uint8 ``[n, H, W, 3]`` RGB of any size; the network scales them to 299 x 299 itself.
     device
         Torch device.
@@ -117,8 +117,8 @@ def inception_features(pictures: NDArray[np.uint8], device: str = "cpu") -> Floa
 
     network, rows = _inception(device), []
     with torch.inference_mode():
-        for start in range(0, len(pictures), PICTURES_AT_ONCE):
-            (batch,) = network(_tensor(pictures[start : start + PICTURES_AT_ONCE]).to(device))
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            (batch,) = network(_tensor(images[start : start + IMAGES_AT_ONCE]).to(device))
             rows.append(batch.reshape(len(batch), -1).cpu().numpy())
     return np.concatenate(rows)
 
@@ -126,7 +126,7 @@ def inception_features(pictures: NDArray[np.uint8], device: str = "cpu") -> Floa
 @lru_cache(maxsize=1)
 def _lpips(device: str) -> torch.nn.Module:
     _require("lpips")
-    from recgen.compat import prepare_torchvision
+    from recgen.core.compat import prepare_torchvision
 
     prepare_torchvision()
     from torchmetrics.functional.image.lpips import _LPIPS
@@ -139,7 +139,7 @@ def _inception(device: str) -> torch.nn.Module:
     _require("fid")
     import torch
 
-    from recgen.compat import prepare_torchvision
+    from recgen.core.compat import prepare_torchvision
 
     prepare_torchvision()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -161,7 +161,7 @@ def _checkpoints() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
+def _tensor(images: NDArray[np.uint8]) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, 1)))
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))

@@ -1,7 +1,7 @@
-"""Is the picture made for *this* user? Rank change, likeness to the user's taste, over-optimisation.
+"""Is the image made for *this* user? Rank change, likeness to the user's taste, over-optimisation.
 
 Ranks are 0-based among all items: 0 is the top of the user's list. A value that cannot be measured (a user
-without a history picture, an item without a picture) is NaN, and the summaries of `recgen.metrics.statistics`
+without a history image, an item without an image) is NaN, and the summaries of `recgen.metrics.statistics`
 leave it out of n.
 """
 
@@ -16,12 +16,12 @@ FloatArray = NDArray[np.floating]
 
 
 def delta_r(rank_original: ArrayLike, rank_creative: ArrayLike) -> FloatArray:
-    """Rank change relative to the rank with the original picture (RAGAR, Delta R).
+    """Rank change relative to the rank with the original image (RAGAR, Delta R).
 
     Parameters
     ----------
     rank_original, rank_creative
-        ``[n]`` 0-based ranks among all items with the original picture and with the creative.
+        ``[n]`` 0-based ranks among all items with the original image and with the creative.
 
     Returns
     -------
@@ -87,21 +87,21 @@ def cps(creatives: FloatArray, keywords: FloatArray) -> FloatArray:
     return 100.0 * np.maximum(cosine(creatives, keywords), 0.0)
 
 
-def cpis(creatives: FloatArray, pictures: FloatArray, histories: Sequence[ArrayLike]) -> FloatArray:
-    """CLIP personalisation image score: the creative against the pictures of the user's history (RAGAR).
+def cpis(creatives: FloatArray, images: FloatArray, histories: Sequence[ArrayLike]) -> FloatArray:
+    """CLIP personalisation image score: the creative against the images of the user's history (RAGAR).
 
     Parameters
     ----------
     creatives
         ``[n, D]`` CLIP image embeddings.
-    pictures
-        ``[m, D]`` CLIP image embeddings of the catalogue's pictures; rows of NaN are items without one.
+    images
+        ``[m, D]`` CLIP image embeddings of the catalogue's images; rows of NaN are items without one.
     histories
-        For each creative the rows of `pictures` that its user liked.
+        For each creative the rows of `images` that its user liked.
 
     Returns
     -------
-    float64 ``[n]``, 100 times the mean cosine over the history's pictures, from -100 to 100; NaN without any.
+    float64 ``[n]``, 100 times the mean cosine over the history's images, from -100 to 100; NaN without any.
 
     Examples
     --------
@@ -109,11 +109,11 @@ def cpis(creatives: FloatArray, pictures: FloatArray, histories: Sequence[ArrayL
     [50.0]
     """
     first, second = history_pairs(histories)
-    return history_mean(100.0 * cosine(creatives[first], pictures[second]), first, len(creatives))
+    return history_mean(100.0 * cosine(creatives[first], images[second]), first, len(creatives))
 
 
 def history_pairs(histories: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List every (creative, history picture) pair of ragged histories.
+    """List every (creative, history image) pair of ragged histories.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def cosine(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def true_utility_gain(utility_original: ArrayLike, utility_creative: ArrayLike) -> FloatArray:
-    """How much more the simulated user truly likes the creative than the original picture.
+    """How much more the simulated user truly likes the creative than the original image.
 
     Parameters
     ----------

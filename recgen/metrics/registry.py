@@ -62,7 +62,7 @@ from typing import Literal
 
 Direction = Literal["higher", "lower", "none"]
 Kind = Literal["creative", "set", "downstream"]
-Question = Literal["personal", "same item", "picture quality", "ranking"]
+Question = Literal["personal", "same item", "image quality", "ranking"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ METRICS: tuple[Metric, ...] = (
         "delta_r_judge",
         "ΔR (judge)",
         "How far the item rises in the user's list when it shows the creative, relative to where it stood, "
-        "by a model that took no part in making the picture (unless the run says same_judge).",
+        "by a model that took no part in making the image (unless the run says same_judge).",
         "share of the original place; 0 = unchanged, below 1, falls can be large",
         "higher",
         RAGAR,
@@ -119,7 +119,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "score_gain_judge",
         "Score gain (judge)",
-        "How much more the judge gives the user for the item with the creative than with its own picture.",
+        "How much more the judge gives the user for the item with the creative than with its own image.",
         "units of the judge's score",
         "higher",
         RECGEN,
@@ -172,7 +172,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cpis",
         "CPIS",
-        "How much the creative looks like the pictures the user liked before, on average.",
+        "How much the creative looks like the images the user liked before, on average.",
         "100 × cosine of CLIP embeddings, −100 to 100",
         "higher",
         RAGAR,
@@ -183,9 +183,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "ssim_personal",
         "SSIM (history)",
-        "How similar the creative is to the user's liked pictures in light, contrast and structure, pixel by"
+        "How similar the creative is to the user's liked images in light, contrast and structure, pixel by"
         " pixel.",
-        "−1 to 1; 1 = the same picture",
+        "−1 to 1; 1 = the same image",
         "higher",
         "Wang et al. 2004; RAGAR",
         "creative",
@@ -194,9 +194,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "lpips_personal",
         "LPIPS (history)",
-        "How different the creative looks from the user's liked pictures to a network trained on human "
+        "How different the creative looks from the user's liked images to a network trained on human "
         "judgements.",
-        "distance; 0 = the same picture",
+        "distance; 0 = the same image",
         "lower",
         "Zhang et al. 2018; RAGAR",
         "creative",
@@ -215,7 +215,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "true_utility_gain",
         "true utility gain",
-        "How much more the simulated user truly likes the creative than the original picture (simulated data"
+        "How much more the simulated user truly likes the creative than the original image (simulated data"
         " only).",
         "log-odds of a click",
         "higher",
@@ -226,7 +226,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cis",
         "CIS",
-        "How much the creative looks like the item's own picture.",
+        "How much the creative looks like the item's own image.",
         "100 × cosine of CLIP embeddings, −100 to 100",
         "higher",
         RAGAR,
@@ -248,9 +248,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "ssim_semantic",
         "SSIM (reference)",
-        "How similar the creative is to the item's own picture in light, contrast and structure, pixel by "
+        "How similar the creative is to the item's own image in light, contrast and structure, pixel by "
         "pixel.",
-        "−1 to 1; 1 = the same picture",
+        "−1 to 1; 1 = the same image",
         "higher",
         "Wang et al. 2004; RAGAR",
         "creative",
@@ -259,9 +259,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "lpips_semantic",
         "LPIPS (reference)",
-        "How different the creative looks from the item's own picture to a network trained on human "
+        "How different the creative looks from the item's own image to a network trained on human "
         "judgements.",
-        "distance; 0 = the same picture",
+        "distance; 0 = the same image",
         "lower",
         "Zhang et al. 2018; RAGAR",
         "creative",
@@ -270,7 +270,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "content_preservation",
         "content preserved",
-        "Whether the creative still shows the thing the item is, read off the picture (simulated data only).",
+        "Whether the creative still shows the thing the item is, read off the image (simulated data only).",
         "share of creatives",
         "higher",
         RECGEN,
@@ -280,32 +280,31 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cmmd",
         "CMMD",
-        "How far the creatives, as a set, are from the real pictures, in CLIP space; about 0 for two sets of"
+        "How far the creatives, as a set, are from the real images, in CLIP space; about 0 for two sets of"
         " the same kind.",
         "1000 × MMD² (RBF, sigma 10, unbiased: may fall below 0)",
         "lower",
         "Jayasumana et al. 2024; REBECA",
         "set",
-        "picture quality",
+        "image quality",
         2,
     ),
     Metric(
         "fid",
         "FID",
-        "How far the creatives, as a set, are from the real pictures, in the features of an Inception "
-        "network.",
+        "How far the creatives, as a set, are from the real images, in the features of an Inception network.",
         "squared Fréchet distance; compare equal set sizes only",
         "lower",
         "Heusel et al. 2017; REBECA",
         "set",
-        "picture quality",
+        "image quality",
         1,
     ),
     Metric(
         "recall@10",
         "Recall@10",
         "How often the item a user chose next is among the recommender's first ten, after retraining with "
-        "these pictures.",
+        "these images.",
         "share of users",
         "higher",
         "RecBole",

@@ -1,4 +1,4 @@
-"""Is it still the same item? The creative against the reference's picture and text."""
+"""Is it still the same item? The creative against the reference's image and text."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def cs(creatives: FloatArray, texts: FloatArray) -> FloatArray:
 
 
 def cis(creatives: FloatArray, references: FloatArray) -> FloatArray:
-    """CLIP image score: the creative against the reference's own picture (RAGAR).
+    """CLIP image score: the creative against the reference's own image (RAGAR).
 
     Parameters
     ----------
     creatives, references
-        ``[n, D]`` CLIP image embeddings; a row of NaN is an item without a picture.
+        ``[n, D]`` CLIP image embeddings; a row of NaN is an item without an image.
 
     Returns
     -------
-    float64 ``[n]``, 100 cos, from -100 to 100; NaN without a reference picture.
+    float64 ``[n]``, 100 cos, from -100 to 100; NaN without a reference image.
 
     Examples
     --------
@@ -72,16 +72,16 @@ def content_preservation(motif_item: ArrayLike, motif_creative: ArrayLike) -> Fl
 
 
 def ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> FloatArray:
-    """Structural similarity of pairs of pictures (Wang et al. 2004, eq. 13).
+    """Structural similarity of pairs of images (Wang et al. 2004, eq. 13).
 
     Parameters
     ----------
     first, second
-        uint8 ``[n, H, W, 3]`` RGB pictures of one size, at least 11 x 11.
+        uint8 ``[n, H, W, 3]`` RGB images of one size, at least 11 x 11.
 
     Returns
     -------
-    float64 ``[n]``, 1 for equal pictures. Gaussian window 11 x 11 with sigma 1.5, over full windows only
+    float64 ``[n]``, 1 for equal images. Gaussian window 11 x 11 with sigma 1.5, over full windows only
     (torchmetrics adds windows that see a mirrored border), mean of the three channels.
 
     Examples
@@ -119,7 +119,7 @@ def ssim_pairs(
         If the sizes differ or a side is shorter than the window of 11 pixels.
     """
     if first.shape[1:] != second.shape[1:] or first.ndim != 4:
-        raise ValueError(f"pictures of one size are needed, got {first.shape} and {second.shape}")
+        raise ValueError(f"images of one size are needed, got {first.shape} and {second.shape}")
     if min(first.shape[1:3]) < WINDOW:
         raise ValueError(f"SSIM needs at least {WINDOW} x {WINDOW} pixels, got {first.shape[1:3]}")
     blur = _Blur(*first.shape[1:3])
@@ -144,13 +144,13 @@ def _ssim(
 
 
 class _Blur:
-    """The Gaussian window as two banded matrices: on small pictures far faster than a convolution."""
+    """The Gaussian window as two banded matrices: on small images far faster than a convolution."""
 
     def __init__(self, height: int, width: int) -> None:
         self.down, self.across = _band(height), _band(width).T
 
-    def __call__(self, pictures: FloatArray) -> FloatArray:
-        return self.down @ pictures @ self.across
+    def __call__(self, images: FloatArray) -> FloatArray:
+        return self.down @ images @ self.across
 
 
 def _band(length: int) -> FloatArray:
@@ -163,10 +163,10 @@ def _band(length: int) -> FloatArray:
     return matrix
 
 
-def _moments(pictures: NDArray[np.uint8], rows: NDArray[np.int64], blur: _Blur) -> tuple[FloatArray, ...]:
-    """Pixels in [0, 1], windowed mean and variance of ``pictures[rows]``; repeated rows are blurred once."""
+def _moments(images: NDArray[np.uint8], rows: NDArray[np.int64], blur: _Blur) -> tuple[FloatArray, ...]:
+    """Pixels in [0, 1], windowed mean and variance of ``images[rows]``; repeated rows are blurred once."""
     distinct, back = np.unique(rows, return_inverse=True)
-    values = np.ascontiguousarray(np.moveaxis(pictures[distinct], -1, 1), dtype=np.float32)
+    values = np.ascontiguousarray(np.moveaxis(images[distinct], -1, 1), dtype=np.float32)
     values /= np.float32(255)
     mean = blur(values)
     return values[back], mean[back], (blur(values**2) - mean**2)[back]

@@ -230,8 +230,8 @@ def permutation_test(
     """
     own = np.asarray(owners, dtype=np.int64)
     values = np.asarray(scores, dtype=np.float64)
-    made_for, pictures = np.unique(own, return_counts=True)
-    per_user = dict(zip(made_for.tolist(), pictures.tolist(), strict=True))
+    made_for, images = np.unique(own, return_counts=True)
+    per_user = dict(zip(made_for.tolist(), images.tolist(), strict=True))
     weights = np.array([1.0 / per_user[user] for user in own.tolist()])
     columns, rng = np.arange(len(own)), np.random.default_rng(seed)
     observed = float(weights @ values[own, columns]) / len(made_for)

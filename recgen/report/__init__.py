@@ -8,11 +8,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recgen import __version__
+from recgen.core.io import write_bytes
 from recgen.metrics.registry import METRICS, lookup
 from recgen.report import gallery, plots, tables, text
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
-from recgen.workspace import write_bytes
 
 HERE = Path(__file__).parent
 
@@ -29,7 +29,7 @@ def build(run: Path, compare: Sequence[Path] = ()) -> Path:
 
     Returns
     -------
-    The path of report.html. It is one file: styles, pictures and plots are inside.
+    The path of report.html. It is one file: styles, images and plots are inside.
 
     Raises
     ------

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from recgen.core.seeding import seed_for
 from recgen.metrics.registry import lookup
 from recgen.metrics.statistics import bootstrap_mean
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, number, p_value, plain, share
-from recgen.seeding import seed_for
 
 Verdict = Literal["good", "bad", "unclear"]
 SIGNIFICANT = 0.05
@@ -54,7 +54,7 @@ def _rise(run: RunFiles) -> Answer:
     return Answer(
         "Does the item rise in the user's list?",
         f"The judge, {_who_judges(run)}, ranks all items for the user, once with the item's "
-        "own picture and once with the creative. ΔR is the change of place, relative to the place before: "
+        "own image and once with the creative. ΔR is the change of place, relative to the place before: "
         "+0.5 is from 10th to "
         "5th. A fall can count far more than a rise (from 1st to 51st is −50), so a few falls can outweigh "
         "many rises.",
@@ -66,7 +66,7 @@ def _rise(run: RunFiles) -> Answer:
 def _who_judges(run: RunFiles) -> str:
     if _same_judge(run):
         return "in this run the very model that rewards the generators (same_judge)"
-    return "a recommender that took no part in making the pictures"
+    return "a recommender that took no part in making the images"
 
 
 def _same_judge(run: RunFiles) -> bool:
@@ -92,9 +92,9 @@ def _recognisable(run: RunFiles) -> Answer:
     truth = any("content_preservation" in measured for measured in run.metrics["creatives"].values())
     return Answer(
         "Is the item still recognisable?",
-        "CLIP, a network that has learned which pictures and words belong together, compares the creative "
+        "CLIP, a network that has learned which images and words belong together, compares the creative "
         "with the item's own "
-        "picture: 100 is the same picture. What the average item of the catalogue scores is the yardstick "
+        "image: 100 is the same image. What the average item of the catalogue scores is the yardstick "
         "for chance."
         + (
             " The data is simulated, so whether a creative still shows its item's content is known."
@@ -107,12 +107,12 @@ def _recognisable(run: RunFiles) -> Answer:
 
 
 def _out_of_its_depth(run: RunFiles) -> str:
-    """What a reader must know of likeness measured by a model that has seen no such pictures; "" where it has."""
+    """What a reader must know of likeness measured by a model that has seen no such images; "" where it has."""
     if run.facts.get("encoder") != "demo-clip" or run.facts.get("rendered", True):
         return ""
     return (
-        "Read this with care: demo-clip has only ever seen the renderer's posters, and these pictures are others. "
-        "Set recgen.encoder to a CLIP model of real pictures, such as ViT-H-14, for a likeness that means something."
+        "Read this with care: demo-clip has only ever seen the renderer's posters, and these images are others. "
+        "Set recgen.encoder to a CLIP model of real images, such as ViT-H-14, for a likeness that means something."
     )
 
 
@@ -126,13 +126,13 @@ def _recognisable_line(run: RunFiles, generator: str) -> Line | None:
         shifted = {**kept, **{end: None if kept[end] is None else kept[end] - 0.5 for end in ("low", "high")}}
         verdict, label = _sign(shifted, "mostly", "mostly not", "about half")
     if likeness["value"] is not None:
-        sentences.append(f"Likeness to its own picture (CIS): {_numbers('cis', likeness)}.")
+        sentences.append(f"Likeness to its own image (CIS): {_numbers('cis', likeness)}.")
         yardstick = run.likeness_beyond_chance(generator)
         if yardstick:
             chance, beyond, users = yardstick
             more = bootstrap_mean(beyond, users, seed_for(run.seed, "report", "likeness")).as_json()
             sentences.append(
-                f"The average item's picture scores {number(chance, 1)}, which leaves "
+                f"The average item's image scores {number(chance, 1)}, which leaves "
                 f"{number(more['value'], 1, signed=True)} "
                 f"({interval(more['low'], more['high'], 1)}) for its own."
             )
@@ -160,7 +160,7 @@ def _made_for_the_user(run: RunFiles) -> Answer:
             )
         )
     return Answer(
-        "Was it made for this user, or would anyone's picture do?",
+        "Was it made for this user, or would anyone's image do?",
         "The verifier, a model of likes and dislikes, scores every creative for its own user; then the "
         "creatives are dealt out "
         "to users at random, a thousand times, and scored again (permutation test). A creative that shows its item shows "
@@ -180,15 +180,15 @@ def _ranking(run: RunFiles) -> Answer:
             verdict, label = _sign(leading, "yes", "no: it gets worse")
             lines.append(Line(generator, verdict, label, [_change(run, generator, key) for key in tests]))
     return Answer(
-        "Does the recommender rank better with these pictures?",
-        "The judge's model is trained anew with the creatives mixed into the items' pictures, several times "
-        "with different seeds, and tested beside the same training with the original pictures "
+        "Does the recommender rank better with these images?",
+        "The judge's model is trained anew with the creatives mixed into the items' images, several times "
+        "with different seeds, and tested beside the same training with the original images "
         f"({ORIGINAL}). Intervals are over the seeds. “Own creative” is the other way to use them: nothing "
         "is trained, and each user's reference alone shows the creative made for that user.",
         lines,
         ""
         if lines
-        else "Not measured in this run: it has no downstream stage, or only one source of pictures.",
+        else "Not measured in this run: it has no downstream stage, or only one source of images.",
     )
 
 

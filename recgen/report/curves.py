@@ -51,7 +51,9 @@ class Panel:
     @property
     def held_out_reward(self) -> Points:
         """The reward of those whom training did not see, or nothing."""
-        return next((p for name, p in self.series.items() if _what(name) == REWARD and not _is_training(name)), [])
+        return next(
+            (p for name, p in self.series.items() if _what(name) == REWARD and not _is_training(name)), []
+        )
 
     def start(self, name: str) -> float:
         """What a series is drawn against: nothing, or where two models are compared the model's first score of held-out users."""
@@ -93,7 +95,7 @@ def _caption(drawn: list[Panel], same_judge: bool) -> str:
     if not any(panel.compares for panel in drawn):
         return caption
     caption += (
-        " Reward and judge: what each says of the pictures made for users whom training never saw, as a change since the first "
+        " Reward and judge: what each says of the images made for users whom training never saw, as a change since the first "
         "measurement. The generator learns from the reward and never from the judge; the dotted line marks the best reward."
     )
     if same_judge:
@@ -133,10 +135,14 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _in_words(panel: Panel) -> str:
-    ends = [f"from {number(points[0][1], 4)} to {number(points[-1][1], 4)}" for points in panel.series.values()]
+    ends = [
+        f"from {number(points[0][1], 4)} to {number(points[-1][1], 4)}" for points in panel.series.values()
+    ]
     if len(ends) == 1:
         return f"{panel.title}: {ends[0]}"
-    words = f"{panel.title}: " + ", ".join(f"{name} {end}" for name, end in zip(panel.series, ends, strict=True))
+    words = f"{panel.title}: " + ", ".join(
+        f"{name} {end}" for name, end in zip(panel.series, ends, strict=True)
+    )
     if not panel.held_out_reward:
         return words
     step, value = _best(panel.held_out_reward)

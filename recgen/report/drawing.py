@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from recgen.report.text import shorten
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart; the original pictures are grey
+# Okabe and Ito's colours, which people with any colour vision can tell apart; the original images are grey
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY, INK = "#8a8f98", "#1f2430"
 STYLE: Any = {

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from recgen.report.pictures import GALLERY_EDGE, STRIP_EDGE, data_uri
+from recgen.core.seeding import numpy_rng
+from recgen.report.images import GALLERY_EDGE, STRIP_EDGE, data_uri
 from recgen.report.run_files import RunFiles
 from recgen.report.text import MINUS, plain, shorten
-from recgen.seeding import numpy_rng
 
 STRIP_LENGTH = 8
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with its words; `uri` is None where there is no picture."""
+    """An image with its words; `uri` is None where there is no image."""
 
     uri: str | None
     alt: str
@@ -51,13 +51,13 @@ def cards(run: RunFiles) -> list[Card]:
 
 def _card(run: RunFiles, request: tuple[str, str], rows: pd.DataFrame) -> Card:
     user, item = request
-    text, picture = run.items.get(item, ("", None))
+    text, image = run.items.get(item, ("", None))
     liked = run.histories.get((user, item), [])
     strip = [_item(run, token) for token in liked[-STRIP_LENGTH:]]
     name = shorten(text) or shorten(item, 60)
     first = rows.iloc[0]
     place = _place(first.get("rank_original_judge"))
-    own = Shown(data_uri(picture, GALLERY_EDGE), f"The item's own picture: {name}", "Its own picture", place)
+    own = Shown(data_uri(image, GALLERY_EDGE), f"The item's own image: {name}", "Its own image", place)
     order = {generator: position for position, generator in enumerate(run.generators)}
     answered = sorted(rows.to_dict("records"), key=lambda row: order.get(row["generator"], len(order)))
     made = [_creative(run, (user, item, row["generator"]), row, name) for row in answered]
@@ -65,15 +65,15 @@ def _card(run: RunFiles, request: tuple[str, str], rows: pd.DataFrame) -> Card:
 
 
 def _item(run: RunFiles, token: str) -> Shown:
-    text, picture = run.items.get(token, ("", None))
+    text, image = run.items.get(token, ("", None))
     name = shorten(text, 90) or shorten(token, 60)
-    return Shown(data_uri(picture, STRIP_EDGE), name, name)
+    return Shown(data_uri(image, STRIP_EDGE), name, name)
 
 
 def _creative(run: RunFiles, key: tuple[str, str, str], row: dict, name: str) -> Shown:
     before, after = row.get("rank_original_judge"), row.get("rank_creative_judge")
     change, direction = _change(before, after)
-    alt = f"Picture of {name} made for user {shorten(key[0], 60)} by {key[2]}"
+    alt = f"Image of {name} made for user {shorten(key[0], 60)} by {key[2]}"
     return Shown(
         data_uri(run.creatives.get(key), GALLERY_EDGE), alt, key[2], _place(after), change, direction
     )

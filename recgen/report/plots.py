@@ -89,13 +89,13 @@ def _delta_r(run: RunFiles) -> Plot | None:
 
 
 def _places(run: RunFiles) -> Plot | None:
-    """Share of items at or above each place, with the original pictures and with each generator's."""
+    """Share of items at or above each place, with the original images and with each generator's."""
     before, after = _by_generator(run, "rank_original_judge"), _by_generator(run, "rank_creative_judge")
     if not before or not after:
         return None
     figure, axes = canvas(7.8, 3.2)
     original = next(iter(before.values()))
-    _steps(axes, original, GREY, "original pictures")
+    _steps(axes, original, GREY, "original images")
     for index, (name, ranks) in enumerate(after.items()):
         _steps(
             axes,
@@ -115,7 +115,7 @@ def _places(run: RunFiles) -> Plot | None:
     return Plot(
         "Where the items stand",
         "A line above the grey one means that more items reach that place with a creative than with their "
-        "own picture.",
+        "own image.",
         f"Cumulative distribution of places. Original: median place {np.median(original) + 1:.0f}; {words}.",
         [svg(figure, "places")],
     )

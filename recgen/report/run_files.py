@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.core.io import read_table
 
 DEFAULT_GALLERY = 24
 
@@ -86,11 +87,11 @@ class RunFiles:
 
     @cached_property
     def items(self) -> dict[str, tuple[str, Path | None]]:
-        """Text and picture of every item by token."""
-        table = self._table("dataset/items.parquet", ["item_id", "text", "picture"])
+        """Text and image of every item by token."""
+        table = self._table("dataset/items.parquet", ["item_id", "text", "image"])
         return {
-            str(item): (str(text or ""), self.folder / picture if isinstance(picture, str) else None)
-            for item, text, picture in zip(table["item_id"], table["text"], table["picture"], strict=True)
+            str(item): (str(text or ""), self.folder / image if isinstance(image, str) else None)
+            for item, text, image in zip(table["item_id"], table["text"], table["image"], strict=True)
         }
 
     @cached_property
@@ -104,7 +105,7 @@ class RunFiles:
 
     @cached_property
     def creatives(self) -> dict[tuple[str, str, str], Path]:
-        """The picture's path for every user, item and generator."""
+        """The image's path for every user, item and generator."""
         table = self._manifest
         keys = zip(table["user_id"], table["item_id"], table["generator"], strict=True)
         names = (tuple(str(part) for part in key) for key in keys)
@@ -130,8 +131,8 @@ class RunFiles:
         return {name: float(record["seconds"]) for name, record in records.items() if "seconds" in record}
 
     @cached_property
-    def bad_pictures(self) -> list[dict[str, Any]]:
-        """Pictures that could not be used: item_id, file, reason."""
+    def bad_images(self) -> list[dict[str, Any]]:
+        """Images that could not be used: item_id, file, reason."""
         path = self.folder / "dataset/bad_images.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
@@ -147,19 +148,26 @@ class RunFiles:
                 "variant": str(noted.get("variant", "")),
                 "users": str(noted.get("users", "")),
                 "kept": {str(what): int(count) for what, count in noted["kept"].items()},
-                "dropped": [{"what": str(e["what"]), "why": str(e["why"]), "count": int(e["count"])} for e in entries],
+                "dropped": [
+                    {"what": str(e["what"]), "why": str(e["why"]), "count": int(e["count"])} for e in entries
+                ],
             }
-        except (AttributeError, KeyError, TypeError, ValueError):  # a file of that name that no converter wrote
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # a file of that name that no converter wrote
             return {}
 
     def likeness_beyond_chance(self, generator: str) -> tuple[float, np.ndarray, np.ndarray] | None:
-        """How much more a generator's creatives look like their own item's picture than like the average
+        """How much more a generator's creatives look like their own item's image than like the average
         item's.
 
         Returns
         -------
-        100 x the mean cosine of the creatives with all catalogue pictures; float64 ``[n]``, CIS minus that
-        creative's mean with all catalogue pictures; and the user of each. None where the embeddings are not
+        100 x the mean cosine of the creatives with all catalogue images; float64 ``[n]``, CIS minus that
+        creative's mean with all catalogue images; and the user of each. None where the embeddings are not
         in the folder.
         """
         paths = [
@@ -167,7 +175,7 @@ class RunFiles:
         ]
         if not all(path.is_file() for path in paths):
             return None
-        from recgen.workspace import read_features
+        from recgen.core.io import read_features
 
         chosen = (self._manifest["generator"].astype(str) == generator).to_numpy()
         made, catalogue = _unit(read_features(paths[0])[chosen]), _unit(read_features(paths[1]))
@@ -189,7 +197,7 @@ class RunFiles:
         path = self.folder / name
         if not path.is_file():
             raise UserError(str(path), found="no such file", expected="a file of a finished run")
-        table = pd.read_parquet(path)
+        table = read_table(path)
         absent = [column for column in columns if column not in table]
         if absent:
             raise UserError(

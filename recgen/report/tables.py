@@ -14,7 +14,7 @@ ORIGINAL = "ORI"
 QUESTIONS = {
     "personal": "Is it personal?",
     "same item": "Is it still the same item?",
-    "picture quality": "Does it look like a real picture?",
+    "image quality": "Does it look like a real image?",
     "ranking": "Does the recommender rank better?",
 }
 ARROWS = {
@@ -26,19 +26,19 @@ FACTS = {
     "dataset": "Data set",
     "users": "Users",
     "items": "Items",
-    "pictures": "Items with a picture",
-    "rendered": "Pictures drawn by recgen's renderer",
-    "bad_images": "Pictures that could not be used",
+    "images": "Items with an image",
+    "rendered": "Images drawn by recgen's renderer",
+    "bad_images": "Images that could not be used",
     "interactions": "Interactions (likes) of the ranking data",
     "dislikes": "Dislikes kept for the verifier",
-    "requests": "Requests (one picture for one user)",
+    "requests": "Requests (one image for one user)",
     "seed": "Seed",
     "reward": "Reward model",
     "judge": "Judge",
     "same_judge": "Reward and judge are one model",
     "target": "Split that the references are from",
     "verifier": "Verifier",
-    "what_if": "What-if scoring of a replaced picture",
+    "what_if": "What-if scoring of a replaced image",
     "encoder": "CLIP encoder",
     "backbone": "Diffusion backbone",
     "downstream": "Downstream training",
@@ -169,7 +169,7 @@ def between_generators(metrics: Mapping[str, Any]) -> list[Change]:
 
 
 def against_original(metrics: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
-    """Paired downstream tests of a source, by metric, as source minus the original pictures."""
+    """Paired downstream tests of a source, by metric, as source minus the original images."""
     found = {}
     for test in _paired(metrics):
         if (test["a"], test["b"]) == (source, ORIGINAL):
@@ -186,7 +186,7 @@ def _paired(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class DownstreamRow:
-    """One source of pictures: its results, and its differences from the original pictures."""
+    """One source of images: its results, and its differences from the original images."""
 
     source: str
     cells: list[Cell | None]

@@ -29,26 +29,27 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
-from recgen import session, sharing
-from recgen.config import Config, load_config
-from recgen.errors import UserError
-from recgen.report.study import build
+from recgen import api as session
+from recgen.config.loader import Config, load_config
+from recgen.core.errors import UserError
+from recgen.core.io import write_bytes
+from recgen.pipeline import cache as sharing
+from recgen.tuning.page import build
 from recgen.tuning.results import facts
 from recgen.tuning.space import contains, own_values, space
 from recgen.tuning.study import (
     JOURNAL,
     counted,
-    give_up_dead,
     open_storage,
     open_study,
+    requeue_stale_trials,
     running,
     scores,
     shown,
-    turn,
+    study_lock,
     winner,
 )
-from recgen.tuning.trial import BASE, Setting, objective, prepare, thin, write_yaml
-from recgen.workspace import write_bytes
+from recgen.tuning.trial import BASE, StudyContext, objective, prepare, prune_artifacts, write_yaml
 
 logger = logging.getLogger("recgen")
 
@@ -58,7 +59,7 @@ _FREE = ("keep", "heartbeat", "study")  # keys of `tune` that may change between
 
 
 def tune(
-    config: str, trials: int, storage: str | None, workers: int, out: str | None, overrides: Iterable[str] = ()
+    config: str, trials: int, url: str | None, workers: int, out: str | None, overrides: Iterable[str] = ()
 ) -> None:
     """Bring a study to so many trials, run its winner on the test split and write the report.
 
@@ -69,7 +70,7 @@ def tune(
     trials
         How many trials the study shall have in the end, over all workers and all starts. Pruned and failed ones count; those
         whose worker was killed are done again and count once.
-    storage
+    url
         A database's URL, or a path for Optuna's journal; None keeps the journal in the study's folder.
     workers
         Processes to start here; others may be at the same study elsewhere.
@@ -84,19 +85,19 @@ def tune(
     root.mkdir(parents=True, exist_ok=True)
     with session.logging_to(root / "log.txt"):
         setting = _setting(root, load_config(config, overrides), workers)
-        kept_in = open_storage(storage, root, setting.tune.heartbeat)
+        storage = open_storage(url, root, setting.tune.heartbeat)
         name = setting.tune.study or Path(config).stem
-        study = _opened(setting, kept_in, name)
-        with sharing.turn(root / ".base"):
+        study = _opened(setting, storage, name)
+        with sharing.file_lock(root / ".base"):
             prepare(setting)
-        _work(setting, kept_in, name, storage, trials, workers)
-        _conclude(setting, kept_in, name, study, storage)
+        _work(setting, storage, name, url, trials, workers)
+        _conclude(setting, storage, name, study, url)
 
 
-def _setting(root: Path, config: Config, workers: int) -> Setting:
+def _setting(root: Path, config: Config, workers: int) -> StudyContext:
     """Write the base configuration, or check that the study of this folder was begun with the same one."""
     path = root / BASE
-    with sharing.turn(root / ".base"):
+    with sharing.file_lock(root / ".base"):
         if not path.exists():
             threads = config.settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
             settings = config.settings.model_copy(update={"threads": threads})
@@ -114,13 +115,15 @@ def _setting(root: Path, config: Config, workers: int) -> Setting:
             expected="the settings it was begun with: trials of different ones cannot be compared",
             todo="Give another folder with --out, or delete this one.",
         )
-    return _with_free(root, replace(base, source=config.source), {key: getattr(config.settings.tune, key) for key in _FREE})
+    return _with_free(
+        root, replace(base, source=config.source), {key: getattr(config.settings.tune, key) for key in _FREE}
+    )
 
 
-def _with_free(root: Path, base: Config, free: dict[str, Any]) -> Setting:
+def _with_free(root: Path, base: Config, free: dict[str, Any]) -> StudyContext:
     """Return what all trials have in common, with the keys that may change as they are now."""
     settings = base.settings.model_copy(update={"tune": base.settings.tune.model_copy(update=free)})
-    return Setting(root, replace(base, settings=settings), space(base))
+    return StudyContext(root, replace(base, settings=settings), space(base))
 
 
 def _identity(config: Config) -> dict[str, Any]:
@@ -142,18 +145,20 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
 
 
-def _opened(setting: Setting, kept_in: BaseStorage, name: str) -> Study:
+def _opened(setting: StudyContext, storage: BaseStorage, name: str) -> Study:
     """Open the study; one of this name in a shared storage must have been begun with the same configuration."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
-    with turn(kept_in, setting.root, name):
-        study = open_study(kept_in, name, setting.tune, setting.config.settings.seed)
+    with study_lock(storage, setting.root, name):
+        study = open_study(storage, name, setting.tune, setting.config.settings.seed)
         mine = {key: value for key, value in _identity(setting.config).items() if key != "recgen.threads"}
         begun = study.user_attrs.get("base")
         if begun is None:
             start = own_values(setting.config, setting.space)
             if contains(setting.space, start):
-                study.enqueue_trial(start)  # so that the winner is never worse than what there was, and is compared with it
+                study.enqueue_trial(
+                    start
+                )  # so that the winner is never worse than what there was, and is compared with it
             study.set_user_attr("base", mine)
         elif changed := _differences(begun, mine):
             raise UserError(
@@ -166,15 +171,15 @@ def _opened(setting: Setting, kept_in: BaseStorage, name: str) -> Study:
 
 
 def _work(
-    setting: Setting, kept_in: BaseStorage, name: str, storage: str | None, trials: int, workers: int
+    setting: StudyContext, storage: BaseStorage, name: str, url: str | None, trials: int, workers: int
 ) -> None:
     """Let one worker do its trials here, or several in processes of their own."""
     if workers == 1:
-        work(setting, kept_in, name, trials)
+        work(setting, storage, name, trials)
         return
     context = multiprocessing.get_context("spawn")
     free = {key: getattr(setting.tune, key) for key in _FREE}
-    arguments = (str(setting.root), name, storage, trials, free)
+    arguments = (str(setting.root), name, url, trials, free)
     started = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in started:
         process.start()
@@ -182,30 +187,34 @@ def _work(
         process.join()
     ended = [process.exitcode for process in started if process.exitcode]
     if ended:
-        logger.warning("%d of %d workers ended before the study did (exit codes %s)", len(ended), workers, ended)
-    if len(counted(study := open_study(kept_in, name, setting.tune, setting.config.settings.seed))) < trials or running(study):
+        logger.warning(
+            "%d of %d workers ended before the study did (exit codes %s)", len(ended), workers, ended
+        )
+    if len(
+        counted(study := open_study(storage, name, setting.tune, setting.config.settings.seed))
+    ) < trials or running(study):
         raise RuntimeError(f"all workers ended before {trials} trials were done; the same command goes on")
 
 
-def _worker(root: str, name: str, storage: str | None, trials: int, free: dict[str, Any]) -> None:
+def _worker(root: str, name: str, url: str | None, trials: int, free: dict[str, Any]) -> None:
     """The body of a worker's process: it reads for itself what the others read."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
     setting = _with_free(Path(root), load_config(str(Path(root) / BASE)), free)
     with session.logging_to(Path(root) / "log.txt"):
-        work(setting, open_storage(storage, setting.root, setting.tune.heartbeat), name, trials)
+        work(setting, open_storage(url, setting.root, setting.tune.heartbeat), name, trials)
 
 
-def work(setting: Setting, kept_in: BaseStorage, name: str, trials: int) -> None:
+def work(setting: StudyContext, storage: BaseStorage, name: str, trials: int) -> None:
     """Do trials until the study has as many as are wanted and nobody is at one any more.
 
     A worker that is done waits for the others: should one of them be killed, its trial is to be done again.
     """
-    study = open_study(kept_in, name, setting.tune, setting.config.settings.seed)
+    study = open_study(storage, name, setting.tune, setting.config.settings.seed)
     while True:
         with ExitStack() as turns:
-            turns.enter_context(turn(kept_in, setting.root, name))
-            give_up_dead(study, kept_in, setting.root)
+            turns.enter_context(study_lock(storage, setting.root, name))
+            requeue_stale_trials(study, storage, setting.root)
             _thin(setting, study)
             if len(counted(study)) < trials:
                 todo = partial(objective, setting=setting, turns=turns)
@@ -216,20 +225,22 @@ def work(setting: Setting, kept_in: BaseStorage, name: str, trials: int) -> None
         time.sleep(POLL)
 
 
-def _thin(setting: Setting, study: Study) -> None:
+def _thin(setting: StudyContext, study: Study) -> None:
     trials = counted(study)  # what the worker of a trial left that is done again is not for this to remove
     found = scores(trials)
     best = sorted(found, key=lambda number: (-found[number], number))
-    latest = [trial.number for trial in reversed(trials) if trial.state.is_finished() and trial.number not in found]
-    thin(setting.root, trials, set([*best, *latest][: setting.tune.keep]))
+    latest = [
+        trial.number for trial in reversed(trials) if trial.state.is_finished() and trial.number not in found
+    ]
+    prune_artifacts(setting.root, trials, set([*best, *latest][: setting.tune.keep]))
 
 
-def _conclude(setting: Setting, kept_in: BaseStorage, name: str, study: Study, storage: str | None) -> None:
+def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Study, url: str | None) -> None:
     """Run the winner on the test split, once, and write the report."""
-    where = str(setting.root / JOURNAL) if storage is None else shown(storage) if "://" in storage else storage
+    where = str(setting.root / JOURNAL) if url is None else shown(url) if "://" in url else url
     mine = (setting.root / _NAME).read_text().strip()
     _thin(setting, study)
-    with turn(kept_in, setting.root, name):
+    with study_lock(storage, setting.root, name):
         best = winner(study.trials)
         if best is None:
             report = build(setting.root, facts(study, setting, where))
@@ -242,7 +253,7 @@ def _conclude(setting: Setting, kept_in: BaseStorage, name: str, study: Study, s
     if claimed["id"] == mine:
         params = study.trials[claimed["trial"]].params
         path = setting.root / "best.yaml"
-        with sharing.turn(setting.root / ".winner"):
+        with sharing.file_lock(setting.root / ".winner"):
             write_yaml(path, setting.variant(params, "test", setting.config.settings.generators))
             session.run(str(path), str(setting.root / "winner"), ())
     else:

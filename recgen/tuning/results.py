@@ -8,10 +8,10 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from recgen.report.study import StudyFacts, TrialRow
+from recgen.tuning.facts import StudyFacts, TrialRow
 from recgen.tuning.space import Space, own_values
 from recgen.tuning.study import ERROR, counted, history, scores, winner
-from recgen.tuning.trial import Setting
+from recgen.tuning.trial import StudyContext
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -22,8 +22,8 @@ STATES = {
 ENOUGH = 10  # complete trials before a best tenth can be told from the rest
 
 
-def facts(study: Study, setting: Setting, kept_in: str) -> StudyFacts:
-    """Return what the report shows; `kept_in` is the storage as users know it."""
+def facts(study: Study, setting: StudyContext, storage: str) -> StudyFacts:
+    """Return what the report shows; `storage` is the storage as users know it."""
     trials = counted(study)
     best = winner(trials)
     objectives = setting.tune.objectives
@@ -41,7 +41,7 @@ def facts(study: Study, setting: Setting, kept_in: str) -> StudyFacts:
         front=[trial.number for trial in study.best_trials] if found and len(names) > 1 else [],
         start=own_values(setting.config, setting.space),
         importances=_importances(study, names),
-        facts=_facts(study, trials, setting, kept_in),
+        facts=_facts(study, trials, setting, storage),
     )
 
 
@@ -78,12 +78,12 @@ def _importances(study: Study, names: list[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _facts(study: Study, trials: list[FrozenTrial], setting: Setting, kept_in: str) -> dict[str, str]:
+def _facts(study: Study, trials: list[FrozenTrial], setting: StudyContext, storage: str) -> dict[str, str]:
     again = sum(len(history(trial)) for trial in trials)
     took = [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
     measure = {
-        "mean": "the judge retrained with the creatives' mean mixed into the items' pictures, over all users",
-        "per_user": "each user's own creative in place of the reference's picture, over the requests",
+        "mean": "the judge retrained with the creatives' mean mixed into the items' images, over all users",
+        "per_user": "each user's own creative in place of the reference's image, over the requests",
     }
     seeds = setting.config.settings.downstream.seeds
     return {
@@ -93,7 +93,7 @@ def _facts(study: Study, trials: list[FrozenTrial], setting: Setting, kept_in: s
         "Sampler": f"TPE, seeded by the run's seed and the trial; the first {setting.tune.startup_trials} at random",
         "Trials done again because their worker was killed": str(again),
         "Time of a trial": f"{sum(took) / len(took):.0f} s on average" if took else "–",
-        "Open it": f"optuna-dashboard {kept_in}",
+        "Open it": f"optuna-dashboard {storage}",
     }
 
 

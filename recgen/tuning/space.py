@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
-from recgen import plugins
-from recgen.config import Config, validate
-from recgen.errors import UserError, nearest
-from recgen.settings import Choice, Range
+from recgen.config.loader import Config, plugins, validate
+from recgen.config.schema import Choice, Range
+from recgen.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -27,7 +26,7 @@ USUAL: dict[str, Range | None] = {
 }
 """Settings that are tried by default in generators that have them; None: a tenth to ten times what the configuration says.
 
-The two last are the scales of classifier-free guidance, of a prior and of the pictures. A setting's own limits come first.
+The two last are the scales of classifier-free guidance, of a prior and of the images. A setting's own limits come first.
 """
 FACTOR = 10.0
 
@@ -176,7 +175,9 @@ def _check(config: Config, key: str, values: Range | Choice) -> None:
     above = _value(block, parent) if parent else block
     if not isinstance(above, Mapping) or last not in above:
         known = [str(each) for each in above] if isinstance(above, Mapping) else list(block)
-        raise UserError(where, found="an unknown setting", expected=f"one of {name}'s", todo=nearest(last, known))
+        raise UserError(
+            where, found="an unknown setting", expected=f"one of {name}'s", todo=nearest(last, known)
+        )
     kind = plugins.load(plugins.GENERATORS, config.kinds[name], where)
     for value in values.choices if isinstance(values, Choice) else (values.low, values.high):
         validate(kind.Config, _changed(block, setting.split("."), value), where, f"recgen.{name}")

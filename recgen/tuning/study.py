@@ -1,7 +1,7 @@
 """The Optuna study: where it is kept, how trials are drawn, counted, given up and drawn again.
 
 Any number of workers may be at one study, each started at any time and killed at any time. What they agree on goes through the
-study's storage, and through `turn`, which lets one worker at a time take a trial.
+study's storage, and through `study_lock`, which lets one worker at a time take a trial.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from recgen import sharing
-from recgen.errors import UserError
-from recgen.seeding import seed_for
-from recgen.settings import Tune
-from recgen.workspace import Workspace
+from recgen.config.schema import Tune
+from recgen.core.errors import UserError
+from recgen.core.seeding import seed_for
+from recgen.pipeline import cache as sharing
+from recgen.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -43,7 +43,9 @@ POSTGRES = "postgresql"  # what SQLAlchemy calls it
 ATTEMPTS = 4  # workers that a trial may outlive before it counts as failed itself
 ERROR = "error"  # the user attribute of a trial that failed, and was not merely left by a worker that ended
 
-warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats have been experimental in Optuna since 2021
+warnings.filterwarnings(
+    "ignore", category=ExperimentalWarning
+)  # heartbeats have been experimental in Optuna since 2021
 
 
 def trial_folder(root: Path, number: int) -> Path:
@@ -65,7 +67,10 @@ def open_storage(url: str | None, root: Path, heartbeat: int) -> BaseStorage:
         # A connection that the server has closed in the hours of a trial is noticed, and opened again.
         with _database_turn(create_engine(url, poolclass=NullPool), "tables"):
             return RDBStorage(
-                url, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=heartbeat, grace_period=3 * heartbeat
+                url,
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=heartbeat,
+                grace_period=3 * heartbeat,
             )
     except ImportError as error:
         raise UserError(
@@ -174,7 +179,7 @@ def running(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def give_up_dead(study: Study, storage: BaseStorage, root: Path) -> None:
+def requeue_stale_trials(study: Study, storage: BaseStorage, root: Path) -> None:
     """Put the trials of workers that are no more into the queue again, with the values they had.
 
     A worker holds the lock of its trial's folder, which the system takes away when it ends, however it ends. Workers on a
@@ -187,19 +192,21 @@ def give_up_dead(study: Study, storage: BaseStorage, root: Path) -> None:
             if not Workspace(trial_folder(root, trial.number)).busy():
                 study.tell(trial.number, state=TrialState.FAIL)
     again, do_again = left(study), RetryHeartbeatStaleTrialCallback(max_retry=ATTEMPTS - 1)
-    for trial in study.get_trials(states=(TrialState.FAIL,)):  # copies: the callback writes into the trial it is given
+    for trial in study.get_trials(
+        states=(TrialState.FAIL,)
+    ):  # copies: the callback writes into the trial it is given
         if ERROR not in trial.user_attrs and trial.number not in again:
             do_again(study, trial)
 
 
 @contextmanager
-def turn(storage: BaseStorage, root: Path, name: str) -> Iterator[None]:
+def study_lock(storage: BaseStorage, root: Path, name: str) -> Iterator[None]:
     """Wait until no other worker of the study is inside: by PostgreSQL where that keeps the study, else by a file."""
     if isinstance(storage, RDBStorage) and storage.engine.dialect.name == POSTGRES:
         with _database_turn(storage.engine, f"study {name}"):
             yield
     else:
-        with sharing.turn(root / ".turn"):
+        with sharing.file_lock(root / ".turn"):
             yield
 
 
@@ -240,5 +247,3 @@ def winner(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
         return None
     number = max(found, key=lambda number: (found[number], -number))
     return next(trial for trial in trials if trial.number == number)
-
-

@@ -1,7 +1,7 @@
 """One trial: the base configuration with the trial's values, run up to what the objectives ask for, on validation.
 
 Trials are runs like any other, in folders of their own. What another trial or the base run has finished already is taken over
-from there (`recgen.sharing`), so that a trial does only what its values touch.
+from there (`recgen.pipeline.cache`), so that a trial does only what its values touch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ import yaml
 from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
-from recgen import pipeline, preflight
-from recgen.config import Config, load_config
-from recgen.downstream import CUTOFF, ORIGINAL
-from recgen.errors import brief
-from recgen.run import Run
-from recgen.session import logging_to
-from recgen.settings import Tune
-from recgen.sharing import Siblings
+from recgen.api import logging_to
+from recgen.config.loader import Config, load_config
+from recgen.config.schema import Tune
+from recgen.core.errors import brief
+from recgen.core.io import write_bytes
+from recgen.pipeline import pipeline, preflight
+from recgen.pipeline.cache import ArtifactCache
+from recgen.pipeline.context import RunContext
+from recgen.pipeline.workspace import Workspace
+from recgen.stages.downstream import CUTOFF, ORIGINAL
 from recgen.tuning.space import Space, suggest, tuned
 from recgen.tuning.study import ERROR, history, trial_folder
-from recgen.workspace import Workspace, write_bytes
 
 logger = logging.getLogger("recgen")
 
@@ -42,7 +43,7 @@ METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudyContext:
     """What all trials of a study have in common.
 
     Attributes
@@ -75,22 +76,32 @@ class Setting:
         return self.variant(values, "validation", tuned(self.config))
 
 
-def prepare(setting: Setting) -> None:
-    """Do what all trials share: everything before the generators, and the retrainings on the original pictures."""
-    run = Run(setting.measured({}), setting.root / "trials/base")
+def prepare(setting: StudyContext) -> None:
+    """Do what all trials share: everything before the generators, and the retrainings on the original images."""
+    run = RunContext(setting.measured({}), setting.root / "trials/base")
     with run.workspace.lock(), logging_to(run.folder / "log.txt"):
         run.write_config()
         work, seeds = pipeline.tasks(run), range(run.settings.downstream.seeds)
         prints = pipeline.fingerprints(work, run.settings.seed)
-        wanted = pipeline.needed(work, [f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds])
-        left = [task for task in work if task.name in wanted and not run.workspace.finished(task.name, prints[task.name])]
+        wanted = pipeline.needed(
+            work, [f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds]
+        )
+        left = [
+            task
+            for task in work
+            if task.name in wanted and not run.workspace.finished(task.name, prints[task.name])
+        ]
         preflight.check(run, {task.stage for task in left})  # for the trials too: each of them would fail
-        shared = [task.name for task in work if task.name in wanted and task.stage in ("dataset", "features", "ranker")]
+        shared = [
+            task.name
+            for task in work
+            if task.name in wanted and task.stage in ("dataset", "features", "ranker")
+        ]
         shared += [f"downstream/{ORIGINAL}/{seed}" for seed in seeds]
         pipeline.execute(run, goals=shared)
 
 
-def objective(trial: Trial, setting: Setting, turns: ExitStack) -> list[float]:
+def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[float]:
     """Run one trial and return its value for each objective.
 
     Parameters
@@ -109,9 +120,11 @@ def objective(trial: Trial, setting: Setting, turns: ExitStack) -> list[float]:
         turns.close()
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         values = suggest(trial, setting.space)
-        logger.info("trial %d: %s", trial.number, ", ".join(f"{key} {shown(value)}" for key, value in values.items()))
+        logger.info(
+            "trial %d: %s", trial.number, ", ".join(f"{key} {shown(value)}" for key, value in values.items())
+        )
         try:
-            return _measure(trial, setting, Run(setting.measured(values), folder))
+            return _measure(trial, setting, RunContext(setting.measured(values), folder))
         except TrialPruned:
             logger.info("trial %d: pruned", trial.number)
             raise
@@ -129,10 +142,10 @@ def _inherit(root: Path, before: list[int], folder: Path) -> None:
         old.rename(folder)
 
 
-def _measure(trial: Trial, setting: Setting, run: Run) -> list[float]:
+def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float]:
     """Retrain seed by seed; after each, a study with one objective may end a trial that looks bad."""
     run.write_config()
-    siblings, done = Siblings(setting.root / "trials"), []
+    siblings, done = ArtifactCache(setting.root / "trials"), []
     found: list[dict[str, float]] = []
     for seed in range(run.settings.downstream.seeds):
         goals = [f"downstream/{name}/{seed}" for name in run.settings.generators]
@@ -153,7 +166,7 @@ def _measure(trial: Trial, setting: Setting, run: Run) -> list[float]:
     return values
 
 
-def _results(run: Run, folders: list[str], measure: str) -> dict[str, float]:
+def _results(run: RunContext, folders: list[str], measure: str) -> dict[str, float]:
     """Return each metric's mean over the generators, from one seed's retrainings."""
     ending = " per_user" if measure == "per_user" else ""
     rows = [json.loads((run.folder / name / "results.json").read_text(encoding="utf-8")) for name in folders]
@@ -167,10 +180,10 @@ def weighed(means: dict[str, float], settings: Tune) -> list[float]:
     return [means[name] for name in settings.objectives]
 
 
-def thin(root: Path, trials: list[FrozenTrial], kept: set[int]) -> None:
+def prune_artifacts(root: Path, trials: list[FrozenTrial], kept: set[int]) -> None:
     """Remove what finished trials need not keep, so that a long study does not fill the disk.
 
-    Complete ones among `kept` keep all. Pruned and failed ones among them keep what others may take over: all but the pictures
+    Complete ones among `kept` keep all. Pruned and failed ones among them keep what others may take over: all but the images
     and the retrained judges, which belong to their values alone. The rest keep log, configuration and results.
     """
     for trial in trials:

@@ -39,7 +39,7 @@ def kept(folder: Path) -> dict[str, int]:
     return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["kept"]
 
 
-def pictures(folder: Path) -> dict[str, str]:
-    """File names of pictures by item."""
+def images(folder: Path) -> dict[str, str]:
+    """File names of images by item."""
     with (folder / "images.csv").open(encoding="utf-8", newline="") as file:
         return {row["item_id"]: row["file"] for row in csv.DictReader(file)}

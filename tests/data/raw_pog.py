@@ -1,4 +1,4 @@
-"""A few dozen rows in POG's published layout, with what goes wrong in it; and pictures for what was converted from them."""
+"""A few dozen rows in POG's published layout, with what goes wrong in it; and images for what was converted from them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recgen.data.attributes import SIZES, Attributes
-from recgen.data.renderer import render
+from recgen.data.simulation.attributes import SIZES, Attributes
+from recgen.data.simulation.renderer import render
 
 USERS, ITEMS, CLICKS = 24, 40, 12
 SHORT, UNKNOWN, BROKEN = "user-short", "item-unknown", "item-broken,no title"
@@ -23,7 +23,7 @@ def write_raw_pog(folder: Path, seed: int = 0) -> Path:
     """Write the three files and return their folder.
 
     All users but `SHORT` click `CLICKS` items; the first one on two rows. One click is on an item that has no row, one row of the
-    item file is broken, one item has no picture, and every third title holds a comma.
+    item file is broken, one item has no image, and every third title holds a comma.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -46,12 +46,14 @@ def write_raw_pog(folder: Path, seed: int = 0) -> Path:
 
 def _item(number: int) -> str:
     comma = ", 2019新款" if number % 3 == 0 else ""
-    return f"{item_id(number)},{number % 5:08x},//images.invalid/{number}.jpg,连衣裙 dress \"{number}\"{comma}"
+    return f'{item_id(number)},{number % 5:08x},//images.invalid/{number}.jpg,连衣裙 dress "{number}"{comma}'
 
 
-def draw_pictures(dataset: Path) -> None:
-    """Put a picture where `recgen data download` would have put one for each row of image_urls.csv."""
+def draw_images(dataset: Path) -> None:
+    """Put an image where `recgen data download` would have put one for each row of image_urls.csv."""
     with (dataset / "image_urls.csv").open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file)):
-            look = Attributes(*(int(number * step % size) for step, size in zip((1, 3, 5, 7), SIZES, strict=True)))
+            look = Attributes(
+                *(int(number * step % size) for step, size in zip((1, 3, 5, 7), SIZES, strict=True))
+            )
             render(look, number).save(dataset / "images" / f"{row['file']}.png")

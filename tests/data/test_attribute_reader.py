@@ -1,4 +1,4 @@
-"""The attribute reader on pictures it was not trained on."""
+"""The attribute reader on images it was not trained on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from recgen.assets import asset_folder
-from recgen.data.attribute_reader import AttributeReader
-from recgen.data.attributes import SIZES, Attributes
-from recgen.data.renderer import render
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.data.simulation.attribute_reader import AttributeReader
+from recgen.data.simulation.attributes import SIZES, Attributes
+from recgen.data.simulation.renderer import render
 
 
 @pytest.fixture(scope="module")
@@ -23,54 +23,54 @@ def reader() -> AttributeReader:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> tuple[list[Image.Image], np.ndarray]:
+def images() -> tuple[list[Image.Image], np.ndarray]:
     attributes = np.random.default_rng(99).integers(SIZES, size=(400, 4))
     return [render(Attributes(*row.tolist()), 7_000_000 + n) for n, row in enumerate(attributes)], attributes
 
 
-def degrade(picture: Image.Image) -> Image.Image:
+def degrade(image: Image.Image) -> Image.Image:
     """Blur and compress, about as much as a small autoencoder does."""
-    small = picture.resize((40, 40), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
+    small = image.resize((40, 40), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     small.filter(ImageFilter.GaussianBlur(0.5)).save(buffer, "JPEG", quality=60)
     return Image.open(buffer)
 
 
-def test_reads_clean_pictures(reader, pictures) -> None:
-    images, attributes = pictures
-    assert ((reader.read(images) == attributes).mean(axis=0) >= 0.995).all()
+def test_reads_clean_images(reader, images) -> None:
+    shown, attributes = images
+    assert ((reader.read(shown) == attributes).mean(axis=0) >= 0.995).all()
 
 
-def test_reads_degraded_pictures(reader, pictures) -> None:
-    images, attributes = pictures
-    assert ((reader.read([degrade(image) for image in images]) == attributes).mean(axis=0) >= 0.97).all()
+def test_reads_degraded_images(reader, images) -> None:
+    shown, attributes = images
+    assert ((reader.read([degrade(image) for image in shown]) == attributes).mean(axis=0) >= 0.97).all()
 
 
-def test_reads_any_size_and_mode(reader, pictures) -> None:
-    images, attributes = pictures
-    large = [image.resize((256, 256), Image.Resampling.BICUBIC) for image in images[:50]]
-    palette = [image.convert("RGBA") for image in images[:50]]
+def test_reads_any_size_and_mode(reader, images) -> None:
+    shown, attributes = images
+    large = [image.resize((256, 256), Image.Resampling.BICUBIC) for image in shown[:50]]
+    palette = [image.convert("RGBA") for image in shown[:50]]
     assert (reader.read(large) == attributes[:50]).mean() >= 0.99
     assert (reader.read(palette) == attributes[:50]).all(axis=1).mean() >= 0.99
 
 
-def test_probabilities_are_of_single_pictures(reader, pictures) -> None:
-    images, _ = pictures
-    together = reader.probabilities(images[:300])
+def test_probabilities_are_of_single_images(reader, images) -> None:
+    shown, _ = images
+    together = reader.probabilities(shown[:300])
     assert [part.shape for part in together] == [(300, size) for size in SIZES]
-    for part, alone in zip(together, reader.probabilities(images[7:8]), strict=True):
+    for part, alone in zip(together, reader.probabilities(shown[7:8]), strict=True):
         np.testing.assert_allclose(part.sum(axis=1), 1, atol=1e-5)
         np.testing.assert_allclose(part[7:8], alone, atol=1e-5)
 
 
-def test_no_pictures_no_attributes(reader) -> None:
+def test_no_images_no_attributes(reader) -> None:
     assert reader.read([]).shape == (0, 4)
 
 
-def test_saved_and_loaded_is_the_same_and_small(reader, pictures, tmp_path: Path) -> None:
+def test_saved_and_loaded_is_the_same_and_small(reader, images, tmp_path: Path) -> None:
     reader.save(tmp_path)
     again = AttributeReader.load(tmp_path)
-    for a, b in zip(reader.probabilities(pictures[0][:20]), again.probabilities(pictures[0][:20]), strict=True):
+    for a, b in zip(reader.probabilities(images[0][:20]), again.probabilities(images[0][:20]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
     assert json.loads((tmp_path / "config.json").read_text())["accuracy"] == reader.config["accuracy"]

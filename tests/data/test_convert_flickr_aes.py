@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from converted import dropped, histories, kept, pictures, table
+from converted import dropped, histories, images, kept, table
 from PIL import Image
 
+from recgen.core.errors import UserError
 from recgen.data.convert import flickr_aes
-from recgen.errors import UserError
 
 
 def photo(number: int) -> str:
@@ -23,7 +23,9 @@ def raw(tmp_path) -> Path:
     (folder / "40K").mkdir(parents=True)
     for number in range(6):
         Image.new("RGB", (4, 4)).save(folder / "40K" / photo(number))
-    rows = [f"A1PLR0K, {photo(n)}, {5 if n < 3 else 4}" for n in (4, 3, 2, 1, 0)] + [f"A1PLR0K, {photo(5)}, 3"]
+    rows = [f"A1PLR0K, {photo(n)}, {5 if n < 3 else 4}" for n in (4, 3, 2, 1, 0)] + [
+        f"A1PLR0K, {photo(5)}, 3"
+    ]
     rows += [f"BUSY, {photo(n)}, {score}" for n, score in enumerate((4, 5, 1, 2, 3, 3))]
     rows += [f"A1PLR0K, {photo(9)}, 5", f"A1PLR0K, ../../{photo(9)}, 5", f"BUSY, {photo(1)}, high"]
     (folder / flickr_aes._RATINGS).write_text(" worker, imagePair, score\n" + "\n".join(rows) + "\n")
@@ -47,8 +49,8 @@ def test_photos_and_their_mean_scores(raw, tmp_path):
     flickr_aes.prepare(raw, tmp_path / "aes", least=2)
     scores = table(tmp_path / "aes", "item").set_index("item_id")["score"]
     assert scores[Path(photo(3)).stem] == "0.3" and scores[Path(photo(5)).stem] == ""
-    assert kept(tmp_path / "aes") == {"users": 2, "interactions": 12, "items": 6, "pictures": 6}
-    assert pictures(tmp_path / "aes") == {Path(photo(n)).stem: Path(photo(n)).stem for n in range(6)}
+    assert kept(tmp_path / "aes") == {"users": 2, "interactions": 12, "items": 6, "images": 6}
+    assert images(tmp_path / "aes") == {Path(photo(n)).stem: Path(photo(n)).stem for n in range(6)}
 
 
 def test_a_hundred_likes_are_asked_for(raw, tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from converted import dropped, histories, kept, pictures, table
+from converted import dropped, histories, images, kept, table
 from PIL import Image
 
+from recgen.core.errors import UserError
 from recgen.data.convert import mind
-from recgen.errors import UserError
 
 
 def news(number: int, title: str) -> str:
@@ -24,8 +24,12 @@ def raw(tmp_path) -> Path:
     for folder in (train, dev):
         folder.mkdir(parents=True)
     titles = ['"Unclosed quote', 'Say "yes", please', "Plain", "Fourth", "Fifth", "Sixth", "Nobody's"]
-    (train / "news.tsv").write_text("\n".join(news(n, title) for n, title in enumerate(titles, 1)) + "\n", encoding="utf-8")
-    (dev / "news.tsv").write_text(news(3, "Plain") + "\n" + news(8, "Eighth") + "\nbroken\trow\n", encoding="utf-8")
+    (train / "news.tsv").write_text(
+        "\n".join(news(n, title) for n, title in enumerate(titles, 1)) + "\n", encoding="utf-8"
+    )
+    (dev / "news.tsv").write_text(
+        news(3, "Plain") + "\n" + news(8, "Eighth") + "\nbroken\trow\n", encoding="utf-8"
+    )
     behaviours = [
         "1\tU1\t11/13/2019 8:36:57 AM\tN1 N2\tN3-1 N4-0",
         "2\tU1\t11/12/2019 6:11:30 PM\tN1 N2\tN5-0 N4-1",
@@ -44,7 +48,9 @@ def test_clicks_of_both_folders_in_the_order_of_time(raw, tmp_path):
     read = {"U1": ["N1", "N2", "N4", "N3", "N8"], "U2": ["N1", "N2", "N6"], "U5": ["N1", "N2", "N3"]}
     assert histories(tmp_path / "out") == read
     rows = table(tmp_path / "out", "inter").query("user_id == 'U1'")
-    assert rows["timestamp"].astype(int).tolist()[2:4] == [1573582290, 1573634217], "18:11:30 and 8:36:57, read as UTC"
+    assert rows["timestamp"].astype(int).tolist()[2:4] == [1573582290, 1573634217], (
+        "18:11:30 and 8:36:57, read as UTC"
+    )
     assert dropped(tmp_path / "out") == {
         "shown news: no label, as in the test set": 2,
         "interactions: the same user and item again": 3,
@@ -67,13 +73,13 @@ def test_quotes_are_letters(raw, tmp_path):
     assert set(items.index) == {"N1", "N2", "N3", "N4", "N6", "N8"}
 
 
-def test_pictures_that_somebody_gathered(raw, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "pictures/N3.jpg")
-    mind.prepare(raw, tmp_path / "out", pictures=tmp_path / "pictures")
-    assert pictures(tmp_path / "out") == {"N3": "N3"} and kept(tmp_path / "out")["pictures"] == 1
+def test_images_that_somebody_gathered(raw, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/N3.jpg")
+    mind.prepare(raw, tmp_path / "out", images=tmp_path / "images")
+    assert images(tmp_path / "out") == {"N3": "N3"} and kept(tmp_path / "out")["images"] == 1
     mind.prepare(raw, tmp_path / "out")
-    assert not (tmp_path / "out/images.csv").exists(), "no list of pictures stays from another time"
+    assert not (tmp_path / "out/images.csv").exists(), "no list of images stays from another time"
 
 
 def test_one_folder_alone(raw, tmp_path):

@@ -7,11 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from converted import dropped, histories, kept, pictures, table
+from converted import dropped, histories, images, kept, table
 from PIL import Image
 
+from recgen.core.errors import UserError
 from recgen.data.convert import movielens
-from recgen.errors import UserError
 
 MOVIES = [
     ("1", "Toy Story (1995)", "Adventure|Animation|Children"),
@@ -24,7 +24,11 @@ MOVIES = [
 
 def ratings(users: int = 3) -> list[tuple[str, str, str, str]]:
     """Every user rates all films, newest first; user 9 likes two only."""
-    rows = [(str(u), str(item), "4.5", str(1000 + 10 * u - item)) for u in range(1, users + 1) for item in range(1, 6)]
+    rows = [
+        (str(u), str(item), "4.5", str(1000 + 10 * u - item))
+        for u in range(1, users + 1)
+        for item in range(1, 6)
+    ]
     return rows + [("9", "1", "5.0", "3"), ("9", "2", "4.0", "4"), ("9", "3", "3.5", "5")]
 
 
@@ -69,7 +73,9 @@ def test_the_three_layouts_give_the_same_data(latest, tmp_path):
     one.mkdir()
     whole = [(user, item, str(int(float(rating))), time) for user, item, rating, time in ratings()]
     (old / "u.data").write_text("".join("\t".join(row) + "\n" for row in whole))
-    flags = [["1" if name in genres.split("|") else "0" for name in movielens._GENRES] for _, _, genres in MOVIES]
+    flags = [
+        ["1" if name in genres.split("|") else "0" for name in movielens._GENRES] for _, _, genres in MOVIES
+    ]
     named = [(item, title, "01-Jan-1995", "", f"http://host.invalid/{item}") for item, title, _ in MOVIES]
     lines = ["|".join((*names, *flag)) for names, flag in zip(named, flags, strict=True)]
     (old / "u.item").write_bytes("\n".join(lines).encode("latin-1"))
@@ -83,7 +89,13 @@ def test_the_three_layouts_give_the_same_data(latest, tmp_path):
         same = table(other, "item").set_index("item_id")[["movie_title", "release_year"]]
         assert same.equals(table(first, "item").set_index("item_id")[["movie_title", "release_year"]])
     assert table(others[1], "item").equals(table(first, "item"))
-    assert table(others[0], "item")["class"].tolist() == ["Adventure Animation", "", "Comedy Romance", "Sci-Fi", "Film-Noir"]
+    assert table(others[0], "item")["class"].tolist() == [
+        "Adventure Animation",
+        "",
+        "Comedy Romance",
+        "Sci-Fi",
+        "Film-Noir",
+    ]
 
 
 def test_histories_are_cut_oldest_first(latest, tmp_path):
@@ -98,7 +110,7 @@ def test_posters_by_template(latest, tmp_path):
     with (tmp_path / "ml/image_urls.csv").open(newline="") as file:
         urls = {row["item_id"]: row["url"] for row in csv.DictReader(file)}
     assert urls["1"] == "https://host.invalid/861/1.jpg" and set(urls) == {"1", "2", "3", "5"}
-    assert dropped(tmp_path / "ml")["picture URLs: no tmdb_id in links.csv"] == 1
+    assert dropped(tmp_path / "ml")["image URLs: no tmdb_id in links.csv"] == 1
     for wrong in ("file:///posters/{movie_id}", "https://host.invalid/poster.jpg"):
         with pytest.raises(UserError, match="--poster-url"):
             movielens.prepare(latest, tmp_path / "ml", poster_url=wrong)
@@ -115,13 +127,15 @@ def test_posters_from_a_folder_or_a_zip(latest, tmp_path, packed):
             for item in ("1", "2", "3"):
                 archive.write(given / f"{item}.png", f"../../deep/{item}.PNG")
             archive.write(given / "3.png", "again/1.png")
-            archive.writestr("readme.txt", "no picture")
+            archive.writestr("readme.txt", "no image")
         given = tmp_path / "posters.zip"
-    movielens.prepare(latest, tmp_path / "out/ml", pictures=given, pictured=True)
-    assert kept(tmp_path / "out/ml") == {"items": 3, "pictures": 3, "users": 3, "interactions": 9}
+    movielens.prepare(latest, tmp_path / "out/ml", images=given, imaged=True)
+    assert kept(tmp_path / "out/ml") == {"items": 3, "images": 3, "users": 3, "interactions": 9}
     assert dropped(tmp_path / "out/ml")["items: no poster"] == 2
-    assert dropped(tmp_path / "out/ml").get("pictures: another picture of that name was there before", 0) == packed
-    assert pictures(tmp_path / "out/ml") == {"1": "1", "2": "2", "3": "3"}
+    assert (
+        dropped(tmp_path / "out/ml").get("images: another image of that name was there before", 0) == packed
+    )
+    assert images(tmp_path / "out/ml") == {"1": "1", "2": "2", "3": "3"}
     for item in ("1", "2", "3"):
         assert Image.open(tmp_path / f"out/ml/images/{item}.png").getpixel((0, 0)) == (int(item), 0, 0)
     assert {path.name for path in tmp_path.iterdir()} <= {"ml-latest-small", "posters", "posters.zip", "out"}
@@ -136,5 +150,7 @@ def test_another_folder_says_what_is_there(tmp_path):
 
 def test_a_missing_column_is_named(latest, tmp_path):
     write_csv(latest / "ratings.csv", "userId,movie,rating,timestamp", ratings())
-    with pytest.raises(UserError, match=r"ratings.csv, row 1: .*expected one column 'movieId'. Did you mean 'movie'"):
+    with pytest.raises(
+        UserError, match=r"ratings.csv, row 1: .*expected one column 'movieId'. Did you mean 'movie'"
+    ):
         movielens.prepare(latest, tmp_path / "out")

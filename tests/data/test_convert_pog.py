@@ -10,12 +10,12 @@ import pytest
 import raw_pog
 import yaml
 
-from recgen import pipeline
-from recgen.config import load_config
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.core.io import read_features
 from recgen.data.convert import pog
-from recgen.errors import UserError
-from recgen.run import Run
-from recgen.workspace import read_features
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
 
 
 def read(path):
@@ -55,14 +55,19 @@ def test_what_is_dropped_is_counted(prepared):
         "interactions: of users with fewer than 3 likes": 1,
         "user rows: no clicks": 1,
         "items: not 4 fields in item_data.txt": 1,
-        "picture URLs: none given, or not one of the web": 1,
+        "image URLs: none given, or not one of the web": 1,
     }
     kept = json.loads((prepared / "provenance.json").read_text())["kept"]
     clicks = raw_pog.USERS * raw_pog.CLICKS
-    assert kept == {"users": raw_pog.USERS, "interactions": clicks, "items": raw_pog.ITEMS, "picture URLs": raw_pog.ITEMS - 1}
+    assert kept == {
+        "users": raw_pog.USERS,
+        "interactions": clicks,
+        "items": raw_pog.ITEMS,
+        "image URLs": raw_pog.ITEMS - 1,
+    }
 
 
-def test_picture_urls_get_a_scheme(prepared):
+def test_image_urls_get_a_scheme(prepared):
     with (prepared / "image_urls.csv").open() as file:
         rows = {row["item_id"]: row for row in csv.DictReader(file)}
     assert rows[raw_pog.item_id(7)]["url"] == "http://images.invalid/7.jpg"
@@ -90,16 +95,18 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_run_takes_what_was_written(prepared, tmp_path):
     """From the converted files to features, with the shipped encoder, by a YAML of a few lines."""
-    raw_pog.draw_pictures(prepared)
+    raw_pog.draw_images(prepared)
     settings = {
         "images": str(prepared / "images"), "image_ids": str(prepared / "images.csv"), "text_fields": ["title"],
         "like_threshold": None, "generators": ["stable_diffusion"], "threads": 1,
     }  # fmt: skip
     config = tmp_path / "small.yaml"
-    config.write_text(yaml.safe_dump({"dataset": "pog", "data_path": str(prepared.parent), "recgen": settings}))
-    pipeline.execute(Run(load_config(str(config)), tmp_path / "run"), until="features")
+    config.write_text(
+        yaml.safe_dump({"dataset": "pog", "data_path": str(prepared.parent), "recgen": settings})
+    )
+    pipeline.execute(RunContext(load_config(str(config)), tmp_path / "run"), until="features")
     items = pd.read_parquet(tmp_path / "run/dataset/items.parquet")
-    assert len(items) == raw_pog.ITEMS and items["picture"].notna().sum() == raw_pog.ITEMS - 1
+    assert len(items) == raw_pog.ITEMS and items["image"].notna().sum() == raw_pog.ITEMS - 1
     assert '连衣裙 dress "3", 2019新款' in set(items["text"])
     assert read_features(tmp_path / "run/features/image.safetensors").shape[0] == raw_pog.ITEMS - 1
     assert len(pd.read_parquet(tmp_path / "run/dataset/requests.parquet")) == raw_pog.USERS

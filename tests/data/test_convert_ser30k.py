@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from converted import dropped, histories, kept, pictures, table
+from converted import dropped, histories, images, kept, table
 from PIL import Image
 
+from recgen.core.errors import UserError
 from recgen.data.convert import ser30k
-from recgen.errors import UserError
 
 THEMES = {"09-panda-bear": 5, "Cute_Ghost": 4, "猫 cat": 3, "dog": 6}
 
 
 @pytest.fixture
 def raw(tmp_path) -> Path:
-    """Four themes; one annotation without a picture, one that leads outside, one that is no object."""
+    """Four themes; one annotation without an image, one that leads outside, one that is no object."""
     folder, annotations = tmp_path / "SER_Dataset", []
     for theme, count in THEMES.items():
         (folder / "Images" / theme).mkdir(parents=True)
@@ -25,12 +25,16 @@ def raw(tmp_path) -> Path:
             name = f"sticker_{number}.jpg"
             Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / "Images" / theme / name)
             anno = {"anno1": 1, "anno2": 2, "anno3": 3, "anno": number % 7 + 1}
-            annotations.append({"topic": theme, "file_name": name, "text": "I'm, \t\"sad\"\n" if number == 0 else "", **anno})
+            annotations.append(
+                {"topic": theme, "file_name": name, "text": 'I\'m, \t"sad"\n' if number == 0 else "", **anno}
+            )
     annotations += [{"topic": "dog", "file_name": "sticker_99.jpg", "text": ""}, "no object"]
     annotations += [{"topic": "../..", "file_name": "secret.jpg"}, {"topic": "dog", "file_name": "a\0b.jpg"}]
     (tmp_path / "secret.jpg").write_bytes(b"x")
     (folder / "Annotations").mkdir()
-    (folder / "Annotations/all_annos.json").write_text(json.dumps({"annotations": annotations}, ensure_ascii=False))
+    (folder / "Annotations/all_annos.json").write_text(
+        json.dumps({"annotations": annotations}, ensure_ascii=False)
+    )
     return folder
 
 
@@ -49,16 +53,19 @@ def test_two_themes_are_a_history_and_a_third_the_reference(raw, tmp_path):
     assert len({items[-1] for items in found.values()}) > 5
 
 
-def test_stickers_keep_text_theme_and_picture(raw, tmp_path):
+def test_stickers_keep_text_theme_and_image(raw, tmp_path):
     ser30k.prepare(raw, tmp_path / "ser", users=5)
     items = table(tmp_path / "ser", "item").set_index("item_id")
-    assert items.loc["09-panda-bear/sticker_0.jpg"].tolist() == ["I'm, \"sad\"", "panda bear", "1"]
+    assert items.loc["09-panda-bear/sticker_0.jpg"].tolist() == ['I\'m, "sad"', "panda bear", "1"]
     assert items.loc["Cute_Ghost/sticker_2.jpg"].tolist() == ["", "Cute Ghost", "3"]
-    names = pictures(tmp_path / "ser")
-    assert len(set(names.values())) == sum(THEMES.values()) == kept(tmp_path / "ser")["pictures"]
+    names = images(tmp_path / "ser")
+    assert len(set(names.values())) == sum(THEMES.values()) == kept(tmp_path / "ser")["images"]
     shown = Image.open(tmp_path / f"ser/images/{names['dog/sticker_3.jpg']}.jpg")
     assert shown.tobytes() == Image.open(raw / "Images/dog/sticker_3.jpg").tobytes()
-    assert dropped(tmp_path / "ser") == {"items: no such picture under Images": 3, "items: no topic or no file name": 1}
+    assert dropped(tmp_path / "ser") == {
+        "items: no such image under Images": 3,
+        "items: no topic or no file name": 1,
+    }
 
 
 def test_more_users_change_none(raw, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from recgen.data.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS, SIZES
-from recgen.data.simulator import (
+from recgen.core.errors import UserError
+from recgen.data.simulation.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS, SIZES
+from recgen.data.simulation.simulator import (
     LIKE_RATE,
     Truth,
     draw_interactions,
@@ -20,7 +21,6 @@ from recgen.data.simulator import (
     simulate,
     true_auc,
 )
-from recgen.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -37,37 +37,49 @@ def large() -> tuple[Truth, pd.DataFrame]:
 
 
 def read(folder: Path, suffix: str) -> pd.DataFrame:
-    return pd.read_csv(folder / f"{folder.name}.{suffix}", sep="\t", dtype={"user_id:token": str, "item_id:token": str})
+    return pd.read_csv(
+        folder / f"{folder.name}.{suffix}", sep="\t", dtype={"user_id:token": str, "item_id:token": str}
+    )
 
 
 def logged(truth: Truth, log: pd.DataFrame) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Users, attributes and likes of a log."""
-    return log["user_id:token"].tolist(), truth.attributes_of(log["item_id:token"]), (log["rating:float"] >= 4).to_numpy()
+    return (
+        log["user_id:token"].tolist(),
+        truth.attributes_of(log["item_id:token"]),
+        (log["rating:float"] >= 4).to_numpy(),
+    )
 
 
 def test_writes_files_that_recbole_reads(folder: Path) -> None:
     from recbole.config import Config
     from recbole.data import create_dataset
 
-    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "title"], "user": ["user_id"]}
+    columns = {
+        "inter": ["user_id", "item_id", "rating", "timestamp"],
+        "item": ["item_id", "title"],
+        "user": ["user_id"],
+    }
     settings = {"data_path": str(folder.parent), "load_col": columns}
     dataset = create_dataset(Config(model="BPR", dataset="sim", config_dict=settings))
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (16, 41, 300)
     assert set(dataset.inter_feat["rating"].tolist()) == {1.0, 5.0}
 
 
-def test_every_item_has_its_picture(folder: Path) -> None:
+def test_every_item_has_its_image(folder: Path) -> None:
     items = read(folder, "item")["item_id:token"]
     assert sorted(path.stem for path in (folder / "images").iterdir()) == sorted(items)
     for item in items[:5]:
-        with Image.open(folder / f"images/{item}.png") as picture:
-            assert (picture.mode, picture.size) == ("RGB", (64, 64))
+        with Image.open(folder / f"images/{item}.png") as image:
+            assert (image.mode, image.size) == ("RGB", (64, 64))
 
 
 def test_texts_name_content_and_never_style(folder: Path) -> None:
     truth, style = Truth.load(folder / "simulator"), {*COLOURS, *GROUNDS, *PATTERNS}
     table = read(folder, "item")
-    for text, (motif, *_) in zip(table["title:token_seq"], truth.attributes_of(table["item_id:token"]), strict=True):
+    for text, (motif, *_) in zip(
+        table["title:token_seq"], truth.attributes_of(table["item_id:token"]), strict=True
+    ):
         words = set(re.findall(r"\w+", text.lower()))
         assert words & set(MOTIFS) == {MOTIFS[motif]}
         assert not words & style
@@ -77,7 +89,10 @@ def test_users_meet_an_item_once_and_time_goes_on(folder: Path) -> None:
     log = read(folder, "inter")
     assert not log.duplicated(["user_id:token", "item_id:token"]).any()
     assert (log.groupby("user_id:token").size() == 20).all()
-    assert all(times.is_monotonic_increasing and times.is_unique for _, times in log.groupby("user_id:token")["timestamp:float"])
+    assert all(
+        times.is_monotonic_increasing and times.is_unique
+        for _, times in log.groupby("user_id:token")["timestamp:float"]
+    )
 
 
 def test_same_seed_same_bytes_other_seed_other_data(folder: Path, tmp_path: Path) -> None:
@@ -91,8 +106,8 @@ def test_same_seed_same_bytes_other_seed_other_data(folder: Path, tmp_path: Path
 
 def test_a_user_does_not_depend_on_how_many_there_are() -> None:
     few, many = draw_truth(5, 30, seed=3), draw_truth(50, 300, seed=3)
-    pictures = np.random.default_rng(0).integers(SIZES, size=(20, 4))
-    np.testing.assert_allclose(few.utility(["u4"] * 20, pictures), many.utility(["u4"] * 20, pictures))
+    images = np.random.default_rng(0).integers(SIZES, size=(20, 4))
+    np.testing.assert_allclose(few.utility(["u4"] * 20, images), many.utility(["u4"] * 20, images))
     np.testing.assert_array_equal(few.item_attributes, many.item_attributes[:30])
 
 
@@ -105,9 +120,9 @@ def test_utility_is_intercept_plus_content_plus_style(folder: Path) -> None:
         truth.intercept[row] + truth.content[row, motif] + style[colour] + style[len(COLOURS) + ground]
         + style[len(COLOURS) + len(GROUNDS) + pattern]
     )  # fmt: skip
-    picture = np.array([[motif, colour, ground, pattern]])
-    assert truth.utility(["u7"], picture)[0] == pytest.approx(expected)
-    assert truth.probability(["u7"], picture)[0] == pytest.approx(1 / (1 + np.exp(-expected)))
+    image = np.array([[motif, colour, ground, pattern]])
+    assert truth.utility(["u7"], image)[0] == pytest.approx(expected)
+    assert truth.probability(["u7"], image)[0] == pytest.approx(1 / (1 + np.exp(-expected)))
 
 
 def test_likes_follow_the_truth(large: tuple[Truth, pd.DataFrame]) -> None:
@@ -152,11 +167,17 @@ def test_one_style_taste_per_class_of_motifs() -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [({"users": 0}, "users"), ({"items": 10, "interactions_per_user": 11}, "11 of 10 items"), ({"tastes_per_user": 0}, "tastes")],
+    [
+        ({"users": 0}, "users"),
+        ({"items": 10, "interactions_per_user": 11}, "11 of 10 items"),
+        ({"tastes_per_user": 0}, "tastes"),
+    ],
 )
 def test_impossible_numbers_are_refused(numbers: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
-        simulate(tmp_path / "sim", **{"users": 2, "items": 20, "seed": 1, "interactions_per_user": 5, **numbers})
+        simulate(
+            tmp_path / "sim", **{"users": 2, "items": 20, "seed": 1, "interactions_per_user": 5, **numbers}
+        )
     assert not (tmp_path / "sim").exists()
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from recgen.assets import asset_folder
-from recgen.compat import prepare_torchvision
+from recgen.core.compat import prepare_torchvision
 
 prepare_torchvision()
 import open_clip  # noqa: E402
@@ -68,7 +68,9 @@ def stable_diffusion(folder: Path) -> UNet2DConditionModel:
         set_alpha_to_one=False,
     )  # fmt: skip
     words = CLIPTokenizer.from_pretrained(asset_folder("demo-sd") / "tokenizer", model_max_length=77)
-    StableDiffusionPipeline(vae, text, words, unet, noise, None, None, requires_safety_checker=False).save_pretrained(folder)
+    StableDiffusionPipeline(
+        vae, text, words, unet, noise, None, None, requires_safety_checker=False
+    ).save_pretrained(folder)
     return unet
 
 
@@ -92,7 +94,9 @@ def ip_adapter(file: Path, unet: UNet2DConditionModel) -> None:
 
 def open_clip_vit_h(file: Path) -> None:
     """Write the weights of OpenCLIP ViT-H-14."""
-    shape = {key: value for key, value in open_clip.get_model_config("ViT-H-14").items() if key != "custom_text"}
+    shape = {
+        key: value for key, value in open_clip.get_model_config("ViT-H-14").items() if key != "custom_text"
+    }
     model = random(open_clip.model.CLIP, **shape)
     assert round(sum(value.numel() for value in model.parameters()) / 1e6) == 986
     model.logit_scale.data.fill_(4.6)

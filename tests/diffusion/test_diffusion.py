@@ -1,4 +1,4 @@
-"""The wrapper around diffusers: each picture is its own condition's, whatever it is batched with."""
+"""The wrapper around diffusers: each image is its own condition's, whatever it is batched with."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from recgen.assets import FOLDER
-from recgen.compat import prepare_torchvision
-from recgen.data.attributes import Attributes, caption
-from recgen.data.renderer import render
-from recgen.diffusion import Condition, Sampling, load_backbone
-from recgen.errors import UserError
+from recgen.core.compat import prepare_torchvision
+from recgen.core.errors import UserError
+from recgen.data.simulation.attributes import Attributes, caption
+from recgen.data.simulation.renderer import render
+from recgen.diffusion.backbone import Condition, Sampling, load_backbone
 from recgen.features.encoders import load_encoder
 
 prepare_torchvision()
@@ -45,8 +45,8 @@ def conditions(embeddings):
     ]
 
 
-def pixels(pictures) -> np.ndarray:
-    return np.stack([np.asarray(p, dtype=np.int16) for p in pictures])
+def pixels(images) -> np.ndarray:
+    return np.stack([np.asarray(p, dtype=np.int16) for p in images])
 
 
 def assert_same(a: np.ndarray, b: np.ndarray) -> None:
@@ -59,7 +59,7 @@ def test_batched_equals_one_at_a_time(backbone, conditions):
     together = pixels(backbone.generate(conditions, SAMPLING))
     alone = pixels(next(backbone.generate([c], SAMPLING)) for c in conditions)
     assert_same(together, alone)
-    assert np.abs(together[0] - together[1]).mean() > 10, "different conditions must give different pictures"
+    assert np.abs(together[0] - together[1]).mean() > 10, "different conditions must give different images"
 
 
 def test_order_and_batch_size_do_not_matter(backbone, conditions):
@@ -83,14 +83,14 @@ def test_equals_a_stock_diffusers_pipeline(backbone, conditions):
     stock.set_progress_bar_config(disable=True)
     stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config)
     embedding = torch.from_numpy(conditions[1].image_embedding)[None, None]
-    picture = stock(
+    image = stock(
         prompt=conditions[1].prompt,
         num_inference_steps=SAMPLING.steps,
         guidance_scale=SAMPLING.guidance_scale,
         ip_adapter_image_embeds=[torch.cat([torch.zeros_like(embedding), embedding])],
         latents=torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(conditions[1].seed)),
     ).images
-    assert_same(pixels(picture), pixels(backbone.generate(conditions, SAMPLING))[1:2])
+    assert_same(pixels(image), pixels(backbone.generate(conditions, SAMPLING))[1:2])
 
 
 def test_adapter_scale_zero_is_no_image_condition(backbone, conditions):
@@ -113,7 +113,7 @@ def test_the_seed_decides_the_noise(backbone):
     assert np.abs(a - b).mean() > 2
 
 
-def test_samplers_and_guidance_change_the_picture(backbone, conditions):
+def test_samplers_and_guidance_change_the_image(backbone, conditions):
     ddim = pixels(backbone.generate(conditions[:1], SAMPLING))
     dpm = pixels(backbone.generate(conditions[:1], SAMPLING.model_copy(update={"sampler": "dpm++2m"})))
     unguided = pixels(backbone.generate(conditions[:1], SAMPLING.model_copy(update={"guidance_scale": 1.0})))

@@ -20,16 +20,16 @@ from diffusers import (
 from pydantic import ValidationError
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from recgen.checkpoints import family
-from recgen.diffusion import Condition, Sampling, load_backbone
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.diffusion.backbone import Condition, Sampling, load_backbone
+from recgen.diffusion.weights import family
 
 SAMPLING = Sampling(steps=2, guidance_scale=2.0)
 LCM = Sampling(steps=3, sampler="lcm", guidance_scale=1.5)
 
 
-def pixels(pictures) -> np.ndarray:
-    return np.stack([np.asarray(picture, dtype=np.float64) / 255 for picture in pictures])
+def pixels(images) -> np.ndarray:
+    return np.stack([np.asarray(image, dtype=np.float64) / 255 for image in images])
 
 
 def assert_same(a: np.ndarray, b: np.ndarray) -> None:
@@ -37,13 +37,19 @@ def assert_same(a: np.ndarray, b: np.ndarray) -> None:
     assert np.abs(a - b).max() <= 1 / 255 + 1e-9 and (np.abs(a - b) > 1e-4).mean() < 0.005
 
 
-def drawn(pipeline, prompt: str, seed: int, scheduler=DDIMScheduler, sampling: Sampling = SAMPLING, **more) -> np.ndarray:
-    """One picture by a stock pipeline, from the same noise."""
+def drawn(
+    pipeline, prompt: str, seed: int, scheduler=DDIMScheduler, sampling: Sampling = SAMPLING, **more
+) -> np.ndarray:
+    """One image by a stock pipeline, from the same noise."""
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     noise = torch.Generator().manual_seed(seed)
     more |= {"latents": torch.randn((1, 4, 16, 16), generator=noise), "generator": noise}
-    return pixels(pipeline(prompt, num_inference_steps=sampling.steps, guidance_scale=sampling.guidance_scale, **more).images)
+    return pixels(
+        pipeline(
+            prompt, num_inference_steps=sampling.steps, guidance_scale=sampling.guidance_scale, **more
+        ).images
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,8 @@ def conditions() -> list[Condition]:
     rng = np.random.default_rng(0)
     words = ("a red star", "", "a key", "a kite on a navy ground")
     return [
-        Condition(n, word, "blue" if n == 2 else "", rng.normal(size=16).astype(np.float32)) for n, word in enumerate(words)
+        Condition(n, word, "blue" if n == 2 else "", rng.normal(size=16).astype(np.float32))
+        for n, word in enumerate(words)
     ]
 
 
@@ -79,12 +86,16 @@ def test_a_pipeline_of_another_family_is_named(tmp_path: Path) -> None:
 def test_xl_batched_equals_one_at_a_time(xl, conditions) -> None:
     together = pixels(xl.generate(conditions, SAMPLING))
     assert_same(together, pixels(next(xl.generate([condition], SAMPLING)) for condition in conditions))
-    assert_same(together[::-1], pixels(xl.generate(conditions[::-1], SAMPLING.model_copy(update={"batch_size": 3}))))
+    assert_same(
+        together[::-1], pixels(xl.generate(conditions[::-1], SAMPLING.model_copy(update={"batch_size": 3})))
+    )
     assert np.abs(together[0] - together[2]).mean() > 0.01
     assert np.abs(pixels(xl.generate([Condition(0, "a red star")], SAMPLING))[0] - together[0]).mean() > 0.001
 
 
-@pytest.mark.parametrize("zeros", [True, False], ids=["no negative is zero", "no negative is the empty prompt"])
+@pytest.mark.parametrize(
+    "zeros", [True, False], ids=["no negative is zero", "no negative is the empty prompt"]
+)
 def test_xl_equals_the_stock_pipeline(tiny_xl: Path, zeros: bool) -> None:
     stock = StableDiffusionXLPipeline.from_pretrained(tiny_xl, dtype=torch.float32, add_watermarker=False)
     backbone = load_backbone(str(tiny_xl))
@@ -100,7 +111,9 @@ def test_xl_equals_the_stock_pipeline(tiny_xl: Path, zeros: bool) -> None:
 def test_xl_trains_against_the_conditions_it_draws_with(xl) -> None:
     """What `predict` gives the UNet is what the stock pipeline gives it at the same time and size."""
     seen: list[dict] = []
-    hook = xl.pipeline.unet.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    hook = xl.pipeline.unet.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True
+    )
     try:
         tokens, pooled = xl.embed_prompts(["a key"]), xl.pool_prompts(["a key"])
         xl.predict(torch.zeros(1, 4, 16, 16), torch.tensor([1]), tokens, pooled)
@@ -117,12 +130,18 @@ def test_stable_diffusion_2_equals_the_stock_pipeline(tiny_diffusion: Path, tmp_
     folder = tmp_path / "sd2"
     shutil.copytree(tiny_diffusion, folder)
     torch.manual_seed(1)
-    shape = {**UNet2DConditionModel.load_config(folder / "unet"), "use_linear_projection": True, "attention_head_dim": [2, 4]}
+    shape = {
+        **UNet2DConditionModel.load_config(folder / "unet"),
+        "use_linear_projection": True,
+        "attention_head_dim": [2, 4],
+    }
     UNet2DConditionModel.from_config(shape).save_pretrained(folder / "unet")
     text = CLIPTextConfig.from_pretrained(folder / "text_encoder")
     text.hidden_act = "gelu"
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
-    DDIMScheduler(clip_sample=False, steps_offset=1, prediction_type="v_prediction").save_pretrained(folder / "scheduler")
+    DDIMScheduler(clip_sample=False, steps_offset=1, prediction_type="v_prediction").save_pretrained(
+        folder / "scheduler"
+    )
     stock = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     ours = pixels(load_backbone(str(folder)).generate([Condition(3, "a b c")], SAMPLING))
     assert_same(ours, drawn(stock, "a b c", 3, negative_prompt=""))
@@ -150,8 +169,8 @@ def test_lcm_equals_the_stock_pipeline_with_its_lora(fast, tiny_diffusion: Path,
     assert np.abs(ours - without).mean() > 0.001, "the LoRA must change something"
 
 
-def test_lcm_draws_its_noise_per_picture(fast, conditions) -> None:
-    """In every step LCM adds noise: each picture's comes from its own seed, not from the batch or from what was drawn before."""
+def test_lcm_draws_its_noise_per_image(fast, conditions) -> None:
+    """In every step LCM adds noise: each image's comes from its own seed, not from the batch or from what was drawn before."""
     together = pixels(fast.generate(conditions, LCM))
     torch.rand(3)
     assert_same(together, pixels(next(fast.generate([condition], LCM)) for condition in conditions))

@@ -16,7 +16,8 @@ from PIL import Image
 HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.skipif(
-    not os.environ.get("RECGEN_REAL_SHAPES"), reason="takes minutes, 5 GB of disk and 10 GiB of memory: set RECGEN_REAL_SHAPES=1"
+    not os.environ.get("RECGEN_REAL_SHAPES"),
+    reason="takes minutes, 5 GB of disk and 10 GiB of memory: set RECGEN_REAL_SHAPES=1",
 )
 
 
@@ -27,13 +28,17 @@ def test_pog_runs_on_the_published_shapes_within_24_gib(tmp_path, monkeypatch):
     weights = tmp_path / "weights"
     weights.mkdir()
     subprocess.run([sys.executable, str(HERE / "real_shapes.py"), str(weights)], check=True)
-    for name, size in (("USERS", 8), ("ITEMS", 16), ("CLICKS", 8)):  # every picture takes ViT-H a second or more
+    for name, size in (
+        ("USERS", 8),
+        ("ITEMS", 16),
+        ("CLICKS", 8),
+    ):  # every image takes ViT-H a second or more
         monkeypatch.setattr(raw_pog, name, size)
     raw_pog.write_raw_pog(tmp_path / "raw/pog")
     recgen = [sys.executable, "-c", "from recgen.cli import main; main()"]
     prepare = ["data", "prepare", "pog", "--raw", "raw/pog", "--out", "data/pog"]
     subprocess.run([*recgen, *prepare], cwd=tmp_path, check=True)
-    raw_pog.draw_pictures(tmp_path / "data/pog")
+    raw_pog.draw_images(tmp_path / "data/pog")
     settings = (
         f"recgen.encoder={{model: ViT-H-14, pretrained: {weights}/open_clip_model.safetensors}}",
         f"recgen.backbone={weights}/stable-diffusion-v1-5",

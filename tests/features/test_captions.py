@@ -1,4 +1,4 @@
-"""The CLIP tagger on pictures whose true attributes are known, vocabularies, and an image-to-text model of random weights."""
+"""The CLIP tagger on images whose true attributes are known, vocabularies, and an image-to-text model of random weights."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 from PIL import Image
 
 from recgen.assets import FOLDER
-from recgen.compat import prepare_torchvision
-from recgen.data.attributes import NAMES, SIZES, VOCABULARIES, Attributes, caption
-from recgen.data.renderer import render
-from recgen.errors import UserError
+from recgen.config.schema import OpenClip, Tagger
+from recgen.core.compat import prepare_torchvision
+from recgen.core.errors import UserError
+from recgen.core.seeding import numpy_rng
+from recgen.data.simulation.attributes import NAMES, SIZES, VOCABULARIES, Attributes, caption
+from recgen.data.simulation.renderer import render
 from recgen.features.captions import Captioner, best_phrases, tag
 from recgen.features.encoders import Encoder, load_encoder
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
-from recgen.seeding import numpy_rng
-from recgen.settings import OpenClip, Tagger
 
 DEMO = read_vocabulary(FOLDER / "vocabularies/demo.yaml")
 AGREEMENT = {"motif": 0.99, "colour": 0.98, "ground": 0.99, "pattern": 0.98}
-"""Floors of the share of pictures whose tag is the true attribute."""
+"""Floors of the share of images whose tag is the true attribute."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_tags_agree_with_the_simulators_attributes(encoder):
     assert np.mean([said == caption(look) for said, look in zip(captions, true, strict=True)]) >= 0.95
 
 
-def test_a_picture_gets_the_phrase_of_the_smallest_angle():
+def test_a_image_gets_the_phrase_of_the_smallest_angle():
     class Fake:
         """Embeds "the N" in direction N, whatever its length."""
 
@@ -75,7 +75,7 @@ def test_the_vocabulary_follows_the_encoder_and_the_user(tmp_path):
         vocabulary_file(Tagger(tagger=str(tmp_path / "absent.yaml")), "demo-clip")
 
 
-def test_the_general_vocabulary_speaks_of_real_pictures(encoder):
+def test_the_general_vocabulary_speaks_of_real_images(encoder):
     general = read_vocabulary(FOLDER / "vocabularies/general.yaml")
     phrases = [phrase for group in general.groups.values() for phrase in group.phrases]
     assert set(general.groups) == {"thing", "colour", "material", "style", "mood"} and len(phrases) > 150
@@ -145,7 +145,7 @@ def blip2(tmp_path_factory) -> Path:
     return folder
 
 
-def test_an_image_to_text_model_describes_pictures(blip2, tmp_path):
+def test_an_image_to_text_model_describes_images(blip2, tmp_path):
     assert json.loads((blip2 / "config.json").read_text())["model_type"] == "blip-2"
     paths = []
     for name, colour in (("one", "red"), ("two", "navy")):

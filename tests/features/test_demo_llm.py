@@ -1,4 +1,4 @@
-"""The shipped language model, by the calls that load any: the keywords of items, and the picture for a list of keywords."""
+"""The shipped language model, by the calls that load any: the keywords of items, and the image for a list of keywords."""
 
 from __future__ import annotations
 

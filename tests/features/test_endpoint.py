@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from recgen.errors import UserError
-from recgen.features.endpoint import Answers, ChatService
-from recgen.settings import Endpoint
+from recgen.config.schema import Endpoint
+from recgen.core.errors import UserError
+from recgen.features.endpoint import ChatService, CompletionCache
 
 
 class Service:
@@ -186,16 +186,17 @@ def test_the_log_says_what_it_cost_and_never_the_key(service, monkeypatch, caplo
 
 
 def test_answers_are_kept_by_model_and_prompt(tmp_path):
-    first = Answers(tmp_path / "deep/answers.sqlite", "m")
+    first = CompletionCache(tmp_path / "deep/answers.sqlite", "m")
     first.put(["one", "two"], ["1", "2"])
     first.put(["two"], ["zwei"])
-    assert Answers(tmp_path / "deep/answers.sqlite", "m").get("two") == "zwei"
+    assert CompletionCache(tmp_path / "deep/answers.sqlite", "m").get("two") == "zwei"
     assert (
-        Answers(tmp_path / "deep/answers.sqlite", "other").get("two") is None and first.get("three") is None
+        CompletionCache(tmp_path / "deep/answers.sqlite", "other").get("two") is None
+        and first.get("three") is None
     )
 
 
 def test_a_file_that_is_none_of_answers(tmp_path):
     (tmp_path / "answers.sqlite").write_text("something else entirely, and long enough to be looked at" * 20)
     with pytest.raises(UserError, match="none of answers"):
-        Answers(tmp_path / "answers.sqlite", "m")
+        CompletionCache(tmp_path / "answers.sqlite", "m")

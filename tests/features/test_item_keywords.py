@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recgen.errors import UserError
+from recgen.config.schema import Settings
+from recgen.core.errors import UserError
 from recgen.features import item_keywords
 from recgen.features.item_keywords import clean, compute, top_keywords
 from recgen.features.prompts import item_prompt
-from recgen.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_frequent_keywords_of_a_history():
 
 def test_the_prompt_leaves_out_what_an_item_has_not():
     assert item_prompt("a skull", "a film", 5).startswith("Picture: a skull.\nText: a film.\n")
-    assert "Picture" not in item_prompt("", "a film", 5) and "Text" not in item_prompt("a skull", "", 5)
+    assert "Image" not in item_prompt("", "a film", 5) and "Text" not in item_prompt("a skull", "", 5)
     assert "at most 5" in item_prompt("a skull", "a film", 5)
 
 
@@ -63,7 +63,7 @@ class FakeModel:
 
 
 def make_run(folder: Path, model: Any = None, **settings: Any) -> Any:
-    """A stand-in for a run whose features are there: four items, two of them alike, one with neither picture nor text."""
+    """A stand-in for a run whose features are there: four items, two of them alike, one with neither image nor text."""
     (folder / "features").mkdir(exist_ok=True)
     items = pd.DataFrame({"item_id": ["a", "b", "c", "d"], "text": ["War Sea", "love", "love", ""]})
     captions = pd.DataFrame({"item_id": ["a"], "caption": ["a red ship"]})

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 from recgen.features import language
 from recgen.features.language import LanguageModel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recgen.retrieval import ItemPool
+from recgen.features.retrieval import ItemPool
 
 
 @pytest.fixture(scope="module")

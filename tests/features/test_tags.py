@@ -18,16 +18,16 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from recgen.compat import prepare_torchvision
-from recgen.data.attributes import SIZES, Attributes
-from recgen.data.renderer import render
+from recgen.config.schema import Settings, TagSettings
+from recgen.core.compat import prepare_torchvision
+from recgen.core.seeding import numpy_rng
+from recgen.data.simulation.attributes import SIZES, Attributes
+from recgen.data.simulation.renderer import render
 from recgen.features import tags
 from recgen.features.captions import Captioner
 from recgen.features.encoders import Encoder, load_encoder
-from recgen.features.prompts import item_prompt, picture_tags_prompt, text_tags_prompt
+from recgen.features.prompts import image_tags_prompt, item_prompt, text_tags_prompt
 from recgen.features.tags import compute, union
-from recgen.seeding import numpy_rng
-from recgen.settings import Settings, TagSettings
 
 PRECISION = RECALL = 0.97
 
@@ -54,13 +54,15 @@ def looks() -> list[Attributes]:
     return [Attributes(*rng.integers(SIZES).tolist()) for _ in range(100)]
 
 
-def make_run(folder: Path, encoder: Encoder, looks: list[Attributes], texts: list[str], **settings: Any) -> Any:
-    """A run of as many items as `looks`, and one more, without a picture, where there are more texts."""
+def make_run(
+    folder: Path, encoder: Encoder, looks: list[Attributes], texts: list[str], **settings: Any
+) -> Any:
+    """A run of as many items as `looks`, and one more, without an image, where there are more texts."""
     (folder / "p").mkdir(exist_ok=True)
     for n, look in enumerate(looks):
         render(look, n).save(folder / f"p/{n}.png")
     paths = [f"p/{n}.png" if n < len(looks) else None for n in range(len(texts))]
-    items = pd.DataFrame({"item_id": [f"i{n}" for n in range(len(texts))], "text": texts, "picture": paths})
+    items = pd.DataFrame({"item_id": [f"i{n}" for n in range(len(texts))], "text": texts, "image": paths})
     images = encoder.images([render(look, n) for n, look in enumerate(looks)])
     return SimpleNamespace(
         folder=folder, items=items, settings=Settings(**settings), encoder=encoder, device="cpu", language_model=Words(),
@@ -80,19 +82,22 @@ def test_the_union_keeps_each_tag_once() -> None:
 
 def test_the_taggers_tags_are_the_true_attributes(tmp_path, encoder, looks) -> None:
     run = make_run(tmp_path, encoder, looks, ["The Night"] * len(looks))
-    found = [set(each) for each in read(run)["picture"]]
+    found = [set(each) for each in read(run)["image"]]
     true = [set(look.words) for look in looks]
     hits = sum(len(a & b) for a, b in zip(found, true, strict=True))
     assert hits / sum(map(len, found)) >= PRECISION and hits / sum(map(len, true)) >= RECALL
 
 
-def test_an_items_tags_are_of_picture_and_text(tmp_path, encoder) -> None:
+def test_an_items_tags_are_of_image_and_text(tmp_path, encoder) -> None:
     look = Attributes(11, 0, 4, 3)
     run = make_run(tmp_path, encoder, [look], ["war skull", "only words", ""])
     table = read(run)
-    assert list(table.index) == ["i0", "i1"], "an item with neither picture nor text has no row"
+    assert list(table.index) == ["i0", "i1"], "an item with neither image nor text has no row"
     assert list(table.loc["i0", "tags"]) == ["skull", "red", "navy", "dots", "war"]
-    assert list(table.loc["i0", "text"]) == ["war", "skull"] and list(table.loc["i1", "tags"]) == ["only", "words"]
+    assert list(table.loc["i0", "text"]) == ["war", "skull"] and list(table.loc["i1", "tags"]) == [
+        "only",
+        "words",
+    ]
     assert run.language_model.asked == [item_prompt("", text, 8) for text in ("war skull", "only words")]
     compute(run)
     assert len(run.language_model.asked) == 2, "answers are kept"
@@ -104,11 +109,13 @@ def test_at_most_n_tags_of_each(tmp_path, encoder) -> None:
 
 
 def test_each_domain_is_asked_about_what_matters_there() -> None:
-    asked = {domain: picture_tags_prompt(domain, 7) for domain in ("general", "movie", "news", "outfit")}
+    asked = {domain: image_tags_prompt(domain, 7) for domain in ("general", "movie", "news", "outfit")}
     assert len(set(asked.values())) == 4 and all("at most 7" in prompt for prompt in asked.values())
     assert "season" in asked["outfit"] and "place" in asked["news"] and "poster" in asked["movie"]
     texts = {domain: text_tags_prompt(domain, "A tale", 7) for domain in asked}
-    assert len(set(texts.values())) == 4 and all("A tale" in prompt and "at most 7" in prompt for prompt in texts.values())
+    assert len(set(texts.values())) == 4 and all(
+        "A tale" in prompt and "at most 7" in prompt for prompt in texts.values()
+    )
     assert texts["general"] == item_prompt("", "A tale", 7), "the one question that the shipped model knows"
 
 
@@ -127,7 +134,16 @@ def llava(tmp_path_factory) -> Path:
     )
 
     folder = tmp_path_factory.mktemp("llava")
-    pieces = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "USER", "ASSISTANT", *(f"word{n}" for n in range(40))]
+    pieces = [
+        "<pad>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<image>",
+        "USER",
+        "ASSISTANT",
+        *(f"word{n}" for n in range(40)),
+    ]
     core = Tokenizer(models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -156,11 +172,13 @@ def llava(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_vision_language_model_is_asked_and_its_question_is_not_its_answer(llava, tmp_path, encoder, monkeypatch) -> None:
+def test_a_vision_language_model_is_asked_and_its_question_is_not_its_answer(
+    llava, tmp_path, encoder, monkeypatch
+) -> None:
     looks = [Attributes(1, 0, 0, 0), Attributes(2, 5, 4, 3), Attributes(2, 5, 4, 3)]
-    run = make_run(tmp_path, encoder, looks, ["a", "a", "a"], tags={"picture": str(llava)})
+    run = make_run(tmp_path, encoder, looks, ["a", "a", "a"], tags={"image": str(llava)})
     table, model = read(run), Captioner(str(llava))
-    question = picture_tags_prompt("general", 8)
+    question = image_tags_prompt("general", 8)
     alone = [model.describe([tmp_path / f"p/{n}.png"], question)[0] for n in range(3)]
     assert alone == model.describe([tmp_path / f"p/{n}.png" for n in range(3)], question) and any(alone)
     processor = model.processor
@@ -170,14 +188,14 @@ def test_a_vision_language_model_is_asked_and_its_question_is_not_its_answer(lla
     asked = inputs["input_ids"].shape[1]
     whole = model.model.generate(**inputs, max_new_tokens=64, do_sample=False)[:, asked:]
     assert alone[0] == " ".join(processor.batch_decode(whole, skip_special_tokens=True)[0].split())
-    assert [list(tags_) for tags_ in table["picture"]] == [tags.clean(answer, 8) for answer in alone]
+    assert [list(tags_) for tags_ in table["image"]] == [tags.clean(answer, 8) for answer in alone]
     monkeypatch.setattr(tags, "Captioner", None)
     assert read(run).equals(table), "answers are kept"
 
 
 @pytest.fixture
 def service() -> Iterator[SimpleNamespace]:
-    """A chat service that answers with what it was shown: the colour of a picture's middle, or the text's first word."""
+    """A chat service that answers with what it was shown: the colour of an image's middle, or the text's first word."""
     bodies: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -185,7 +203,9 @@ def service() -> Iterator[SimpleNamespace]:
             bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             content = bodies[-1]["messages"][0]["content"]
             if isinstance(content, list):
-                data = base64.b64decode(content[1]["image_url"]["url"].removeprefix("data:image/jpeg;base64,"))
+                data = base64.b64decode(
+                    content[1]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+                )
                 red, _, blue = Image.open(io.BytesIO(data)).convert("RGB").getpixel((5, 5))
                 answer = "warm, big" if red > blue else "cold, small"
             else:
@@ -205,26 +225,30 @@ def service() -> Iterator[SimpleNamespace]:
     server.server_close()
 
 
-def test_a_service_sees_the_pictures(service, tmp_path, encoder) -> None:
+def test_a_service_sees_the_images(service, tmp_path, encoder) -> None:
     run = make_run(
         tmp_path, encoder, [Attributes(1, 0, 0, 0)] * 2, ["war film", "love story"],
-        tags={"picture": "endpoint", "domain": "movie", "endpoint": {"url": service.url, "model": "m", "workers": 1}},
+        tags={"image": "endpoint", "domain": "movie", "endpoint": {"url": service.url, "model": "m", "workers": 1}},
     )  # fmt: skip
     for n, colour in enumerate(("red", "blue")):
         Image.new("RGB", (900, 30), colour).save(tmp_path / f"p/{n}.png")
     table = read(run)
     assert [list(each) for each in table["tags"]] == [["warm", "big", "war"], ["cold", "small", "love"]]
-    shown = [body["messages"][0]["content"] for body in service.bodies if isinstance(body["messages"][0]["content"], list)]
-    assert shown[0][0]["text"] == picture_tags_prompt("movie", 8) and not run.language_model.asked
+    shown = [
+        body["messages"][0]["content"]
+        for body in service.bodies
+        if isinstance(body["messages"][0]["content"], list)
+    ]
+    assert shown[0][0]["text"] == image_tags_prompt("movie", 8) and not run.language_model.asked
     compute(run)
     assert len(service.bodies) == 4, "no answer is paid for twice"
     Image.new("RGB", (30, 30), "blue").save(tmp_path / "p/0.png")
-    assert list(read(run).loc["i0", "picture"]) == ["cold", "small"], "another picture is another question"
+    assert list(read(run).loc["i0", "image"]) == ["cold", "small"], "another image is another question"
 
 
 def test_an_endpoint_without_an_address_is_a_mistake() -> None:
     with pytest.raises(ValidationError, match="endpoint"):
-        TagSettings(picture="endpoint")
+        TagSettings(image="endpoint")
     with pytest.raises(ValidationError):
         TagSettings(domain="music")
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recgen.compat import prepare_torchvision
-from recgen.records import RunData
+from recgen.core.compat import prepare_torchvision
+from recgen.data.types import RunData
 
 prepare_torchvision()
 from adapters import random_adapter  # noqa: E402
 
-from recgen.diffusion import Backbone, load_backbone  # noqa: E402
+from recgen.diffusion.backbone import Backbone, load_backbone  # noqa: E402
 from recgen.features.encoders import Encoder, load_encoder  # noqa: E402
 
 
@@ -26,7 +26,7 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_diffusion: Path)
 
 @pytest.fixture(scope="session")
 def backbone(tiny_diffusion: Path, tiny_adapter: Path) -> Backbone:
-    """A pipeline that draws 32 x 32 pictures, with an IP-Adapter for embeddings of width 16."""
+    """A pipeline that draws 32 x 32 images, with an IP-Adapter for embeddings of width 16."""
     return load_backbone(str(tiny_diffusion), str(tiny_adapter))
 
 
@@ -38,12 +38,18 @@ def encoder(tiny_clip: Path) -> Encoder:
 
 @pytest.fixture(scope="session")
 def data() -> RunData:
-    """12 users and 30 items with embeddings of width 16; item i0 has no picture, user u11 has no like, u10 nothing at all."""
+    """12 users and 30 items with embeddings of width 16; item i0 has no image, user u11 has no like, u10 nothing at all."""
     rng = np.random.default_rng(0)
     features = rng.normal(1.0, 2.0, (30, 16)).astype(np.float32)
     features[0] = np.nan
     rows = [
-        {"user": user, "item": int(item), "like": user < 10 and bool(rng.random() < 0.6), "timestamp": float(n), "split": "train"}
+        {
+            "user": user,
+            "item": int(item),
+            "like": user < 10 and bool(rng.random() < 0.6),
+            "timestamp": float(n),
+            "split": "train",
+        }
         for user in range(12)
         if user != 10
         for n, item in enumerate(rng.choice(30, 12, replace=False))
@@ -52,7 +58,7 @@ def data() -> RunData:
         user_ids=[f"u{n}" for n in range(12)],
         item_ids=[f"i{n}" for n in range(30)],
         texts=[f"a thing number {n}" for n in range(30)],
-        pictures=[None] + [Path(f"{n}.png") for n in range(1, 30)],
+        images=[None] + [Path(f"{n}.png") for n in range(1, 30)],
         image_features=features,
         text_features=rng.normal(size=(30, 16)).astype(np.float32),
         interactions=pd.DataFrame(rows),

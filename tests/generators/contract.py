@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from generators.base import Generator
-from recgen.records import Creative, Request, RunData
-from recgen.seeding import seed_for
+from recgen.core.seeding import seed_for
+from recgen.data.types import Creative, Request, RunData
 
 
 def ask(user: str, item: str, history: tuple[str, ...] = ("i1", "i2")) -> Request:
@@ -22,11 +22,11 @@ REQUESTS = [ask(f"u{n % 10}", f"i{n + 1}") for n in range(11)]
 
 
 def pixels(creatives: list[Creative]) -> np.ndarray:
-    """Pictures as float ``[n, H, W, 3]`` in [0, 1]."""
+    """Images as float ``[n, H, W, 3]`` in [0, 1]."""
     return np.stack([np.asarray(creative.image, dtype=np.float64) / 255 for creative in creatives])
 
 
-def assert_same_pictures(a: list[Creative], b: list[Creative]) -> None:
+def assert_same_images(a: list[Creative], b: list[Creative]) -> None:
     """Equal to 1e-4 but for rounding to whole levels, which may tip a value over to the next one."""
     assert [creative.request for creative in a] == [creative.request for creative in b]
     difference = np.abs(pixels(a) - pixels(b))
@@ -36,7 +36,11 @@ def assert_same_pictures(a: list[Creative], b: list[Creative]) -> None:
 
 def files(folder: Path) -> dict[str, bytes]:
     """All files of a folder by their names in it."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 class GeneratorContract:
@@ -70,29 +74,31 @@ class GeneratorContract:
 
         return load
 
-    def test_answers_every_request_in_order_with_a_picture(self, load, data: RunData, backbone) -> None:
+    def test_answers_every_request_in_order_with_a_image(self, load, data: RunData, backbone) -> None:
         creatives = list(load().generate(REQUESTS, data))
         assert [creative.request for creative in creatives] == REQUESTS
-        size = backbone.picture_size
+        size = backbone.image_size
         assert all(c.image.mode == "RGB" and c.image.size == (size, size) for c in creatives)
         assert all(c.generator and c.recipe and c.seconds >= 0 for c in creatives)
 
     def test_batch_size_changes_nothing(self, load, data: RunData) -> None:
         one = list(load(**self.batch(1)).generate(REQUESTS, data))
-        assert_same_pictures(one, list(load(**self.batch(32)).generate(REQUESTS, data)))
+        assert_same_images(one, list(load(**self.batch(32)).generate(REQUESTS, data)))
 
     def test_order_changes_nothing(self, load, data: RunData) -> None:
         forwards = list(load().generate(REQUESTS, data))
-        assert_same_pictures(forwards, list(load().generate(REQUESTS[::-1], data))[::-1])
-        assert_same_pictures(forwards[3:5], list(load().generate(REQUESTS[3:5], data)))
+        assert_same_images(forwards, list(load().generate(REQUESTS[::-1], data))[::-1])
+        assert_same_images(forwards[3:5], list(load().generate(REQUESTS[3:5], data)))
 
-    def test_another_seed_is_another_picture(self, load, data: RunData) -> None:
+    def test_another_seed_is_another_image(self, load, data: RunData) -> None:
         first = REQUESTS[0]
         twice = [first, Request(first.user_id, first.item_id, first.seed + 1, first.history)]
         a, b = pixels(list(load().generate(twice, data)))
         assert np.abs(a - b).mean() > 0.01
 
-    def test_fitting_again_saves_the_same_bytes(self, saved: Path, backbone, encoder, data: RunData, tmp_path: Path) -> None:
+    def test_fitting_again_saves_the_same_bytes(
+        self, saved: Path, backbone, encoder, data: RunData, tmp_path: Path
+    ) -> None:
         torch.rand(1), np.random.rand()  # nothing may depend on global randomness
         generator = self.make(backbone, encoder)
         generator.fit(data)
@@ -106,12 +112,20 @@ class GeneratorContract:
     def test_fitted_and_loaded_draw_the_same(self, load, backbone, encoder, data: RunData) -> None:
         generator = self.make(backbone, encoder)
         generator.fit(data)
-        assert_same_pictures(list(generator.generate(REQUESTS[:3], data)), list(load().generate(REQUESTS[:3], data)))
+        assert_same_images(
+            list(generator.generate(REQUESTS[:3], data)), list(load().generate(REQUESTS[:3], data))
+        )
 
     @pytest.mark.parametrize(
         "request_",
         [ask("u1", "i0"), ask("nobody", "i3"), ask("u11", "i3"), ask("u10", "i3", ()), ask("u1", "i3", ())],
-        ids=["item without picture", "unknown user", "user without likes", "user without history", "request without history"],
+        ids=[
+            "item without image",
+            "unknown user",
+            "user without likes",
+            "user without history",
+            "request without history",
+        ],
     )
     def test_draws_for_those_it_knows_little_of(self, load, data: RunData, request_: Request) -> None:
         (creative,) = load().generate([request_], data)

@@ -14,15 +14,15 @@ import test_pmg
 import test_ragar
 import test_rebeca
 from adapters import random_adapter
-from contract import REQUESTS, assert_same_pictures
+from contract import REQUESTS, assert_same_images
 from PIL import Image
 from safetensors.torch import load_file
 
-from recgen import plugins
-from recgen.checkpoints import FAMILIES
-from recgen.diffusion import Backbone, load_backbone
+from recgen.config import plugins
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Backbone, load_backbone
+from recgen.diffusion.weights import FAMILIES
 from recgen.features.language import LanguageModel
-from recgen.records import RunData
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 PRIOR = {**test_rebeca.SMALL, "max_steps": 2, "decode": DECODE}
@@ -47,21 +47,25 @@ def xl(tiny_xl: Path, tmp_path_factory) -> Backbone:
 @pytest.fixture(scope="module")
 def data(data: RunData, tmp_path_factory) -> RunData:
     """The shared data with everything that any generator needs."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(4)
     for item in range(1, 30):
         Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{item}.png")
     words = [()] + [tuple(rng.choice(WORDS, 3, replace=False)) for _ in range(1, 30)]
     features = rng.normal(size=(30, 16)).astype(np.float32)
     features[0] = np.nan
     return replace(
-        data, pictures=[None] + [folder / f"{n}.png" for n in range(1, 30)], keywords=words, tags=words,
+        data, images=[None] + [folder / f"{n}.png" for n in range(1, 30)], keywords=words, tags=words,
         captions=[" ".join(each) for each in words], caption_features=features, foreground_features=features,
     )  # fmt: skip
 
 
 def installed(family: str) -> list[str]:
     kinds = {name: plugins.load(plugins.GENERATORS, name, "") for name in plugins.names(plugins.GENERATORS)}
-    return [name for name, kind in kinds.items() if kind.__module__.startswith("generators.") and family in kind.backbones]
+    return [
+        name
+        for name, kind in kinds.items()
+        if kind.__module__.startswith("generators.") and family in kind.backbones
+    ]
 
 
 def test_what_is_said_to_draw_with_xl_is_tried() -> None:
@@ -77,7 +81,7 @@ def test_it_fits_and_draws(name: str, xl: Backbone, encoder, tiny_llm: Path, dat
     generator.fit(data)
     creatives = list(generator.generate(REQUESTS[:2], data))
     assert [creative.image.size for creative in creatives] == [(32, 32)] * 2
-    assert_same_pictures(creatives[1:], list(generator.generate(REQUESTS[1:2], data)))
+    assert_same_images(creatives[1:], list(generator.generate(REQUESTS[1:2], data)))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,9 @@ def halved(tiny_xl: Path, tmp_path_factory) -> Backbone:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_it_fits_and_draws_in_sixteen_bits(name: str, halved: Backbone, encoder, tiny_llm: Path, data: RunData, tmp_path) -> None:
+def test_it_fits_and_draws_in_sixteen_bits(
+    name: str, halved: Backbone, encoder, tiny_llm: Path, data: RunData, tmp_path
+) -> None:
     kind = plugins.load(plugins.GENERATORS, name, "")
     generator = kind(kind.Config(**SMALL[name]), halved, encoder, LanguageModel(str(tiny_llm)))
     generator.fit(data)
@@ -97,6 +103,8 @@ def test_it_fits_and_draws_in_sixteen_bits(name: str, halved: Backbone, encoder,
     again.load(tmp_path)
     creatives = list(again.generate(REQUESTS[:2], data))
     assert [creative.recipe["precision"] for creative in creatives] == ["bfloat16"] * 2
-    assert all(np.asarray(creative.image).std() > 0 for creative in creatives), "NaN latents are one flat colour"
+    assert all(np.asarray(creative.image).std() > 0 for creative in creatives), (
+        "NaN latents are one flat colour"
+    )
     saved = [tensor for file in tmp_path.rglob("*.safetensors") for tensor in load_file(file).values()]
     assert all(tensor.isfinite().all() for tensor in saved)

@@ -10,36 +10,36 @@ import pandas as pd
 import pytest
 import torch
 from adapters import random_lora
-from contract import REQUESTS, GeneratorContract, ask, assert_same_pictures, pixels
+from contract import REQUESTS, GeneratorContract, ask, assert_same_images, pixels
 from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from generators import dreambooth, textual_inversion
-from generators.denoising import denoising_losses, draw_noise
+from generators.common.clusters import Groups, find_groups
+from generators.common.denoising import denoising_losses, draw_noise
 from generators.dreambooth import DreamBooth, _put_on
-from generators.groups import Groups, find_groups
 from generators.textual_inversion import TextualInversion, Words, token
-from recgen.data.attributes import MOTIFS, Attributes
-from recgen.data.renderer import render
-from recgen.diffusion import Backbone, Condition, Sampling, load_backbone
-from recgen.errors import UserError
-from recgen.records import RunData
+from recgen.core.errors import UserError
+from recgen.data.simulation.attributes import MOTIFS, Attributes
+from recgen.data.simulation.renderer import render
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Backbone, Condition, Sampling, load_backbone
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
-SMALL = {"clusters": 2, "max_steps": 2, "pictures_per_step": 4, "decode": DECODE}
+SMALL = {"clusters": 2, "max_steps": 2, "images_per_step": 4, "decode": DECODE}
 INVERSION = {**SMALL, "template": "{text}, {style}", "vectors": 2, "learning_rate": 0.5}
 BOOTH = {**SMALL, "rank": 2, "learning_rate": 0.1}
 
 
 @pytest.fixture(scope="module")
 def data(data: RunData, tmp_path_factory) -> RunData:
-    """The shared data with pictures on disk; i0 has none."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    """The shared data with images on disk; i0 has none."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(4)
     for item in range(1, 30):
         Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{item}.png")
-    return replace(data, pictures=[None] + [folder / f"{n}.png" for n in range(1, 30)])
+    return replace(data, images=[None] + [folder / f"{n}.png" for n in range(1, 30)])
 
 
 def inversion(backbone, encoder, **changes) -> TextualInversion:
@@ -71,7 +71,13 @@ def worlds(count: int) -> RunData:
     rng = np.random.default_rng(1)
     centre = np.where(np.arange(20) < 10, -5.0, 5.0)[:, None]
     rows = [
-        {"user": user, "item": 10 * (user % 2) + item, "like": True, "timestamp": float(item), "split": "train"}
+        {
+            "user": user,
+            "item": 10 * (user % 2) + item,
+            "like": True,
+            "timestamp": float(item),
+            "split": "train",
+        }
         for user in range(count)
         for item in rng.choice(10, 4, replace=False)
     ]
@@ -85,11 +91,16 @@ def test_clusters_are_those_who_like_alike() -> None:
     data = worlds(8)
     groups, liked = find_groups(data, 2)
     histories = [("i11", "i12") if n % 2 else ("i1", "i2") for n in range(8)]
-    of = [groups.of(ask(user, "i0", history), data) for user, history in zip(data.user_ids, histories, strict=True)]
+    of = [
+        groups.of(ask(user, "i0", history), data)
+        for user, history in zip(data.user_ids, histories, strict=True)
+    ]
     assert set(of[::2]) != set(of[1::2]) and len(set(of[::2])) == len(set(of[1::2])) == 1
     assert {item // 10 for item in liked[of[0]]} == {0} and len(liked[of[0]]) == 16
     np.testing.assert_allclose(sorted(groups.means.mean(1)), [-5, 5], atol=1)
-    assert groups.of(ask("stranger", "i0", ("i13",)), data) == of[1], "who is new is placed by the history of the request"
+    assert groups.of(ask("stranger", "i0", ("i13",)), data) == of[1], (
+        "who is new is placed by the history of the request"
+    )
     assert groups.of(ask("u0", "i0", ()), data) is None
 
 
@@ -102,7 +113,10 @@ def test_there_are_no_more_clusters_than_users() -> None:
 def test_every_user_on_their_own(data: RunData) -> None:
     groups, liked = find_groups(data, None)
     assert groups.count == len(liked) == 10 and "u11" not in groups.users
-    assert groups.of(ask("u3", "i1", ()), data) == groups.users.index("u3") and groups.of(ask("u11", "i1"), data) is None
+    assert (
+        groups.of(ask("u3", "i1", ()), data) == groups.users.index("u3")
+        and groups.of(ask("u11", "i1"), data) is None
+    )
 
 
 def test_words_of_every_user_are_their_own(backbone, encoder, data: RunData, tmp_path) -> None:
@@ -113,13 +127,18 @@ def test_words_of_every_user_are_their_own(backbone, encoder, data: RunData, tmp
     loaded.load(tmp_path)
     requests = [replace(REQUESTS[0], user_id=user) for user in ("u1", "u2", "u11", "nobody")]
     mine, yours, dislikes, nobody = creatives = list(loaded.generate(requests, data))
-    assert_same_pictures(creatives, list(generator.generate(requests, data)))
-    assert mine.recipe["group"] != yours.recipe["group"] and nobody.recipe["group"] is dislikes.recipe["group"] is None
-    pictures = pixels(creatives)
-    assert np.abs(pictures[0] - pictures[1]).mean() > 1e-3 and np.abs(pictures[2] - pictures[3]).max() <= 1.01 / 255
+    assert_same_images(creatives, list(generator.generate(requests, data)))
+    assert (
+        mine.recipe["group"] != yours.recipe["group"]
+        and nobody.recipe["group"] is dislikes.recipe["group"] is None
+    )
+    images = pixels(creatives)
+    assert np.abs(images[0] - images[1]).mean() > 1e-3 and np.abs(images[2] - images[3]).max() <= 1.01 / 255
 
 
-def test_without_a_like_nothing_is_learned_and_the_text_is_drawn(backbone, encoder, data: RunData, tmp_path) -> None:
+def test_without_a_like_nothing_is_learned_and_the_text_is_drawn(
+    backbone, encoder, data: RunData, tmp_path
+) -> None:
     nobody = replace(data, interactions=data.interactions.assign(like=False))
     for make in (inversion, booth):
         generator = make(backbone, encoder)
@@ -139,12 +158,18 @@ def stock(folder: Path) -> StableDiffusionPipeline:
 
 def drawn(pipeline: StableDiffusionPipeline, prompt: str, seed: int) -> np.ndarray:
     latents = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(seed))
-    (picture,) = pipeline(prompt, num_inference_steps=2, guidance_scale=2.0, negative_prompt="", latents=latents).images
-    return np.asarray(picture, dtype=np.float64) / 255
+    (image,) = pipeline(
+        prompt, num_inference_steps=2, guidance_scale=2.0, negative_prompt="", latents=latents
+    ).images
+    return np.asarray(image, dtype=np.float64) / 255
 
 
-def test_a_stock_pipeline_loads_the_learned_words(backbone, encoder, data: RunData, tiny_diffusion: Path, tmp_path) -> None:
-    data = replace(data, texts=["a bc"] * 30)  # short enough for the tiny tokenizer's 16 places: nothing is cut
+def test_a_stock_pipeline_loads_the_learned_words(
+    backbone, encoder, data: RunData, tiny_diffusion: Path, tmp_path
+) -> None:
+    data = replace(
+        data, texts=["a bc"] * 30
+    )  # short enough for the tiny tokenizer's 16 places: nothing is cut
     generator = inversion(backbone, encoder)
     generator.fit(data)
     generator.save(tmp_path)
@@ -162,7 +187,11 @@ def test_long_texts_are_cut_and_learned_words_stay(backbone) -> None:
     words = Words(backbone, "a {text}, {style} b")
     ids, length = words.ids("x " * 500, 2), words.tokenizer.model_max_length
     rows = len(words.table)
-    assert len(ids) == length and ids[0] == words.tokenizer.bos_token_id and ids[-1] == words.tokenizer.eos_token_id
+    assert (
+        len(ids) == length
+        and ids[0] == words.tokenizer.bos_token_id
+        and ids[-1] == words.tokenizer.eos_token_id
+    )
     assert [i for i in ids if i >= rows] == [rows, rows + 1]
     short = words.ids("x", 2)
     assert len(short) == length and short[-1] == words.tokenizer.pad_token_id
@@ -172,10 +201,14 @@ def test_learned_words_say_what_words_of_the_table_say(backbone) -> None:
     """Vectors that are those of "b c", in the place of the learned ones, are the prompt "a, b c"."""
     words = Words(backbone, "{text}, {style}")
     vectors = words.table[words._ids("b c")]
-    torch.testing.assert_close(words(["a"], vectors), backbone.embed_prompts(["a, b c"]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        words(["a"], vectors), backbone.embed_prompts(["a, b c"]), atol=1e-5, rtol=1e-4
+    )
 
 
-def test_a_stock_pipeline_loads_a_clusters_lora(backbone, encoder, data: RunData, tiny_diffusion: Path, tmp_path) -> None:
+def test_a_stock_pipeline_loads_a_clusters_lora(
+    backbone, encoder, data: RunData, tiny_diffusion: Path, tmp_path
+) -> None:
     generator = booth(backbone, encoder)
     generator.fit(data)
     generator.save(tmp_path)
@@ -189,7 +222,9 @@ def test_a_stock_pipeline_loads_a_clusters_lora(backbone, encoder, data: RunData
 
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["with IP-Adapter", "without"])
-def test_the_backbone_is_as_before_even_after_an_error(tiny_diffusion, tiny_adapter, encoder, data: RunData, adapter) -> None:
+def test_the_backbone_is_as_before_even_after_an_error(
+    tiny_diffusion, tiny_adapter, encoder, data: RunData, adapter
+) -> None:
     backbone = load_backbone(str(tiny_diffusion), str(tiny_adapter) if adapter else None)
     unet = backbone.pipeline.unet
     before = {name: value.clone() for name, value in unet.state_dict().items()}
@@ -210,19 +245,23 @@ def test_the_backbone_is_as_before_even_after_an_error(tiny_diffusion, tiny_adap
     check()
     generator.fit(data)
     check()
-    pictures = generator.generate(REQUESTS, data)
-    next(pictures)
-    pictures.close()
+    images = generator.generate(REQUESTS, data)
+    next(images)
+    images.close()
     check()
 
 
-def test_a_clusters_lora_and_lcms_go_together_and_neither_stays(tiny_diffusion, tiny_adapter, encoder, data, tmp_path) -> None:
+def test_a_clusters_lora_and_lcms_go_together_and_neither_stays(
+    tiny_diffusion, tiny_adapter, encoder, data, tmp_path
+) -> None:
     lora = str(random_lora(tiny_diffusion, tmp_path))
     backbone = load_backbone(str(tiny_diffusion), str(tiny_adapter), lcm_lora=lora)
     lcm, slow = Sampling(steps=2, sampler="lcm", guidance_scale=1.0), Sampling(**DECODE)
 
     def plain() -> list[np.ndarray]:
-        return [np.asarray(next(backbone.generate([Condition(1, "a b")], sampling))) for sampling in (lcm, slow)]
+        return [
+            np.asarray(next(backbone.generate([Condition(1, "a b")], sampling))) for sampling in (lcm, slow)
+        ]
 
     before, generator = plain(), booth(backbone, encoder, decode=lcm)
     generator.fit(data)
@@ -246,16 +285,20 @@ def test_adapters_of_another_unet_are_refused(backbone, encoder, data: RunData) 
     generator = booth(backbone, encoder)
     generator.fit(data)
     generator.loras = [
-        {name: value.new_zeros(value.shape[0] + 1, value.shape[1]) for name, value in lora.items()} for lora in generator.loras
+        {name: value.new_zeros(value.shape[0] + 1, value.shape[1]) for name, value in lora.items()}
+        for lora in generator.loras
     ]
     with pytest.raises(UserError, match=r"recgen.backbone.*cluster-000"):
         list(generator.generate(REQUESTS[:1], data))
     assert not getattr(backbone.pipeline.unet, "peft_config", {})
 
 
-def test_the_prior_is_learned_beside_the_pictures(backbone, encoder, data: RunData) -> None:
-    settings = {"template": "{text} in sks style", "prior_pictures": 4}
-    without, with_prior = booth(backbone, encoder, **settings), booth(backbone, encoder, **settings, prior_weight=1.0)
+def test_the_prior_is_learned_beside_the_images(backbone, encoder, data: RunData) -> None:
+    settings = {"template": "{text} in sks style", "prior_images": 4}
+    without, with_prior = (
+        booth(backbone, encoder, **settings),
+        booth(backbone, encoder, **settings, prior_weight=1.0),
+    )
     for generator in (without, with_prior):
         generator.fit(data)
     first = next(iter(without.loras[0]))
@@ -274,14 +317,18 @@ def test_training_learns_the_style_of_what_was_liked(encoder, tmp_path) -> None:
         pd.DataFrame([{"user": 0, "item": n, "like": True, "timestamp": float(n), "split": "train"} for n in range(6)]), 3,
     )  # fmt: skip
     backbone = load_backbone("demo-sd")
-    clean = backbone.latents([Image.open(path).convert("RGB") for path in data.pictures]).repeat(2, 1, 1, 1)
-    noise, times = draw_noise(backbone, clean.shape[1:], 0, "test", [("", str(n)) for n in range(12)])
+    clean = backbone.encode_images([Image.open(path).convert("RGB") for path in data.images]).repeat(
+        2, 1, 1, 1
+    )
+    noise, timesteps = draw_noise(backbone, clean.shape[1:], 0, "test", [("", str(n)) for n in range(12)])
 
     def loss(condition: torch.Tensor) -> float:
         with torch.no_grad():
-            return denoising_losses(backbone, condition.repeat(2, 1, 1), clean, noise, times).mean().item()
+            return (
+                denoising_losses(backbone, condition.repeat(2, 1, 1), clean, noise, timesteps).mean().item()
+            )
 
-    settings = {"clusters": 1, "max_steps": 24, "pictures_per_step": 6}
+    settings = {"clusters": 1, "max_steps": 24, "images_per_step": 6}
     words = inversion(backbone, encoder, **settings, learning_rate=0.05)
     words.fit(data)
     start = words.words.initial("style").repeat(2, 1)
@@ -295,7 +342,9 @@ def test_training_learns_the_style_of_what_was_liked(encoder, tmp_path) -> None:
     assert loss(backbone.embed_prompts(data.texts)) == plain
     for generator in (words, layers):
         (curve,) = generator.curves.values()
-        assert curve[0][0] == 0 and curve[-1][1] < 0.97 * curve[0][1], "the report's curve is at the same noises throughout"
+        assert curve[0][0] == 0 and curve[-1][1] < 0.97 * curve[0][1], (
+            "the report's curve is at the same noises throughout"
+        )
 
 
 @pytest.mark.parametrize(
@@ -330,12 +379,19 @@ def test_what_is_not_ours_is_not_loaded(backbone: Backbone, encoder, data: RunDa
 def test_requests_of_all_clusters_mix(backbone, encoder, data: RunData) -> None:
     generator = booth(backbone, encoder)
     generator.fit(data)
-    mixed = [ask("u1", "i7", ("i3",)), ask("u2", "i8", ()), ask("u3", "i9", ("i20",)), ask("u4", "i9", ("i3",))]
+    mixed = [
+        ask("u1", "i7", ("i3",)),
+        ask("u2", "i8", ()),
+        ask("u3", "i9", ("i20",)),
+        ask("u4", "i9", ("i3",)),
+    ]
     together = list(generator.generate(mixed, data))
-    assert_same_pictures(together, [next(iter(generator.generate([request], data))) for request in mixed])
+    assert_same_images(together, [next(iter(generator.generate([request], data))) for request in mixed])
 
 
-def test_words_are_learned_beside_weights_of_sixteen_bits(tiny_diffusion: Path, encoder, data: RunData) -> None:
+def test_words_are_learned_beside_weights_of_sixteen_bits(
+    tiny_diffusion: Path, encoder, data: RunData
+) -> None:
     generator = inversion(load_backbone(str(tiny_diffusion), precision="bfloat16"), encoder)
     generator.fit(data)
     (creative,) = generator.generate(REQUESTS[:1], data)

@@ -19,9 +19,9 @@ from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.rewrite import Rewritten
 from generators.iamg.settings import Settings
 from generators.iamg.train import Lesson, Trainer, lessons
-from recgen.diffusion import Condition, Sampling, load_backbone
-from recgen.errors import UserError
-from recgen.records import RunData
+from recgen.core.errors import UserError
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Condition, Sampling, load_backbone
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 SMALL = {
@@ -33,16 +33,16 @@ WORDS = ("a", "b", "c", "d", "e", "f")
 
 @pytest.fixture(scope="module")
 def data(data: RunData, tmp_path_factory) -> RunData:
-    """The shared data with pictures on disk, tags and foregrounds; i0 has none of them."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    """The shared data with images on disk, tags and foregrounds; i0 has none of them."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(4)
     for item in range(1, 30):
         Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{item}.png")
     tags = [()] + [tuple(rng.choice(WORDS, 2, replace=False)) for _ in range(1, 30)]
     foregrounds = rng.normal(1.0, 2.0, (30, 16)).astype(np.float32)
     foregrounds[0] = np.nan
-    pictures = [None] + [folder / f"{n}.png" for n in range(1, 30)]
+    images = [None] + [folder / f"{n}.png" for n in range(1, 30)]
     texts = [f"t {n % 3}" for n in range(30)]
-    return replace(data, texts=texts, pictures=pictures, tags=tags, foreground_features=foregrounds)
+    return replace(data, texts=texts, images=images, tags=tags, foreground_features=foregrounds)
 
 
 class TestContract(GeneratorContract):
@@ -66,7 +66,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
-def attend(queries: np.ndarray, context: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
+def attend(
+    queries: np.ndarray, context: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int
+) -> np.ndarray:
     """Multi-head attention as the textbook has it; projections act on rows."""
     found = []
     for part in np.split(np.arange(q.shape[1]), heads):
@@ -92,10 +94,17 @@ def test_ira_shares_its_projections_among_four_heads() -> None:
     for projection in (ira.query, ira.key, ira.value):
         torch.nn.init.normal_(projection.weight)
     assert sum(value.numel() for value in ira.parameters()) == 3 * 8 * 8
-    q, k, v = (projection.weight.detach().numpy().T.astype(float) for projection in (ira.query, ira.key, ira.value))
-    rewritten, texts, images = rng.normal(size=(2, 5, 8)), rng.normal(size=(2, 3, 8)), rng.normal(size=(2, 12, 8))
+    q, k, v = (
+        projection.weight.detach().numpy().T.astype(float) for projection in (ira.query, ira.key, ira.value)
+    )
+    rewritten, texts, images = (
+        rng.normal(size=(2, 5, 8)),
+        rng.normal(size=(2, 3, 8)),
+        rng.normal(size=(2, 12, 8)),
+    )
     expected = [
-        attend(attend(z, phi, q, k, v, 4), psi, q, k, v, 4) for z, phi, psi in zip(rewritten, texts, images, strict=True)
+        attend(attend(z, phi, q, k, v, 4), psi, q, k, v, 4)
+        for z, phi, psi in zip(rewritten, texts, images, strict=True)
     ]
     found = ira(*(torch.tensor(part, dtype=torch.float32) for part in (rewritten, texts, images)))
     np.testing.assert_allclose(found.detach(), expected, atol=1e-4)
@@ -117,15 +126,25 @@ def test_the_decoupled_attention_by_hand() -> None:
     place = Attention(**shape, residual_connection=True, rescale_output_factor=2.0)
     key, value = (torch.nn.Linear(4, 6, bias=False) for _ in range(2))
     place.set_processor(DecoupledAttention(key, value, Strengths(0.5, 2.0, 0.3)))
-    z, text, image, interest = torch.randn(1, 7, 6), torch.randn(1, 5, 4), torch.randn(1, 1, 3, 4), torch.randn(1, 5, 4)
+    z, text, image, interest = (
+        torch.randn(1, 7, 6),
+        torch.randn(1, 5, 4),
+        torch.randn(1, 1, 3, 4),
+        torch.randn(1, 5, 4),
+    )
     found = place(z, encoder_hidden_states=(text, [image]), interest=interest)
 
     q, k, v, own_k, own_v = (
         layer.weight.detach().numpy().T for layer in (place.to_q, place.to_k, place.to_v, key, value)
     )
-    n = {name: part.numpy()[0] for name, part in (("z", z), ("text", text), ("image", image[0]), ("interest", interest))}
+    n = {
+        name: part.numpy()[0]
+        for name, part in (("z", z), ("text", text), ("image", image[0]), ("interest", interest))
+    }
     whole = 2.0 * attend(n["z"], n["text"], q, k, v, 2)
-    whole += 0.5 * attend(n["z"], n["image"], q, own_k, own_v, 2) + 0.3 * attend(n["z"], n["interest"], q, own_k, own_v, 2)
+    whole += 0.5 * attend(n["z"], n["image"], q, own_k, own_v, 2) + 0.3 * attend(
+        n["z"], n["interest"], q, own_k, own_v, 2
+    )
     out = place.to_out[0]
     expected = (whole @ out.weight.detach().numpy().T + out.bias.detach().numpy() + n["z"]) / 2.0
     np.testing.assert_allclose(found[0].detach(), expected, atol=1e-5)
@@ -140,14 +159,20 @@ class ImageOnly:
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, **_):
         image = encoder_hidden_states[1][0][:, 0]
         q, k, v = attn.to_q(hidden_states), self.stock.to_k_ip[0](image), self.stock.to_v_ip[0](image)
-        q, k, v = (x.view(len(x), -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2) for x in (q, k, v))
-        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(hidden_states.shape)
+        q, k, v = (
+            x.view(len(x), -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2) for x in (q, k, v)
+        )
+        mixed = (
+            torch.nn.functional.scaled_dot_product_attention(q, k, v)
+            .transpose(1, 2)
+            .reshape(hidden_states.shape)
+        )
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
 def drawn(backbone, adapter: Adapter, strengths: Strengths, conditions, sampling) -> np.ndarray:
     with adapter.worn_by(backbone, strengths):
-        return np.stack([np.asarray(picture) for picture in backbone.generate(conditions, sampling)])
+        return np.stack([np.asarray(image) for image in backbone.generate(conditions, sampling)])
 
 
 @pytest.fixture
@@ -160,12 +185,16 @@ def conditions() -> list[Condition]:
 def test_without_lambdas_it_is_the_image_alone_bit_for_bit(backbone, conditions) -> None:
     sampling, unet = Sampling(**DECODE), backbone.pipeline.unet
     found = drawn(backbone, Adapter(backbone), Strengths(1.0, 0.0, 0.0), conditions, sampling)
-    places = [unet.get_submodule(name.removesuffix(".processor")) for name in unet.attn_processors if "attn2" in name]
+    places = [
+        unet.get_submodule(name.removesuffix(".processor"))
+        for name in unet.attn_processors
+        if "attn2" in name
+    ]
     before = [place.processor for place in places]
     for place in places:
         place.set_processor(ImageOnly(place.processor))
     plain = [replace(each, prompt="", interest_tokens=None) for each in conditions]
-    expected = np.stack([np.asarray(picture) for picture in backbone.generate(plain, sampling)])
+    expected = np.stack([np.asarray(image) for image in backbone.generate(plain, sampling)])
     for place, processor in zip(places, before, strict=True):
         place.set_processor(processor)
     np.testing.assert_array_equal(found, expected)
@@ -178,7 +207,7 @@ def test_it_is_diffusers_own_ip_adapter_at_the_same_scales(backbone, conditions)
         sampling = Sampling(**DECODE, ip_adapter_scale=scale)
         found = drawn(backbone, Adapter(backbone), Strengths(scale, 1.0, 0.0), conditions, sampling) / 255
         plain = [replace(each, interest_tokens=None) for each in conditions]
-        stock = np.stack([np.asarray(picture) for picture in backbone.generate(plain, sampling)]) / 255
+        stock = np.stack([np.asarray(image) for image in backbone.generate(plain, sampling)]) / 255
         assert np.abs(found - stock).max() <= 1 / 255 + 1e-9 and (np.abs(found - stock) > 1e-4).mean() < 0.005
 
 
@@ -186,10 +215,16 @@ def test_the_interest_counts_by_its_weight(backbone, conditions) -> None:
     sampling, adapter = Sampling(**DECODE), Adapter(backbone)
     other = [replace(each, interest_tokens=-each.interest_tokens) for each in conditions]
     without, some, more = (Strengths(1.0, 1.0, weight) for weight in (0.0, 0.2, 0.9))
-    assert np.array_equal(*(drawn(backbone, adapter, without, which, sampling) for which in (conditions, other)))
-    assert not np.array_equal(*(drawn(backbone, adapter, some, which, sampling) for which in (conditions, other)))
+    assert np.array_equal(
+        *(drawn(backbone, adapter, without, which, sampling) for which in (conditions, other))
+    )
+    assert not np.array_equal(
+        *(drawn(backbone, adapter, some, which, sampling) for which in (conditions, other))
+    )
     start = drawn(backbone, adapter, without, conditions, sampling).astype(float)
-    nearer, further = (np.abs(drawn(backbone, adapter, each, conditions, sampling) - start).mean() for each in (some, more))
+    nearer, further = (
+        np.abs(drawn(backbone, adapter, each, conditions, sampling) - start).mean() for each in (some, more)
+    )
     assert 0 < nearer < further
     zeros = [replace(each, interest_tokens=np.zeros_like(each.interest_tokens)) for each in conditions]
     np.testing.assert_array_equal(drawn(backbone, adapter, more, zeros, sampling), start)
@@ -198,10 +233,15 @@ def test_the_interest_counts_by_its_weight(backbone, conditions) -> None:
 def test_the_backbone_gets_its_processors_back_even_from_an_error(backbone) -> None:
     unet = backbone.pipeline.unet
     before, keys = dict(unet.attn_processors), list(unet.state_dict())
-    with pytest.raises(RuntimeError, match="on the way"), Adapter(backbone).worn_by(backbone, Strengths(1.0, 1.0, 1.0)):
+    with (
+        pytest.raises(RuntimeError, match="on the way"),
+        Adapter(backbone).worn_by(backbone, Strengths(1.0, 1.0, 1.0)),
+    ):
         assert sum(unet.attn_processors[name] is not before[name] for name in before) == len(before) // 2
         raise RuntimeError("on the way")
-    assert all(unet.attn_processors[name] is before[name] for name in before) and list(unet.state_dict()) == keys
+    assert (
+        all(unet.attn_processors[name] is before[name] for name in before) and list(unet.state_dict()) == keys
+    )
 
 
 def test_training_moves_the_image_attention_and_ira_and_nothing_else(backbone, encoder, data) -> None:
@@ -226,7 +266,9 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data) -> No
     """One lesson under the same noise over and over."""
     generator = IAMG(Settings(**SMALL), backbone, encoder)
     generator._prepare()
-    trainer = Trainer(generator.adapter, generator.ira, Reader(backbone, encoder, data, generator.config), generator.config)
+    trainer = Trainer(
+        generator.adapter, generator.ira, Reader(backbone, encoder, data, generator.config), generator.config
+    )
     lesson = Lesson("u1", 3, (1, 5, 7))
     trainer.read_ahead([lesson])
     optimiser = torch.optim.AdamW(trainer.trained().values(), lr=1e-2)
@@ -245,8 +287,16 @@ def test_a_dropped_lesson_has_no_condition_at_all(backbone, encoder, data) -> No
     generator = IAMG(Settings(**SMALL), backbone, encoder)
     generator._prepare()
     lesson, losses = Lesson("u1", 3, (1, 5, 7)), []
-    for other in (data, replace(data, tags=data.tags[::-1], foreground_features=data.foreground_features[::-1].copy())):
-        trainer = Trainer(generator.adapter, generator.ira, Reader(backbone, encoder, other, generator.config), generator.config)
+    for other in (
+        data,
+        replace(data, tags=data.tags[::-1], foreground_features=data.foreground_features[::-1].copy()),
+    ):
+        trainer = Trainer(
+            generator.adapter,
+            generator.ira,
+            Reader(backbone, encoder, other, generator.config),
+            generator.config,
+        )
         trainer.read_ahead([lesson])
         with torch.no_grad():
             losses.append([trainer.losses([lesson], "one", drop).item() for drop in (0.0, 1.0)])
@@ -272,12 +322,14 @@ def test_lessons_come_before_their_reference_and_held_out_users_are_not_learned_
 
 def test_strengths_of_drawing_are_not_read_by_fit(backbone, encoder, data, tmp_path) -> None:
     fitted(backbone, encoder, data, max_steps=1).save(tmp_path / "a")
-    fitted(backbone, encoder, data, max_steps=1, lambda1=3.0, lambda2=0.7, decode={**DECODE, "steps": 3}).save(tmp_path / "b")
+    fitted(
+        backbone, encoder, data, max_steps=1, lambda1=3.0, lambda2=0.7, decode={**DECODE, "steps": 3}
+    ).save(tmp_path / "b")
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     fitted(backbone, encoder, data, max_steps=1, train_lambda2=0.7).save(tmp_path / "c")
     assert (tmp_path / "a/model.safetensors").read_bytes() != (tmp_path / "c/model.safetensors").read_bytes()
-    assert IAMG.drawn_with == {"decode", "lambda1", "lambda2"}
+    assert IAMG.sampling_fields == {"decode", "lambda1", "lambda2"}
 
 
 def test_what_each_ablation_leaves_out(backbone, encoder, data, tmp_path) -> None:
@@ -285,12 +337,12 @@ def test_what_each_ablation_leaves_out(backbone, encoder, data, tmp_path) -> Non
     whole = fitted(backbone, encoder, data, max_steps=1)
     (creative,) = whole.generate([request], data)
     assert creative.recipe["interest"] and creative.recipe["tags"] and len(creative.recipe["texts"]) == 3
-    assert creative.recipe["pictures"][0] == "i7", "the item is in its own pool"
+    assert creative.recipe["images"][0] == "i7", "the item is in its own pool"
     plain = fitted(backbone, encoder, data, max_steps=1, rewrite=False)
     assert next(plain.generate([request], data)).recipe["prompt"] == data.texts[7]
     without = fitted(backbone, encoder, data, max_steps=1, ira=False)
     without.save(tmp_path)
-    assert without.ira is None and next(without.generate([request], data)).recipe["pictures"] == []
+    assert without.ira is None and next(without.generate([request], data)).recipe["images"] == []
     assert not any(name.startswith("ira") for name in load_file(tmp_path / "model.safetensors"))
     with pytest.raises(UserError, match="other sizes"):
         IAMG(Settings(**SMALL), backbone, encoder).load(tmp_path)
@@ -299,10 +351,10 @@ def test_what_each_ablation_leaves_out(backbone, encoder, data, tmp_path) -> Non
     cut, full = (Reader(backbone, encoder, data, each).foregrounds(reads) for each in settings)
     np.testing.assert_array_equal(cut[0], data.foreground_features[7])
     np.testing.assert_array_equal(full[0], data.image_features[7])
-    assert not cut[1].any() and not full[1].any(), "i0 has no picture"
+    assert not cut[1].any() and not full[1].any(), "i0 has no image"
 
 
-def test_an_item_without_a_picture_has_no_interest(backbone, encoder, data) -> None:
+def test_an_item_without_a_image_has_no_interest(backbone, encoder, data) -> None:
     reader = Reader(backbone, encoder, data, Settings(**SMALL))
     reads = reader.read([(0, (1, 2)), (4, (1, 2))])
     assert reads[0].images == () and len(reads[0].texts) == len(reads[1].images) == 3
@@ -311,11 +363,13 @@ def test_an_item_without_a_picture_has_no_interest(backbone, encoder, data) -> N
 
 
 def test_the_interest_is_ira_over_the_retrieved(backbone, encoder, data) -> None:
-    """Phi are the ends of the texts' tokens, Psi the adapter's tokens of whole pictures."""
+    """Phi are the ends of the texts' tokens, Psi the adapter's tokens of whole images."""
     reader, ira = Reader(backbone, encoder, data, Settings(**SMALL)), InterestRetrieveAttention(16, 2)
     (read,) = reader.read([(4, (1, 2, 9))])
     known = [data.texts[row] for row in read.texts]
-    texts = torch.stack([backbone.embed_prompts([text])[0, backbone.count_tokens(text) - 1] for text in known])
+    texts = torch.stack(
+        [backbone.embed_prompts([text])[0, backbone.count_tokens(text) - 1] for text in known]
+    )
     images = backbone.image_tokens(torch.from_numpy(data.image_features[list(read.images)])).flatten(0, 1)
     expected = ira(backbone.embed_prompts([read.rewritten.text]), texts[None], images[None])
     torch.testing.assert_close(reader.interest([read], ira), expected)
@@ -323,7 +377,11 @@ def test_the_interest_is_ira_over_the_retrieved(backbone, encoder, data) -> None
 
 def test_only_the_latest_likes_are_read(backbone, encoder, data) -> None:
     reader = Reader(backbone, encoder, data, Settings(**SMALL))
-    assert reader.rewrite(7, (9, 12, 1, 3, 5, 8)) == reader.rewrite(7, (1, 3, 5, 8)) != reader.rewrite(7, (9, 12, 1, 3))
+    assert (
+        reader.rewrite(7, (9, 12, 1, 3, 5, 8))
+        == reader.rewrite(7, (1, 3, 5, 8))
+        != reader.rewrite(7, (9, 12, 1, 3))
+    )
     none = Reader(backbone, encoder, data, Settings(**{**SMALL, "history": 0}))
     assert none.rewrite(7, (1, 3, 5)).interest == () and none.rewrite(7, (1,)).tags == data.tags[7]
 
@@ -339,7 +397,13 @@ def test_without_an_adapter_or_lessons_it_says_so(backbone, encoder, data, tiny_
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"template": ("plain",)}, {"template": ("{tags} {interest}",)}, {"condition_drop": 1}, {"lambda1": -1}, {"history": 21}],
+    [
+        {"template": ("plain",)},
+        {"template": ("{tags} {interest}",)},
+        {"condition_drop": 1},
+        {"lambda1": -1},
+        {"history": 21},
+    ],
 )
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValidationError):

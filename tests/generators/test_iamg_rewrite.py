@@ -7,7 +7,7 @@ import torch
 
 from generators.iamg.rewrite import interest_tags, rewrite
 from generators.iamg.settings import Settings
-from recgen.diffusion import load_backbone
+from recgen.diffusion.backbone import load_backbone
 
 
 def words_up_to(limit: int):
@@ -31,7 +31,10 @@ def test_the_text_is_followed_by_its_tags_and_the_users() -> None:
     found = rewrite("A film.", ("war",), ("calm", "blue"), template, "poster", lambda _: True)
     assert found.text == "A film. This poster shows war. It may appeal to those who like calm, blue."
     assert (found.tags, found.interest, found.cut, found.left_out) == (("war",), ("calm", "blue"), 0, ())
-    assert rewrite("A film.", ("war",), (), template, "poster", lambda _: True).text == "A film. This poster shows war."
+    assert (
+        rewrite("A film.", ("war",), (), template, "poster", lambda _: True).text
+        == "A film. This poster shows war."
+    )
     assert rewrite("A film.", (), (), template, "poster", lambda _: True).text == "A film."
     assert rewrite("", ("war",), (), (", {tags}",), "poster", lambda _: True).text == "war"
 
@@ -62,12 +65,18 @@ def demo():
 
 def test_tokens_are_those_of_the_backbones_text_encoder(demo) -> None:
     """What the rewrite calls short enough is read to its last tag; one word more is not."""
+
     def fits(text: str) -> bool:
         return demo.count_tokens(text) <= demo.prompt_limit
 
     long = " ".join(["garden"] * 60)
     found = rewrite(long, ("skull",), ("mint", "dots"), (", {interest}", ", {tags}"), "poster", fits)
-    assert demo.prompt_limit == 32 and demo.count_tokens(found.text) <= 32 and found.cut > 0 and not found.left_out
+    assert (
+        demo.prompt_limit == 32
+        and demo.count_tokens(found.text) <= 32
+        and found.cut > 0
+        and not found.left_out
+    )
     kept = found.text.split(", ", 1)
     assert not fits(", ".join([kept[0] + " garden", kept[1]])) and found.text.endswith("mint, dots, skull")
     read = demo.pipeline.tokenizer(found.text, truncation=True, max_length=32).input_ids

@@ -13,16 +13,16 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from pydantic import ValidationError
 
-from generators.denoising import denoising_losses, denoising_target
-from generators.learning import trainable
+from generators.common.denoising import denoising_losses, denoising_target
+from generators.common.training import trainable
 from generators.pmg import PMG
 from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import Reader, blend
 from generators.pmg.settings import Settings
 from generators.pmg.train import Lesson, Trainer, keywords_of, lessons
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
-from recgen.records import RunData
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 SMALL = {
@@ -35,12 +35,12 @@ WORDS = ("red", "blue", "dots", "bars", "star", "key")
 
 @pytest.fixture(scope="module")
 def data(data: RunData, tmp_path_factory) -> RunData:
-    """The shared data with pictures on disk and keywords; i0 has neither."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    """The shared data with images on disk and keywords; i0 has neither."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(4)
     for item in range(1, 30):
         Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{item}.png")
     keywords = [()] + [tuple(rng.choice(WORDS, 3, replace=False)) for _ in range(1, 30)]
-    return replace(data, pictures=[None] + [folder / f"{n}.png" for n in range(1, 30)], keywords=keywords)
+    return replace(data, images=[None] + [folder / f"{n}.png" for n in range(1, 30)], keywords=keywords)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,13 @@ def fitted(backbone, encoder, data, language_model, **changes) -> PMG:
 def test_the_score_known_answer() -> None:
     to_preference, to_target = np.array([0.5, 0.25, -0.1]), np.array([0.2, 0.8, 1.0])
     z = scores(to_preference, to_target, 0.25)
-    np.testing.assert_allclose(z[:2], [0.25 * np.log(0.5) + 0.75 * np.log(0.2), 0.25 * np.log(0.25) + 0.75 * np.log(0.8)])
-    assert best(z) == 1 and z[2] < -3, "a picture that is nothing like the preference is out of question"
-    assert best(scores(to_preference, to_target, 1.0)) == 0 and best(scores(to_preference, to_target, 0.0)) == 2
+    np.testing.assert_allclose(
+        z[:2], [0.25 * np.log(0.5) + 0.75 * np.log(0.2), 0.25 * np.log(0.25) + 0.75 * np.log(0.8)]
+    )
+    assert best(z) == 1 and z[2] < -3, "an image that is nothing like the preference is out of question"
+    assert (
+        best(scores(to_preference, to_target, 1.0)) == 0 and best(scores(to_preference, to_target, 0.0)) == 2
+    )
 
 
 def test_what_is_not_known_does_not_decide() -> None:
@@ -74,11 +78,13 @@ def test_what_is_not_known_does_not_decide() -> None:
 
 
 def test_likeness_and_mean_direction_known_answers() -> None:
-    pictures = np.array([[3.0, 4.0], [0.0, -2.0]], dtype=np.float32)
-    np.testing.assert_allclose(likeness(pictures, np.array([0.0, 5.0])), [0.8, -1.0])
-    assert np.isnan(likeness(pictures, np.full(2, np.nan))).all() and np.isnan(likeness(pictures, np.zeros(2))).all()
-    np.testing.assert_allclose(mean_direction(pictures), [0.3, -0.1], rtol=1e-6)
-    assert np.isnan(mean_direction(pictures[:0])).all()
+    images = np.array([[3.0, 4.0], [0.0, -2.0]], dtype=np.float32)
+    np.testing.assert_allclose(likeness(images, np.array([0.0, 5.0])), [0.8, -1.0])
+    assert (
+        np.isnan(likeness(images, np.full(2, np.nan))).all() and np.isnan(likeness(images, np.zeros(2))).all()
+    )
+    np.testing.assert_allclose(mean_direction(images), [0.3, -0.1], rtol=1e-6)
+    assert np.isnan(mean_direction(images[:0])).all()
 
 
 def test_blend_weighs_both_sides() -> None:
@@ -93,43 +99,47 @@ def test_blend_weighs_both_sides() -> None:
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_denoising_target_and_loss_known_answers(kind: str) -> None:
-    process = DDPMScheduler(1000, beta_schedule="scaled_linear", prediction_type=kind)
-    clean, noise, times = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([0, 400, 999])
-    a = process.alphas_cumprod[times].sqrt()[:, None, None, None]
-    s = (1 - process.alphas_cumprod[times]).sqrt()[:, None, None, None]
+    noise_scheduler = DDPMScheduler(1000, beta_schedule="scaled_linear", prediction_type=kind)
+    clean, noise, timesteps = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([0, 400, 999])
+    a = noise_scheduler.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
+    s = (1 - noise_scheduler.alphas_cumprod[timesteps]).sqrt()[:, None, None, None]
     target = {"epsilon": noise, "v_prediction": a * noise - s * clean, "sample": clean}[kind]
-    torch.testing.assert_close(denoising_target(process, clean, noise, times), target, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        denoising_target(noise_scheduler, clean, noise, timesteps), target, atol=1e-5, rtol=1e-5
+    )
 
     def predict(noisy, at, condition, pooled):
         torch.testing.assert_close(noisy, a * clean + s * noise)
-        assert at is times
+        assert at is timesteps
         return target + condition
 
-    backbone = SimpleNamespace(process=process, predict=predict)
+    backbone = SimpleNamespace(noise_scheduler=noise_scheduler, predict=predict)
     off = torch.tensor([1.0, -2.0, 0.5])[:, None, None, None]
-    losses = denoising_losses(backbone, off, clean, noise, times)
+    losses = denoising_losses(backbone, off, clean, noise, timesteps)
     torch.testing.assert_close(losses, torch.tensor([1.0, 4.0, 0.25]), atol=1e-4, rtol=1e-4)
 
 
 def test_the_backbones_prediction_is_the_pipelines(backbone) -> None:
     """Under an image condition of scale 0, whatever it was before, and with gradients to the condition alone."""
-    noisy, times = torch.randn(2, 4, 16, 16), torch.tensor([10, 900])
+    noisy, timesteps = torch.randn(2, 4, 16, 16), torch.tensor([10, 900])
     condition = backbone.embed_prompts(["a", "b"]).clone().requires_grad_()
     backbone.pipeline.set_ip_adapter_scale(1.0)
-    predicted = backbone.predict(noisy, times, condition)
+    predicted = backbone.predict(noisy, timesteps, condition)
     backbone.pipeline.set_ip_adapter_scale(0.0)
     images = {"image_embeds": [torch.randn(2, 1, 16)]}
-    expected = backbone.pipeline.unet(noisy, times, condition, added_cond_kwargs=images).sample
+    expected = backbone.pipeline.unet(noisy, timesteps, condition, added_cond_kwargs=images).sample
     torch.testing.assert_close(predicted, expected)
     predicted.sum().backward()
     assert condition.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in backbone.pipeline.unet.parameters())
 
 
-def test_latents_decode_to_the_picture_they_were_made_of(backbone) -> None:
-    picture = Image.new("RGB", (50, 32), (250, 10, 120))
-    latents = backbone.latents([picture, picture.crop((9, 0, 41, 32))])
-    assert latents.shape == (2, 4, 16, 16) and torch.equal(latents[0], latents[1]), "the centre, whatever lies around it"
+def test_latents_decode_to_the_image_they_were_made_of(backbone) -> None:
+    image = Image.new("RGB", (50, 32), (250, 10, 120))
+    latents = backbone.encode_images([image, image.crop((9, 0, 41, 32))])
+    assert latents.shape == (2, 4, 16, 16) and torch.equal(latents[0], latents[1]), (
+        "the centre, whatever lies around it"
+    )
     vae = backbone.pipeline.vae
     pixels_ = (torch.tensor([250, 10, 120]) / 127.5 - 1).view(1, 3, 1, 1).expand(1, 3, 32, 32)
     mean = vae.encode(pixels_).latent_dist.mean * vae.config.scaling_factor
@@ -176,7 +186,9 @@ def test_lora_tokens_and_mapper_train_and_nothing_else(backbone, encoder, data, 
     start = {name: value.detach().clone() for name, value in names.items()}
     train, _ = lessons(data, Settings(**SMALL))
     Trainer(before, data, Settings(**SMALL)).train(train, [], lambda *_: None)
-    assert all(torch.equal(value, frozen[name]) for name, value in before.named_parameters() if name in frozen)
+    assert all(
+        torch.equal(value, frozen[name]) for name, value in before.named_parameters() if name in frozen
+    )
     moved = {name for name, value in trainable(before).items() if not torch.equal(value, start[name])}
     assert {name.split(".")[1] for name in moved} == parts
 
@@ -220,7 +232,9 @@ def test_curves_and_early_stopping_by_held_out_users(backbone, encoder, data, la
     assert sorted(generator.learned["held_out"]) == sorted(lesson.user for lesson in found)
 
 
-def test_the_recipe_says_which_weight_won_and_the_picture_is_that_one(backbone, encoder, data, language_model, tmp_path) -> None:
+def test_the_recipe_says_which_weight_won_and_the_image_is_that_one(
+    backbone, encoder, data, language_model, tmp_path
+) -> None:
     generator = fitted(backbone, encoder, data, language_model)
     generator.save(tmp_path)
     request = ask("u1", "i7", ("i1", "i3", "i5", "i8"))
@@ -237,22 +251,24 @@ def test_the_recipe_says_which_weight_won_and_the_picture_is_that_one(backbone, 
     assert creative.recipe["weight"] == max(z, key=z.get) and creative.recipe["prompt"] == data.texts[7]
 
 
-def _z(encoder, picture, words) -> float:
-    embedding = encoder.images([picture])
+def _z(encoder, image, words) -> float:
+    embedding = encoder.images([image])
     return scores(likeness(embedding, words[0]), likeness(embedding, words[1]), 0.5)[0].item()
 
 
-def test_likeness_to_the_liked_pictures_can_choose_instead(backbone, encoder, data, language_model) -> None:
+def test_likeness_to_the_liked_images_can_choose_instead(backbone, encoder, data, language_model) -> None:
     generator = fitted(backbone, encoder, data, language_model, preference="history", max_steps=1)
     generator_preferences = generator._preferences([[0, 3, 5], [0]], [(), ()], data)
     unit = data.image_features[[3, 5]] / np.linalg.norm(data.image_features[[3, 5]], axis=1, keepdims=True)
     np.testing.assert_allclose(generator_preferences[0], unit.mean(axis=0), rtol=1e-5)
-    assert np.isnan(generator_preferences[1]).all(), "i0 has no picture"
+    assert np.isnan(generator_preferences[1]).all(), "i0 has no image"
     (creative,) = generator.generate([ask("u1", "i7", ("i3", "i5"))], data)
     assert creative.recipe["likeness"]["preference"] is not None
 
 
-def test_without_a_language_model_or_lessons_it_says_so(backbone, encoder, data, language_model, tmp_path) -> None:
+def test_without_a_language_model_or_lessons_it_says_so(
+    backbone, encoder, data, language_model, tmp_path
+) -> None:
     with pytest.raises(UserError, match=r"recgen\.llm"):
         PMG(Settings(**SMALL), backbone, encoder).fit(data)
     with pytest.raises(UserError, match="min_history"):
@@ -264,7 +280,9 @@ def test_without_a_language_model_or_lessons_it_says_so(backbone, encoder, data,
         PMG(Settings(**{**SMALL, "mapper_queries": 5}), backbone, encoder, language_model).load(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"weights": ()}, {"weights": (1.5,)}, {"alpha": 2}, {"mapper_width": 9}, {"preference": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"weights": ()}, {"weights": (1.5,)}, {"alpha": 2}, {"mapper_width": 9}, {"preference": "x"}]
+)
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)

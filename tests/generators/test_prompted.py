@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contract import REQUESTS, GeneratorContract, ask, assert_same_pictures, pixels
+from contract import REQUESTS, GeneratorContract, ask, assert_same_images, pixels
 from pydantic import ValidationError
 
 from generators import ip_adapter, stable_diffusion
 from generators.ip_adapter import IPAdapter
 from generators.stable_diffusion import Openjourney, StableDiffusion
-from recgen.diffusion import Condition, Sampling
+from recgen.diffusion.backbone import Condition, Sampling
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 
@@ -30,7 +30,9 @@ class TestStableDiffusion(GeneratorContract):
 class TestOpenjourney(TestStableDiffusion):
     @staticmethod
     def make(backbone, encoder, **changes):
-        return Openjourney(stable_diffusion.OpenjourneySettings(**{"decode": DECODE, **changes}), backbone, encoder)
+        return Openjourney(
+            stable_diffusion.OpenjourneySettings(**{"decode": DECODE, **changes}), backbone, encoder
+        )
 
 
 class TestIPAdapter(GeneratorContract):
@@ -46,12 +48,18 @@ class TestIPAdapter(GeneratorContract):
 class TestIPAdapterWithoutText(TestIPAdapter):
     @staticmethod
     def make(backbone, encoder, **changes):
-        return IPAdapter(ip_adapter.Settings(**{"decode": DECODE, "prompt": "none", **changes}), backbone, encoder)
+        return IPAdapter(
+            ip_adapter.Settings(**{"decode": DECODE, "prompt": "none", **changes}), backbone, encoder
+        )
 
 
 def test_the_prompt_is_the_items_text(backbone, encoder, data) -> None:
     generator = StableDiffusion(
-        stable_diffusion.Settings(template="a poster, {text}, {odd}", negative_prompt="blurred", decode=DECODE), backbone, encoder
+        stable_diffusion.Settings(
+            template="a poster, {text}, {odd}", negative_prompt="blurred", decode=DECODE
+        ),
+        backbone,
+        encoder,
     )
     request = ask("u1", "i7")
     condition, recipe = generator.drawing(request, data)
@@ -78,26 +86,26 @@ def test_who_asks_changes_nothing_for_stable_diffusion(backbone, encoder, data) 
     np.testing.assert_allclose(a, b, atol=1.01 / 255)
 
 
-def test_the_image_condition_is_the_mean_of_the_histories_pictures(backbone, encoder, data) -> None:
-    """i0 has no picture, i3 occurs twice: a mean over what was liked, as often as it was liked."""
+def test_the_image_condition_is_the_mean_of_the_histories_images(backbone, encoder, data) -> None:
+    """i0 has no image, i3 occurs twice: a mean over what was liked, as often as it was liked."""
     generator = IPAdapter(ip_adapter.Settings(decode=DECODE), backbone, encoder)
     request = ask("u1", "i7", ("i0", "i3", "i5", "i3"))
     condition, recipe = generator.drawing(request, data)
     expected = (2 * data.image_features[3] + data.image_features[5]) / 3
     np.testing.assert_allclose(condition.image_embedding, expected, rtol=1e-5, atol=1e-6)
     assert condition.image_embedding.dtype == np.float32
-    assert recipe == {"prompt": "a thing number 7", "history_pictures": 3}
+    assert recipe == {"prompt": "a thing number 7", "history_images": 3}
 
 
-@pytest.mark.parametrize("history", [(), ("i0",)], ids=["no history", "history without a picture"])
+@pytest.mark.parametrize("history", [(), ("i0",)], ids=["no history", "history without an image"])
 @pytest.mark.parametrize("prompt", ["text", "none"])
-def test_without_a_liked_picture_the_text_alone_remains(backbone, encoder, data, history, prompt) -> None:
+def test_without_a_liked_image_the_text_alone_remains(backbone, encoder, data, history, prompt) -> None:
     request = ask("u1", "i7", history)
     generator = IPAdapter(ip_adapter.Settings(decode=DECODE, prompt=prompt), backbone, encoder)
     creatives = list(generator.generate([request], data))
-    assert creatives[0].recipe["history_pictures"] == 0 and creatives[0].recipe["prompt"] == "a thing number 7"
+    assert creatives[0].recipe["history_images"] == 0 and creatives[0].recipe["prompt"] == "a thing number 7"
     plain = StableDiffusion(stable_diffusion.Settings(decode=DECODE), backbone, encoder)
-    assert_same_pictures(creatives, list(plain.generate([request], data)))
+    assert_same_images(creatives, list(plain.generate([request], data)))
 
 
 def test_without_text_the_item_does_not_matter(backbone, encoder, data) -> None:
@@ -112,21 +120,25 @@ def test_scale_zero_is_stable_diffusion(backbone, encoder, data) -> None:
     decode = {**DECODE, "ip_adapter_scale": 0.0}
     adapted = IPAdapter(ip_adapter.Settings(decode=decode), backbone, encoder)
     plain = StableDiffusion(stable_diffusion.Settings(decode=DECODE), backbone, encoder)
-    assert_same_pictures(list(adapted.generate(REQUESTS[:3], data)), list(plain.generate(REQUESTS[:3], data)))
+    assert_same_images(list(adapted.generate(REQUESTS[:3], data)), list(plain.generate(REQUESTS[:3], data)))
     full = IPAdapter(ip_adapter.Settings(decode=DECODE), backbone, encoder)
-    difference = pixels(list(full.generate(REQUESTS[:3], data))) - pixels(list(plain.generate(REQUESTS[:3], data)))
+    difference = pixels(list(full.generate(REQUESTS[:3], data))) - pixels(
+        list(plain.generate(REQUESTS[:3], data))
+    )
     assert np.abs(difference).mean() > 0.001
 
 
-def test_requests_with_and_without_pictures_mix(backbone, encoder, data) -> None:
+def test_requests_with_and_without_images_mix(backbone, encoder, data) -> None:
     generator = IPAdapter(ip_adapter.Settings(decode=DECODE), backbone, encoder)
     mixed = [ask("u1", "i7"), ask("u2", "i8", ()), ask("u3", "i9")]
     together = list(generator.generate(mixed, data))
-    assert_same_pictures(together, [next(iter(generator.generate([request], data))) for request in mixed])
+    assert_same_images(together, [next(iter(generator.generate([request], data))) for request in mixed])
     assert isinstance(generator.drawing(mixed[1], data)[0], Condition)
 
 
-@pytest.mark.parametrize("wrong", [{"template": "a poster of {txt}"}, {"prompt": "both"}, {"decode": {"scale": 1}}])
+@pytest.mark.parametrize(
+    "wrong", [{"template": "a poster of {txt}"}, {"prompt": "both"}, {"decode": {"scale": 1}}]
+)
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         ip_adapter.Settings(**wrong)

@@ -10,7 +10,7 @@ import torch
 from contract import LearningContract, ask
 from pydantic import ValidationError
 
-from generators.learning import HISTORY, trainable
+from generators.common.training import HISTORY, trainable
 from generators.ragar import RAGAR
 from generators.ragar.calibrator import Calibrator, Scale, calibrator_loss
 from generators.ragar.generation import conditions, decoding_seeds, perturbations
@@ -19,9 +19,9 @@ from generators.ragar.reflection import advantages, rank_loss, rewards, semantic
 from generators.ragar.retrieval import retrieve
 from generators.ragar.settings import Settings
 from generators.ragar.train import lessons
-from recgen.errors import UserError
+from recgen.core.errors import UserError
+from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
-from recgen.records import RunData
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 SMALL = {
@@ -39,7 +39,9 @@ def data(data: RunData) -> RunData:
     keywords = [()] + [tuple(rng.choice(WORDS, 3, replace=False)) for _ in range(1, 30)]
     features = rng.normal(size=(30, 16)).astype(np.float32)
     features[0] = np.nan
-    return replace(data, keywords=keywords, captions=[" ".join(words) for words in keywords], caption_features=features)
+    return replace(
+        data, keywords=keywords, captions=[" ".join(words) for words in keywords], caption_features=features
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def language_model(tiny_llm) -> LanguageModel:
 
 
 class Likes:
-    """A ranking model that likes pictures by one direction of their embedding, and counts its calls."""
+    """A ranking model that likes images by one direction of their embedding, and counts its calls."""
 
     def __init__(self, direction: np.ndarray, data: RunData) -> None:
         self.direction, self.data, self.asked = direction, data, []
@@ -82,7 +84,7 @@ def test_retrieval_known_answer() -> None:
     np.testing.assert_allclose(found.preference, [(1 + 0.6 * 2) / 1.6, 1 / 1.6], rtol=1e-6)
 
 
-def test_retrieval_without_k_weighs_the_history_alike_and_leaves_out_what_has_no_picture() -> None:
+def test_retrieval_without_k_weighs_the_history_alike_and_leaves_out_what_has_no_image() -> None:
     semantics = np.array([[1, 0], [np.nan, np.nan], [0, 1], [1, 1]], np.float32)
     visuals = np.array([[1, 1], [np.nan, np.nan], [3, 5], [8, 8]], np.float32)
     found = retrieve([0, 1, 2], 3, semantics, visuals, k=0)
@@ -139,7 +141,9 @@ def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> No
     assert all("lora_" in name for name in trainable(made) if name.startswith("decoder"))
     assert not any(parameter.requires_grad for parameter in language_model.model.parameters())
     again = trainable(extractor(language_model))
-    assert all(torch.equal(value, again[name]) for name, value in trainable(made).items()), "weights follow from the run's seed"
+    assert all(torch.equal(value, again[name]) for name, value in trainable(made).items()), (
+        "weights follow from the run's seed"
+    )
     assert not torch.equal(made.image_tokens, extractor(language_model, seed=2).image_tokens)
 
 
@@ -156,11 +160,15 @@ def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -
     assert torch.equal(calibrator.corrected(start[:, None], retrieved, liked)[:, 0], retrieved)
     with torch.no_grad():
         calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]))
-        calibrator.correct.weight[2] = torch.tensor([1.0, 0, 0, 0, 1.0])  # the general preference, and half the last of P_ret
+        calibrator.correct.weight[2] = torch.tensor(
+            [1.0, 0, 0, 0, 1.0]
+        )  # the general preference, and half the last of P_ret
     found = calibrator(general, retrieved)
     torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 1.0 + 3.0 + 3.0]]))
     point = calibrator.corrected(found[:, None], retrieved, liked)[0, 0]
-    torch.testing.assert_close(point, torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0 + 14.0]))
+    torch.testing.assert_close(
+        point, torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0 + 14.0])
+    )
 
 
 def test_calibrator_loss_known_answer() -> None:
@@ -168,13 +176,15 @@ def test_calibrator_loss_known_answer() -> None:
     assert calibrator_loss(general, retrieved).item() == pytest.approx((1 + 4 + 9) / 2)
 
 
-def test_scale_leaves_out_what_has_no_picture_and_inverts() -> None:
+def test_scale_leaves_out_what_has_no_image_and_inverts() -> None:
     raw = np.array([[1.0, 10.0], [3.0, 30.0], [np.nan, np.nan]], np.float32)
     scale = Scale.of(raw, 1)
     points = scale.apply(torch.from_numpy(raw[:2]))
     torch.testing.assert_close(points, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
     torch.testing.assert_close(scale.invert(points), torch.from_numpy(raw[:2]))
-    torch.testing.assert_close(scale.directions, torch.tensor([[1.0, 1.0]]), msg="as long as the spread along it, sign fixed")
+    torch.testing.assert_close(
+        scale.directions, torch.tensor([[1.0, 1.0]]), msg="as long as the spread along it, sign fixed"
+    )
 
 
 # Generation, eqs. 11-12
@@ -199,19 +209,29 @@ def test_samples_of_a_request_share_one_decoding_noise_or_have_their_own() -> No
 
 def test_a_preference_is_drawn_with_the_items_words_and_tokens_stand_alone() -> None:
     (one,) = conditions(torch.ones(1, 16), ["a star"], [3], Settings())
-    assert (one.prompt, one.seed, one.prompt_embedding) == ("a star", 3, None) and one.image_embedding.shape == (16,)
+    assert (one.prompt, one.seed, one.prompt_embedding) == (
+        "a star",
+        3,
+        None,
+    ) and one.image_embedding.shape == (16,)
     (other,) = conditions(torch.ones(1, 9, 16), ["a star"], [3], Settings(action="tokens"))
     assert other.image_embedding is None and other.prompt_embedding.shape == (9, 16)
 
 
 # Reflection, eqs. 13-17
 
-GENERATED, REFERENCE, KEYWORD = torch.tensor([[2.0, 0.5], [-1.0, 0.0]]), torch.tensor([1.0, 0.0]), torch.tensor([0.0, -2.0])
+GENERATED, REFERENCE, KEYWORD = (
+    torch.tensor([[2.0, 0.5], [-1.0, 0.0]]),
+    torch.tensor([1.0, 0.0]),
+    torch.tensor([0.0, -2.0]),
+)
 
 
 def test_rewards_known_answer() -> None:
     corrected = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1)
-    torch.testing.assert_close(corrected, torch.tensor([[1.0 + 2.0, 0.0 + 0.5], [0.0 + 1.0, 0.0 + 2.0]]) + 0.1)
+    torch.testing.assert_close(
+        corrected, torch.tensor([[1.0 + 2.0, 0.0 + 0.5], [0.0 + 1.0, 0.0 + 2.0]]) + 0.1
+    )
     printed = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1, sign="as_printed")
     torch.testing.assert_close(printed, torch.tensor([[0.0 + 0.0, 0.5 + 0.0], [1.0 + 0.0, 0.0 + 0.0]]) + 0.1)
 
@@ -280,7 +300,7 @@ def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data
         generator = RAGAR(settings, backbone, encoder, language_model)
         generator.fit(data, reward, judge)
         states.append(trainable(generator.model))
-        assert 4 * 2 * 2 in reward.asked, "one call scores all pictures of a step"
+        assert 4 * 2 * 2 in reward.asked, "one call scores all images of a step"
         held = generator.curves["judge, held-out users"]
         assert [step for step, _ in held] == [0, 2] and len(judge.asked) == len(held)
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -296,7 +316,9 @@ def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data
 
 def test_training_keeps_the_best_evaluation(backbone, encoder, data, language_model) -> None:
     """A rate at which every step hurts: the weights that come out are the ones that went in."""
-    settings = Settings(**{**SMALL, "gamma": 1.0, "learning_rate": 50.0, "max_steps": 8, "patience": 2, "evaluate_every": 1})
+    settings = Settings(
+        **{**SMALL, "gamma": 1.0, "learning_rate": 50.0, "max_steps": 8, "patience": 2, "evaluate_every": 1}
+    )
     generator = RAGAR(settings, backbone, encoder, language_model)
     generator.fit(data)
     losses = generator.curves["loss, held-out users"]

@@ -9,14 +9,14 @@ import pytest
 from generators.ragar import RAGAR
 from generators.ragar.settings import Settings
 from recgen.assets import asset_folder
-from recgen.data.attribute_reader import AttributeReader
-from recgen.data.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS, Attributes, caption
-from recgen.data.renderer import render
-from recgen.diffusion import load_backbone
+from recgen.core.seeding import seed_for
+from recgen.data.simulation.attribute_reader import AttributeReader
+from recgen.data.simulation.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS, Attributes, caption
+from recgen.data.simulation.renderer import render
+from recgen.data.types import Request, RunData
+from recgen.diffusion.backbone import load_backbone
 from recgen.features.encoders import load_encoder
 from recgen.features.language import LanguageModel
-from recgen.records import Request, RunData
-from recgen.seeding import seed_for
 
 CLASSES = (("heart", "kite"), ("skull", "rocket"))
 TASTES = (("pink", "cream", "dots"), ("teal", "navy", "stripes"))
@@ -25,13 +25,18 @@ USERS = 12
 
 
 def looks() -> list[Attributes]:
-    """Per class and motif four pictures in the taste that users have for the class, then one reference in no taste."""
+    """Per class and motif four images in the taste that users have for the class, then one reference in no taste."""
     rows = []
     for motifs, taste in zip(CLASSES, TASTES, strict=True):
         for motif in motifs:
             for colour, ground, pattern in [taste] * 4 + [NEUTRAL]:
                 rows.append(
-                    Attributes(MOTIFS.index(motif), COLOURS.index(colour), GROUNDS.index(ground), PATTERNS.index(pattern))
+                    Attributes(
+                        MOTIFS.index(motif),
+                        COLOURS.index(colour),
+                        GROUNDS.index(ground),
+                        PATTERNS.index(pattern),
+                    )
                 )
     return rows
 
@@ -53,11 +58,19 @@ def found(tiny_llm) -> dict[int, np.ndarray]:
         encoder.texts(captions), pd.DataFrame(rows), 3, captions, encoder.texts(captions), [look.words for look in items],
     )  # fmt: skip
     requests = [
-        Request(f"u{user}", f"i{item}", seed_for(3, "request", f"u{user}", f"i{item}"), tuple(f"i{n}" for n in liked))
+        Request(
+            f"u{user}",
+            f"i{item}",
+            seed_for(3, "request", f"u{user}", f"i{item}"),
+            tuple(f"i{n}" for n in liked),
+        )
         for item in (4, 14)
         for user in range(USERS)
     ]
-    backbone, reader = load_backbone("demo-sd", "demo-ip-adapter"), AttributeReader.load(asset_folder("attribute-reader"))
+    backbone, reader = (
+        load_backbone("demo-sd", "demo-ip-adapter"),
+        AttributeReader.load(asset_folder("attribute-reader")),
+    )
     decode = {"steps": 6, "sampler": "dpm++2m", "guidance_scale": 3.0}
     shares = {}
     for k in (4, 0):
@@ -66,7 +79,9 @@ def found(tiny_llm) -> dict[int, np.ndarray]:
         generator.fit(data)
         seen = reader.read([creative.image for creative in generator.generate(requests, data)])
         assert (seen[:, 0] == [items[int(r.item_id[1:])].motif for r in requests]).mean() > 0.8
-        shares[k] = np.array([[_taste(part, taste) for taste in TASTES] for part in (seen[:USERS], seen[USERS:])])
+        shares[k] = np.array(
+            [[_taste(part, taste) for taste in TASTES] for part in (seen[:USERS], seen[USERS:])]
+        )
     return shares
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import REQUESTS, GeneratorContract, ask, assert_same_pictures, pixels
+from contract import REQUESTS, GeneratorContract, ask, assert_same_images, pixels
 from diffusers import DDIMScheduler, DDPMScheduler
 from pydantic import ValidationError
 
@@ -29,9 +29,9 @@ from generators.rebeca.train import (
     new_prior,
     train_prior,
 )
-from recgen.diffusion import Sampling
-from recgen.errors import UserError
-from recgen.seeding import torch_generator
+from recgen.core.errors import UserError
+from recgen.core.seeding import torch_generator
+from recgen.diffusion.backbone import Sampling
 
 SMALL = {
     "layers": 2, "heads": 2, "width": 16, "max_steps": 6, "evaluate_every": 3, "users_per_step": 4, "images_per_user": 8,
@@ -64,7 +64,16 @@ class TestNoUE(TestContract):
 
 def random_prior(**changes) -> Prior:
     """A prior whose every weight is random, so that no token is without effect."""
-    shape = {"users": 5, "dim": 6, "width": 16, "layers": 3, "heads": 4, "user_tokens": 4, "image_tokens": 1, **changes}
+    shape = {
+        "users": 5,
+        "dim": 6,
+        "width": 16,
+        "layers": 3,
+        "heads": 4,
+        "user_tokens": 4,
+        "image_tokens": 1,
+        **changes,
+    }
     torch.manual_seed(0)
     prior = Prior(**shape)
     for parameter in prior.parameters():
@@ -97,9 +106,13 @@ def whole_sequence(prior: Prior, user: int, rating: int, t: int, noisy: torch.Te
 def test_prior_equals_the_whole_sequence_under_a_causal_mask(image_tokens: int) -> None:
     prior = random_prior(image_tokens=image_tokens)
     users, ratings = torch.tensor([0, 4, 0, 5, 0]), torch.tensor([LIKE, DISLIKE, DISLIKE, NO_RATING, LIKE])
-    times, noisy = torch.tensor([3, 999, 3, 3, 3]), torch.randn(5, 6)
-    expected = [whole_sequence(prior, *row) for row in zip(users, ratings, times.tolist(), noisy, strict=True)]
-    torch.testing.assert_close(prior(users, ratings, times, noisy), torch.stack(expected), atol=1e-5, rtol=1e-4)
+    timesteps, noisy = torch.tensor([3, 999, 3, 3, 3]), torch.randn(5, 6)
+    expected = [
+        whole_sequence(prior, *row) for row in zip(users, ratings, timesteps.tolist(), noisy, strict=True)
+    ]
+    torch.testing.assert_close(
+        prior(users, ratings, timesteps, noisy), torch.stack(expected), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_default_is_the_papers_size() -> None:
@@ -109,12 +122,18 @@ def test_default_is_the_papers_size() -> None:
     assert (settings.guidance, settings.train_timesteps, settings.prompt) == (10.0, 1000, "T0")
     prior = new_prior(3, 1024, settings, seed=0)
     assert prior.position.shape == (4 + 1 + 1 + 1, settings.width)
-    assert prior(torch.tensor([1]), torch.tensor([LIKE]), torch.tensor([5]), torch.randn(1, 1024)).shape == (1, 1024)
+    assert prior(torch.tensor([1]), torch.tensor([LIKE]), torch.tensor([5]), torch.randn(1, 1024)).shape == (
+        1,
+        1024,
+    )
 
 
 def test_guidance_known_answer() -> None:
     conditional, unconditional = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])
-    assert guided_noise(conditional, unconditional, 10.0).tolist() == [11 * 1.0 - 10 * 0.5, 11 * 2.0 - 10 * 3.0]
+    assert guided_noise(conditional, unconditional, 10.0).tolist() == [
+        11 * 1.0 - 10 * 0.5,
+        11 * 2.0 - 10 * 3.0,
+    ]
     assert torch.equal(guided_noise(conditional, unconditional, 0.0), conditional)
 
 
@@ -148,20 +167,22 @@ def test_a_sample_depends_on_its_own_row_only(eta: float) -> None:
 def test_denoising_loss_known_answer() -> None:
     """A prior that predicts nothing loses the mean square of its target: the noise, or the velocity."""
     prior = new_prior(3, 6, Settings(**SMALL), seed=0)
-    clean, noise, times = torch.randn(4, 6), torch.randn(4, 6), torch.tensor([0, 10, 500, 999])
+    clean, noise, timesteps = torch.randn(4, 6), torch.randn(4, 6), torch.tensor([0, 10, 500, 999])
     rows = torch.tensor([0, 1, 2, 3]), torch.tensor([LIKE, DISLIKE, LIKE, NO_RATING])
-    process = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
-    assert denoising_loss(prior, process, clean, *rows, times, noise).item() == pytest.approx(noise.square().mean().item())
-    process = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
-    alpha = process.alphas_cumprod[times].sqrt()[:, None]
+    noise_scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
+    assert denoising_loss(prior, noise_scheduler, clean, *rows, timesteps, noise).item() == pytest.approx(
+        noise.square().mean().item()
+    )
+    noise_scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    alpha = noise_scheduler.alphas_cumprod[timesteps].sqrt()[:, None]
     velocity = alpha * noise - (1 - alpha**2).sqrt() * clean
-    assert denoising_loss(prior, process, clean, *rows, times, noise).item() == pytest.approx(
+    assert denoising_loss(prior, noise_scheduler, clean, *rows, timesteps, noise).item() == pytest.approx(
         velocity.square().mean().item(), rel=1e-5
     )
 
 
 def uneven_ratings() -> Ratings:
-    """User 0 rated 200 pictures, user 1 five, user 2 one, user 4 eighty (user 3 none)."""
+    """User 0 rated 200 images, user 1 five, user 2 one, user 4 eighty (user 3 none)."""
     users = np.repeat([0, 1, 2, 4], [200, 5, 1, 80])
     return Ratings(users, np.arange(len(users)), np.arange(len(users)) % 3 > 0)
 
@@ -185,17 +206,23 @@ def test_held_out_are_likes_and_nobody_loses_all() -> None:
     ratings = uneven_ratings()
     training, held = hold_out(ratings, 0.3, seed=1)
     assert held.likes.all() and 30 < len(held.users) < 90
-    assert not set(training.pictures) & set(held.pictures) and len(training.users) + len(held.users) == len(ratings.users)
+    assert not set(training.images) & set(held.images) and len(training.users) + len(held.users) == len(
+        ratings.users
+    )
     liking = set(ratings.users[ratings.likes])
     assert set(training.users[training.likes]) == liking
 
 
 def test_conditions_are_dropped_together() -> None:
     users, ratings = torch.arange(4_000) % 7, torch.arange(4_000) % 2
-    dropped_users, dropped_ratings = drop_conditions(users, ratings, 99, 0.1, torch.Generator().manual_seed(0))
+    dropped_users, dropped_ratings = drop_conditions(
+        users, ratings, 99, 0.1, torch.Generator().manual_seed(0)
+    )
     gone = dropped_users == 99
     assert torch.equal(gone, dropped_ratings == NO_RATING)
-    assert torch.equal(dropped_users[~gone], users[~gone]) and torch.equal(dropped_ratings[~gone], ratings[~gone])
+    assert torch.equal(dropped_users[~gone], users[~gone]) and torch.equal(
+        dropped_ratings[~gone], ratings[~gone]
+    )
     assert gone.float().mean().item() == pytest.approx(0.1, abs=0.02)
 
 
@@ -215,14 +242,16 @@ def test_standardisation_and_back() -> None:
 
 
 def two_tastes(n_users: int = 40, per_user: int = 60) -> tuple[Ratings, torch.Tensor]:
-    """Even users like pictures around +1, odd users around -1, in the first of four dimensions; nobody likes the others."""
+    """Even users like images around +1, odd users around -1, in the first of four dimensions; nobody likes the others."""
     rng = np.random.default_rng(0)
     side = np.repeat([1.0, -1.0], 200)
-    embeddings = torch.from_numpy(np.c_[side + 0.3 * rng.normal(size=400), rng.normal(size=(400, 3))].astype(np.float32))
+    embeddings = torch.from_numpy(
+        np.c_[side + 0.3 * rng.normal(size=400), rng.normal(size=(400, 3))].astype(np.float32)
+    )
     users = np.repeat(np.arange(n_users), per_user)
-    pictures = rng.integers(400, size=len(users))
-    likes = (side[pictures] > 0) == (users % 2 == 0)
-    return Ratings(users, pictures, likes), embeddings
+    images = rng.integers(400, size=len(users))
+    likes = (side[images] > 0) == (users % 2 == 0)
+    return Ratings(users, images, likes), embeddings
 
 
 @pytest.mark.parametrize("user_embeddings", [True, False])
@@ -234,7 +263,9 @@ def test_learns_who_likes_what(user_embeddings: bool) -> None:
         images_per_user=8, prediction="v_prediction", prior_steps=10, guidance=1.0, user_embeddings=user_embeddings,
     )  # fmt: skip
     losses: list[float] = []
-    prior = train_prior(ratings, embeddings, 40, settings, 3, lambda s, n, loss: losses.append(loss) if loss else None)
+    prior = train_prior(
+        ratings, embeddings, 40, settings, 3, lambda s, n, loss: losses.append(loss) if loss else None
+    )
     assert losses[-1] < losses[0]
     users = [n % 40 if user_embeddings else prior.no_user for n in range(400)]
     drawn = sample(prior, users, list(range(400)), 4.0, settings)[:, 0].numpy()
@@ -244,9 +275,13 @@ def test_learns_who_likes_what(user_embeddings: bool) -> None:
 
 def test_early_stopping_keeps_the_best_weights() -> None:
     ratings, embeddings = two_tastes(10, 12)
-    settings = Settings(**{**SMALL, "max_steps": 400, "evaluate_every": 2, "patience": 3, "learning_rate": 0.3})
+    settings = Settings(
+        **{**SMALL, "max_steps": 400, "evaluate_every": 2, "patience": 3, "learning_rate": 0.3}
+    )
     measured: list[tuple[int, float]] = []
-    train_prior(ratings, embeddings, 10, settings, 3, lambda s, n, loss: measured.append((s, loss)) if loss else None)
+    train_prior(
+        ratings, embeddings, 10, settings, 3, lambda s, n, loss: measured.append((s, loss)) if loss else None
+    )
     best = min(range(len(measured)), key=lambda n: measured[n][1])
     assert measured[-1][0] < 400 and len(measured) - 1 - best == 3
 
@@ -264,29 +299,40 @@ def test_users_without_likes_get_the_unconditional_prior(backbone, encoder, data
 
 
 def test_baselines_are_settings_of_one_class(backbone, encoder, data) -> None:
-    pictures = {}
+    images = {}
     for kind, prompt in ((T0, "T0"), (T1, "T1"), (T2, "T2")):
         generator = kind(kind.Config(decode=DECODE), backbone, encoder)
         generator.fit(data)
         creatives = list(generator.generate(REQUESTS[:2], data))
         assert generator.config.condition == "none" and generator.config.prompt == prompt
         same = REBECA(Settings(condition="none", prompt=prompt, decode=DECODE), backbone, encoder)
-        assert_same_pictures(creatives, list(same.generate(REQUESTS[:2], data)))
-        pictures[prompt] = pixels(creatives)
-    assert np.abs(pictures["T0"] - pictures["T1"]).max() > 0 and np.abs(pictures["T1"] - pictures["T2"]).max() > 0
+        assert_same_images(creatives, list(same.generate(REQUESTS[:2], data)))
+        images[prompt] = pixels(creatives)
+    assert np.abs(images["T0"] - images["T1"]).max() > 0 and np.abs(images["T1"] - images["T2"]).max() > 0
     assert PROMPTS["T0"] == ("", "") and all(PROMPTS["T1"] + PROMPTS["T2"])
 
 
-def test_the_users_embedding_reaches_the_picture(backbone, encoder, data) -> None:
+def test_the_users_embedding_reaches_the_image(backbone, encoder, data) -> None:
     generator = REBECA(Settings(**SMALL, decode=DECODE), backbone, encoder)
     generator.fit(data)
     with_image = pixels(list(generator.generate(REQUESTS[:2], data)))
-    without = pixels(list(REBECA(Settings(condition="none", decode=DECODE), backbone, encoder).generate(REQUESTS[:2], data)))
+    without = pixels(
+        list(
+            REBECA(Settings(condition="none", decode=DECODE), backbone, encoder).generate(REQUESTS[:2], data)
+        )
+    )
     assert np.abs(with_image - without).mean() > 0.001
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 30, "heads": 4}, {"prior_steps": 2000}, {"prompt": "T9"}, {"learning_rate": 0}, {"no_such_key": 1}]
+    "wrong",
+    [
+        {"width": 30, "heads": 4},
+        {"prior_steps": 2000},
+        {"prompt": "T9"},
+        {"learning_rate": 0},
+        {"no_such_key": 1},
+    ],
 )
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValidationError):

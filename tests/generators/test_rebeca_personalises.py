@@ -1,4 +1,4 @@
-"""REBECA on simulated users: its pictures, as the attribute reader reads them, are truly better for whom they were made."""
+"""REBECA on simulated users: its images, as the attribute reader reads them, are truly better for whom they were made."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from generators.rebeca import REBECA
 from generators.rebeca.baselines import NoUE
 from recgen.assets import asset_folder
-from recgen.data.attribute_reader import AttributeReader
-from recgen.data.simulator import Truth, simulate
-from recgen.diffusion import Sampling, load_backbone
+from recgen.core.seeding import seed_for
+from recgen.data.simulation.attribute_reader import AttributeReader
+from recgen.data.simulation.simulator import Truth, simulate
+from recgen.data.types import Request, RunData
+from recgen.diffusion.backbone import Sampling, load_backbone
 from recgen.features.encoders import load_encoder
 from recgen.metrics.statistics import Permutation, permutation_test
-from recgen.records import Request, RunData
-from recgen.seeding import seed_for
 
 USERS, ITEMS, PER_USER = 80, 200, 120
 SMALL = {
@@ -38,35 +38,50 @@ def simulated(encoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDat
     truth = simulate(folder, USERS, ITEMS, seed=11, interactions_per_user=PER_USER)
     log = pd.read_csv(folder / "sim.inter", sep="\t")
     texts = pd.read_csv(folder / "sim.item", sep="\t")["title:token_seq"].tolist()
-    pictures: list[Path | None] = [folder / f"images/{item}.png" for item in truth.item_ids]
+    images: list[Path | None] = [folder / f"images/{item}.png" for item in truth.item_ids]
     interactions = pd.DataFrame({
         "user": [truth.user_ids.index(user) for user in log["user_id:token"]],
         "item": [truth.item_ids.index(item) for item in log["item_id:token"]],
         "like": log["rating:float"] >= 4, "timestamp": log["timestamp:float"], "split": "train",
     })  # fmt: skip
-    features = encoder.files([path for path in pictures if path is not None])
+    features = encoder.files([path for path in images if path is not None])
     data = RunData(
-        truth.user_ids, truth.item_ids, texts, pictures, features, encoder.texts(texts), interactions, run_seed=11
+        truth.user_ids,
+        truth.item_ids,
+        texts,
+        images,
+        features,
+        encoder.texts(texts),
+        interactions,
+        run_seed=11,
     )
     return data, truth
 
 
-def true_personalisation(kind: type[REBECA], simulated: tuple[RunData, Truth], encoder) -> tuple[Permutation, float]:
-    """Fit, draw one picture per user, and test its true probability of being liked; also the mean of random pictures."""
+def true_personalisation(
+    kind: type[REBECA], simulated: tuple[RunData, Truth], encoder
+) -> tuple[Permutation, float]:
+    """Fit, draw one image per user, and test its true probability of being liked; also the mean of random images."""
     data, truth = simulated
     generator = kind(kind.Config(**SMALL), load_backbone("demo-sd", "demo-ip-adapter"), encoder)
     generator.fit(data)
-    requests = [Request(user, data.item_ids[0], seed_for(11, "request", user, "i1")) for user in truth.user_ids]
-    pictures = [creative.image for creative in generator.generate(requests, data)]
-    shown = AttributeReader.load(asset_folder("attribute-reader")).read(pictures)
+    requests = [
+        Request(user, data.item_ids[0], seed_for(11, "request", user, "i1")) for user in truth.user_ids
+    ]
+    images = [creative.image for creative in generator.generate(requests, data)]
+    shown = AttributeReader.load(asset_folder("attribute-reader")).read(images)
     liked = np.stack([truth.probability([user] * len(shown), shown) for user in truth.user_ids])
-    original = np.mean([truth.probability([user] * ITEMS, truth.item_attributes).mean() for user in truth.user_ids])
+    original = np.mean(
+        [truth.probability([user] * ITEMS, truth.item_attributes).mean() for user in truth.user_ids]
+    )
     return permutation_test(liked, np.arange(USERS), seed=1, permutations=4_000), float(original)
 
 
-def test_pictures_for_a_user_are_truly_better_for_that_user(simulated, encoder) -> None:
+def test_images_for_a_user_are_truly_better_for_that_user(simulated, encoder) -> None:
     result, original = true_personalisation(REBECA, simulated, encoder)
-    print(f"own {result.observed:.3f}, others {result.null_mean:.3f}, catalogue {original:.3f}, {result.sd:.1f} sd")
+    print(
+        f"own {result.observed:.3f}, others {result.null_mean:.3f}, catalogue {original:.3f}, {result.sd:.1f} sd"
+    )
     assert result.p < 0.001
     assert result.observed > original + 0.05
 
@@ -75,5 +90,3 @@ def test_without_user_embeddings_they_are_nobodys(simulated, encoder) -> None:
     result, _ = true_personalisation(NoUE, simulated, encoder)
     print(f"own {result.observed:.3f}, others' {result.null_mean:.3f}, p {result.p:.5f}")
     assert result.p > 0.01
-
-

@@ -19,7 +19,7 @@ USERS, ITEMS, PER_USER = 12, 30, 14
 @pytest.fixture(scope="session", autouse=True)
 def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Install the toy generators as a package of their own would install itself: metadata with entry points on the path."""
-    from recgen import plugins
+    from recgen.config import plugins
 
     folder = tmp_path_factory.mktemp("site")
     metadata = folder / "toy-1.0.dist-info"
@@ -37,7 +37,7 @@ def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Atomic files and pictures of 12 users, 30 items and ratings 1 to 5."""
+    """Atomic files and images of 12 users, 30 items and ratings 1 to 5."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("data") / "tiny"

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from recgen import cli, preflight, session
-from recgen.config import load_config
-from recgen.errors import UserError
-from recgen.pipeline import STAGES
-from recgen.run import Run
+from recgen import api as session
+from recgen import cli
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline.context import RunContext
+from recgen.pipeline.pipeline import STAGES, preflight
 
 PAPERS = ("pog", "ml-latest", "ser30k", "mind", "flickr-aes")
 SHIPPED = ("recgen.encoder=demo-clip", "recgen.backbone=demo-sd")
@@ -47,7 +48,7 @@ def command(monkeypatch, *words: str) -> int:
 def missing(config: str, *overrides: str, stages=STAGES) -> str:
     """Return what is said to be missing; "" if nothing is."""
     try:
-        preflight.check(Run(load_config(config, overrides), Path("run")), stages)
+        preflight.check(RunContext(load_config(config, overrides), Path("run")), stages)
     except UserError as error:
         return str(error)
     return ""
@@ -60,13 +61,17 @@ def test_all_that_is_missing_is_said_at_once(config, nowhere):
     assert f"data/{config}/{config}.inter: no such file" in message
     assert f"recgen data prepare {'movielens' if config == 'ml-latest' else config} --raw raw/" in message
     assert f"--out data/{config}" in message
-    weights = ["laion/CLIP-ViT-H-14", "stable-diffusion-v1-5/", "h94/IP-Adapter models/ip-adapter_sd15.safetensors"]
+    weights = [
+        "laion/CLIP-ViT-H-14",
+        "stable-diffusion-v1-5/",
+        "h94/IP-Adapter models/ip-adapter_sd15.safetensors",
+    ]
     if set(settings.generators) & {"ragar", "pmg"}:
         weights += [settings.captioner]
     if set(settings.generators) & {"ragar", "pmg", "iamg"}:
         weights += [settings.llm]
     if "iamg" in settings.generators:
-        weights += [settings.tags.picture]
+        weights += [settings.tags.image]
         assert re.search(r"recgen\.foreground: no .*isnet-general-use\.onnx", message)
     for name in weights:
         assert f"hf download {name}" in message
@@ -106,7 +111,9 @@ def test_the_shipped_models_leave_only_the_data_to_get(nowhere, monkeypatch, cap
 
 def test_weights_are_not_asked_for_before_they_are_needed(nowhere):
     assert "hf download" not in missing("pog", stages=["dataset"])
-    assert "ViT-H-14" in missing("pog", stages=["features"]) and "stable-diffusion" not in missing("pog", stages=["features"])
+    assert "ViT-H-14" in missing("pog", stages=["features"]) and "stable-diffusion" not in missing(
+        "pog", stages=["features"]
+    )
 
 
 def test_weights_in_the_hubs_cache_are_here(nowhere):
@@ -124,14 +131,17 @@ def test_weights_in_the_hubs_cache_are_here(nowhere):
     [
         ("recgen.encoder={model: ViT-H-14, pretrained: laion2b_s32b}", "one of laion2b_s32b_b79k"),
         ("recgen.backbone=weights/absent/sd", "a folder that is here, or a hub id"),
-        ("recgen.ip_adapter=h94/IP-Adapter/models/x.safetensors", "hf download h94/IP-Adapter models/x.safetensors"),
+        (
+            "recgen.ip_adapter=h94/IP-Adapter/models/x.safetensors",
+            "hf download h94/IP-Adapter models/x.safetensors",
+        ),
     ],
 )
 def test_a_wrong_name_of_weights_is_told(nowhere, override, says):
     assert says in missing("demo", override)
 
 
-class Answers(BaseHTTPRequestHandler):
+class CompletionCache(BaseHTTPRequestHandler):
     """A model hub that has one model, keeps one behind a licence, and lacks all others."""
 
     def do_HEAD(self) -> None:
@@ -141,7 +151,12 @@ class Answers(BaseHTTPRequestHandler):
         if status == 200 and not self.path.endswith("/model_index.json"):
             status, code = 404, "EntryNotFound"
         self.send_response(status)
-        for name, value in (("X-Error-Code", code), ("ETag", '"1"'), ("X-Repo-Commit", "c"), ("Content-Length", "2")):
+        for name, value in (
+            ("X-Error-Code", code),
+            ("ETag", '"1"'),
+            ("X-Repo-Commit", "c"),
+            ("Content-Length", "2"),
+        ):
             if value:
                 self.send_header(name, value)
         self.end_headers()
@@ -155,12 +170,14 @@ def hub(nowhere, monkeypatch) -> Iterator[None]:
     """A network with a hub in it."""
     from huggingface_hub import constants
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), CompletionCache)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     here = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", here)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", here + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", here + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     yield
     server.shutdown()
     server.server_close()
@@ -183,10 +200,20 @@ def test_a_shipped_model_brings_its_companions():
     plain, small = load_config("pog").settings, load_config("pog", SHIPPED).settings
     assert plain.llm == "meta-llama/Llama-2-7b-chat-hf" and plain.ip_adapter.startswith("h94/")
     assert (small.ip_adapter, small.captioner, small.llm) == ("demo-ip-adapter", "clip-tagger", "demo-llm")
-    assert (small.tags.picture, small.tags.domain, small.foreground) == ("clip-tagger", "outfit", "plain-ground")
+    assert (small.tags.image, small.tags.domain, small.foreground) == (
+        "clip-tagger",
+        "outfit",
+        "plain-ground",
+    )
     mine = load_config("pog", [*SHIPPED, "recgen.llm=mine", "recgen.ip_adapter.ip_adapter=null"])
-    assert (mine.settings.llm, mine.settings.ip_adapter, mine.settings.captioner) == ("mine", None, "clip-tagger")
-    assert mine.generators["ip_adapter"]["decode"]["steps"] == 50, "the generator of the adapter's name keeps its block"
+    assert (mine.settings.llm, mine.settings.ip_adapter, mine.settings.captioner) == (
+        "mine",
+        None,
+        "clip-tagger",
+    )
+    assert mine.generators["ip_adapter"]["decode"]["steps"] == 50, (
+        "the generator of the adapter's name keeps its block"
+    )
     named = load_config("pog", ["recgen.llm=mine", *SHIPPED[::-1]]).settings
     assert (named.llm, named.ip_adapter) == ("mine", "demo-ip-adapter"), "in whatever order they are set"
     other = load_config("pog", ["recgen.backbone=my/sd"]).settings
@@ -195,7 +222,9 @@ def test_a_shipped_model_brings_its_companions():
 
 def test_one_set_takes_several_keys(monkeypatch):
     seen = {}
-    monkeypatch.setattr(session, "run", lambda config, out, overrides, until, force: seen.update(got=overrides, until=until))
+    monkeypatch.setattr(
+        session, "run", lambda config, out, overrides, until, force: seen.update(got=overrides, until=until)
+    )
     words = "--set a=1 b=[x,y] --until dataset --set c=3 --set=d=-4 e=5 --out x"
     assert command(monkeypatch, "run", "--config", "demo", *words.split()) == 0
     assert seen == {"got": ("a=1", "b=[x,y]", "c=3", "d=-4", "e=5"), "until": "dataset"}
@@ -207,8 +236,13 @@ def test_pog_runs_from_the_raw_files_to_a_report(nowhere, monkeypatch):
     import raw_pog
 
     raw_pog.write_raw_pog(nowhere / "raw/pog")
-    assert command(monkeypatch, "data", "prepare", "pog", "--raw", "raw/pog", "--out", "data/pog", "--users", "1000") == 0
-    raw_pog.draw_pictures(nowhere / "data/pog")
+    assert (
+        command(
+            monkeypatch, "data", "prepare", "pog", "--raw", "raw/pog", "--out", "data/pog", "--users", "1000"
+        )
+        == 0
+    )
+    raw_pog.draw_images(nowhere / "data/pog")
     few = "decode: {steps: 2, guidance_scale: 1}"
     short = (
         "epochs=2", "use_gpu=False", "recgen.threads=1", "recgen.requests=4", "recgen.downstream.seeds=1",
@@ -218,5 +252,8 @@ def test_pog_runs_from_the_raw_files_to_a_report(nowhere, monkeypatch):
     )  # fmt: skip
     assert command(monkeypatch, "run", "--config", "pog.yaml", "--set", *SHIPPED, *short) == 0
     metrics = json.loads((nowhere / "runs/pog/metrics.json").read_text())
-    assert set(metrics["creatives"]) == {"ragar", "ip_adapter"} and metrics["creatives"]["ragar"]["cis"]["n"] == 4
+    assert (
+        set(metrics["creatives"]) == {"ragar", "ip_adapter"}
+        and metrics["creatives"]["ragar"]["cis"]["n"] == 4
+    )
     assert (nowhere / "runs/pog/report.html").stat().st_size > 10_000

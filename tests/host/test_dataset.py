@@ -1,4 +1,4 @@
-"""The dataset stage: references, histories, dislikes, texts and pictures, on tables where the answer is known."""
+"""The dataset stage: references, histories, dislikes, texts and images, on tables where the answer is known."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from recgen import pipeline
-from recgen.config import load_config
-from recgen.hosting import data_keys
-from recgen.run import Run
+from recgen.config.loader import load_config
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
+from recgen.recommender.recbole import data_keys
 
 
 def atomic(folder: Path, ending: str, header: str, rows: list[tuple[Any, ...]]) -> None:
@@ -24,7 +24,7 @@ def atomic(folder: Path, ending: str, header: str, rows: list[tuple[Any, ...]]) 
 def stage(tmp_path: Path, write_config, *overrides: str) -> dict[str, pd.DataFrame]:
     """Run the dataset stage on the data set `small` and return its tables."""
     config = load_config(str(write_config(tmp_path)), ["dataset=small", f"data_path={tmp_path}", *overrides])
-    pipeline.execute(Run(config, tmp_path / "run"), until="dataset")
+    pipeline.execute(RunContext(config, tmp_path / "run"), until="dataset")
     names = ("items", "interactions", "requests")
     return {name: pd.read_parquet(tmp_path / f"run/dataset/{name}.parquet") for name in names}
 
@@ -76,23 +76,23 @@ def test_text_fields_choose_and_order_columns(small, tmp_path, write_config):
     assert items.set_index("item_id").loc["i2", "text"] == "war film 2"
 
 
-def test_pictures_by_another_name(small, tmp_path, write_config):
+def test_images_by_another_name(small, tmp_path, write_config):
     (tmp_path / "names.csv").write_text("item,file\ni1,i5\ni2,none\n")
     where = (f"recgen.images={small / 'images'}", f"recgen.image_ids={tmp_path / 'names.csv'}")
     items = stage(tmp_path, write_config, *where)["items"].set_index("item_id")
-    assert Path(items.loc["i1", "picture"]).name == "i5.png"
-    assert items["picture"].notna().sum() == 1
+    assert Path(items.loc["i1", "image"]).name == "i5.png"
+    assert items["image"].notna().sum() == 1
 
 
-def test_pictures_by_column(small, tmp_path, write_config):
+def test_images_by_column(small, tmp_path, write_config):
     names = [(f"i{n}", f"film {n}", f"images/i{n}.png" if n < 4 else "") for n in range(1, 8)]
     atomic(small, "item", "item_id:token title:token_seq image:token", names)
     items = stage(tmp_path, write_config, "recgen.images=null")["items"].set_index("item_id")
-    assert items["picture"].notna().sum() == 3 and items.loc["i1", "text"] == "film 1"
+    assert items["image"].notna().sum() == 3 and items.loc["i1", "text"] == "film 1"
 
 
 def test_strange_ids_and_endless_titles(small, tmp_path, write_config):
-    """Ids with slashes find no picture outside the folder; composed and decomposed accents are the same name."""
+    """Ids with slashes find no image outside the folder; composed and decomposed accents are the same name."""
     strange = ["../../../etc/x", "a/b", "ü", "名前", "i1", "i2", "i3"]
     rows = [("a", token, 5, n) for n, token in enumerate(strange)]
     atomic(small, "inter", "user_id:token item_id:token rating:float timestamp:float", rows)
@@ -100,9 +100,7 @@ def test_strange_ids_and_endless_titles(small, tmp_path, write_config):
     atomic(small, "item", "item_id:token title:token_seq", names)
     Image.new("RGB", (4, 4)).save(small / "images/u\u0308.png")
     items = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")["items"].set_index("item_id")
-    assert items["picture"].notna().to_dict() == {
-        token: token in ("ü", "i1", "i2", "i3") for token in strange
-    }
+    assert items["image"].notna().to_dict() == {token: token in ("ü", "i1", "i2", "i3") for token in strange}
     assert len(items.loc["../../../etc/x", "text"]) == 2_000
 
 
@@ -132,7 +130,7 @@ def test_more_requests_keep_the_first_ones(small, tmp_path, write_config):
 def test_a_simulated_data_set_is_made_by_the_run(tmp_path, write_config):
     size = "recgen.simulator={users: 6, items: 12, interactions_per_user: 12}"
     tables = stage(tmp_path, write_config, size)
-    assert len(tables["items"]) == 12 and tables["items"]["picture"].notna().all()
+    assert len(tables["items"]) == 12 and tables["items"]["image"].notna().all()
     assert (tmp_path / "run/dataset/simulator/truth.safetensors").is_file()
 
 
@@ -144,16 +142,18 @@ def test_the_keys_that_make_the_data_are_recboles():
 
 
 def test_rankers_of_data_without_ratings_and_without_texts(small, tmp_path, write_config):
-    """Nobody dislikes anything, so the verifier learns from items nobody met; no text, so MICRO has pictures only."""
+    """Nobody dislikes anything, so the verifier learns from items nobody met; no text, so MICRO has images only."""
     (small / "small.item").unlink()
     rows = [(user, f"i{(n + shift) % 7 + 1}", n) for shift, user in enumerate("abcdef") for n in range(6)]
     atomic(small, "inter", "user_id:token item_id:token timestamp:float", rows)
     cutoff = ["topk=[3]", "valid_metric=Recall@3"]
     overrides = ["dataset=small", f"data_path={tmp_path}", f"recgen.images={small / 'images'}", *cutoff]
-    run = Run(load_config(str(write_config(tmp_path)), overrides), tmp_path / "run")
+    run = RunContext(load_config(str(write_config(tmp_path)), overrides), tmp_path / "run")
     pipeline.execute(run, until="ranker")
     labels = pd.read_csv(tmp_path / "run/recbole/labelled/labelled.inter", sep="\t")
-    assert (labels["label:float"] == 0).sum() == 12, "before the reference, each user has met all items but two, it among them"
+    assert (labels["label:float"] == 0).sum() == 12, (
+        "before the reference, each user has met all items but two, it among them"
+    )
     met = {(user, item) for user, item, n in rows if n < 5}
     unseen = labels[labels["label:float"] == 0]
     assert not met & set(zip(unseen["user_id:token"], unseen["item_id:token"], strict=True))

@@ -1,4 +1,4 @@
-"""Pictures made elsewhere: another program learns what is asked for, and its pictures are judged as a generator's."""
+"""Images made elsewhere: another program learns what is asked for, and its images are judged as a generator's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from recgen import external, session
-from recgen.errors import UserError
+from recgen import api as session
+from recgen import external
+from recgen.core.errors import UserError
 from recgen.export import export
 
 
@@ -25,16 +26,18 @@ def home(tmp_path_factory, write_config) -> Path:
 
 
 def draw(tables: Path, folder: Path, leave_out: int = 0) -> Path:
-    """Do what another program does: read the tables, make every picture a mean of the history's, write a manifest."""
+    """Do what another program does: read the tables, make every image a mean of the history's, write a manifest."""
     folder.mkdir()
-    pictures = {row["item_id"]: row["picture"] for row in csv.DictReader((tables / "items.csv").open(encoding="utf-8"))}
+    images = {
+        row["item_id"]: row["image"] for row in csv.DictReader((tables / "items.csv").open(encoding="utf-8"))
+    }
     asked = list(csv.DictReader((tables / "requests.csv").open(encoding="utf-8")))
     rows = []
     for number, row in enumerate(asked[leave_out:]):
-        liked = [Image.open(pictures[item]) for item in json.loads(row["history"])]
+        liked = [Image.open(images[item]) for item in json.loads(row["history"])]
         made = liked[0].convert("RGB")
-        for weight, picture in enumerate(liked[1:], start=2):
-            made = Image.blend(made, picture.convert("RGB"), 1 / weight)
+        for weight, image in enumerate(liked[1:], start=2):
+            made = Image.blend(made, image.convert("RGB"), 1 / weight)
         made.save(folder / f"{number}.png")
         rows.append([row["user_id"], row["item_id"], f"{number}.png"])
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
@@ -46,7 +49,7 @@ def draw(tables: Path, folder: Path, leave_out: int = 0) -> Path:
 def tables(home) -> Path:
     """The tables for another program, from the run that is there."""
     told = external.write_requests(str(home / "tiny.yaml"), str(home / "asked"), str(home / "runs/tiny"), ())
-    assert "12 pictures are asked for" in told and "recgen evaluate --config" in told
+    assert "12 images are asked for" in told and "recgen evaluate --config" in told
     return home / "asked"
 
 
@@ -55,16 +58,18 @@ def test_the_tables_hold_no_reference(home, tables):
     known = pd.read_csv(tables / "interactions.csv")
     pairs = set(zip(asked["user_id"], asked["item_id"], strict=True))
     assert len(pairs) == 12 and not pairs & set(zip(known["user_id"], known["item_id"], strict=True))
-    assert not any(item in json.loads(history) for item, history in zip(asked["item_id"], asked["history"], strict=True))
+    assert not any(
+        item in json.loads(history) for item, history in zip(asked["item_id"], asked["history"], strict=True)
+    )
     items = pd.read_csv(tables / "items.csv").set_index("item_id")
-    assert items.loc["i3", "text"] == "number 3 war film" and Path(items.loc["i3", "picture"]).is_file()
+    assert items.loc["i3", "text"] == "number 3 war film" and Path(items.loc["i3", "image"]).is_file()
     assert known["like"].sum() > 0 and not known["like"].all()
 
 
-def test_its_pictures_are_judged(home, tables, monkeypatch):
+def test_its_images_are_judged(home, tables, monkeypatch):
     """The same metrics as for a generator, in a run of its own that takes over what the first one has trained."""
     made = draw(tables, home / "outside")
-    mine = export(str(home / "runs/tiny"), str(home), "again", pictures=True)
+    mine = export(str(home / "runs/tiny"), str(home), "again", images=True)
     assert "again" in mine
     before = (home / "runs/tiny/metrics.json").read_bytes()
     monkeypatch.chdir(home)
@@ -76,14 +81,16 @@ def test_its_pictures_are_judged(home, tables, monkeypatch):
     own = json.loads(before)
     assert (home / "runs/tiny/metrics.json").read_bytes() == before
     for metric in ("delta_r_judge", "cis", "cpis", "verifier_score"):
-        assert metrics["creatives"]["toy_again"][metric] == own["creatives"]["toy"][metric], "the same pictures, the same verdict"
+        assert metrics["creatives"]["toy_again"][metric] == own["creatives"]["toy"][metric], (
+            "the same images, the same verdict"
+        )
     log = (folder / "log.txt").read_text()
     assert "ranker/judge: taken from tiny" in log and "features: taken from tiny" in log
 
 
-def test_missing_pictures_are_told_before_anything_is_trained(home, tables, tmp_path):
+def test_missing_images_are_told_before_anything_is_trained(home, tables, tmp_path):
     made = draw(tables, tmp_path / "few", leave_out=5)
-    with pytest.raises(UserError, match=r"no usable picture for 5 of 12 requests"):
+    with pytest.raises(UserError, match=r"no usable image for 5 of 12 requests"):
         external.evaluate(str(home / "tiny.yaml"), [str(made)], str(tmp_path / "run"), ())
     assert not (tmp_path / "run/ranker").exists() and not (tmp_path / "run/features").exists()
 

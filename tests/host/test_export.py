@@ -14,31 +14,31 @@ import pandas as pd
 import pytest
 import torch
 
-from recgen import session
-from recgen.config import load_config
-from recgen.errors import UserError
+from recgen import api as session
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
 from recgen.export import export
-from recgen.generation import creatives
-from recgen.run import Run
+from recgen.pipeline.context import RunContext
+from recgen.stages.generate import creatives
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, write_config) -> Run:
+def run(tmp_path_factory, write_config) -> RunContext:
     """A run of two generators up to generate."""
     folder = tmp_path_factory.mktemp("run")
     config = str(write_config(folder, generators=["toy", "other"], other={"strength": 0.9}))
     session.run(config, str(folder / "run"), (), "generate")
-    return Run(load_config(config), folder / "run")
+    return RunContext(load_config(config), folder / "run")
 
 
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory) -> Path:
-    """A folder whose data/mine is the run with the pictures of one of its generators."""
+    """A folder whose data/mine is the run with the images of one of its generators."""
     folder = tmp_path_factory.mktemp("exported")
-    told = export(str(run.folder), str(folder / "data"), "mine", "toy", pictures=True)
-    assert "30 items with the pictures of toy" in told
+    told = export(str(run.folder), str(folder / "data"), "mine", "toy", images=True)
+    assert "30 items with the images of toy" in told
     return folder
 
 
@@ -59,7 +59,7 @@ def result(folder: Path, name: str) -> dict[str, float]:
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("script", ["pictures.py", "micro.py"])
+@pytest.mark.parametrize("script", ["images.py", "micro.py"])
 def test_readmes_script_trains_on_it(exported, script):
     found = result(exported, script)
     assert {"recall@10", "ndcg@10"} <= set(found)
@@ -71,7 +71,7 @@ def recbole_dataset(exported: Path, keys: dict) -> tuple:
     from recbole.data import create_dataset
     from recbole.model.general_recommender import BPR
 
-    from recgen import hosting
+    from recgen.recommender import recbole as hosting
 
     config = hosting.recbole_config(BPR, {**keys, "use_gpu": False})
     dataset = create_dataset(config)
@@ -137,7 +137,7 @@ def test_both_ways_of_reading_are_one(exported):
         torch.testing.assert_close(found[0][kind], found[1][kind])
 
 
-def test_pictures_come_with_a_manifest(exported, run):
+def test_images_come_with_a_manifest(exported, run):
     table = pd.read_csv(exported / "data/mine/creatives/manifest.csv", dtype=str)
     rows, _ = creatives(run, "toy")
     assert table[["user_id", "item_id"]].equals(rows[["user_id", "item_id"]])
@@ -150,7 +150,11 @@ def test_the_originals_can_be_exported(run, tmp_path):
     ids, features = run.features("image")
     assert (np.load(tmp_path / "plain/plain.image.npy") == features).all()
     assert (tmp_path / "plain/plain.image.ids.txt").read_text().split() == ids
-    assert (tmp_path / "plain/plain.item").read_text().startswith("item_id:token\ttitle:token_seq\tclass:token_seq\n")
+    assert (
+        (tmp_path / "plain/plain.item")
+        .read_text()
+        .startswith("item_id:token\ttitle:token_seq\tclass:token_seq\n")
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 

@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recgen import doctor, hosting, pipeline, plugins, workspace
-from recgen.config import load_config, shipped
+from recgen import doctor
+from recgen.config import plugins
+from recgen.config.loader import load_config, shipped
+from recgen.core import io
 from recgen.features.keywords import Keywords
-from recgen.run import Run
+from recgen.pipeline import pipeline, workspace
+from recgen.pipeline.context import RunContext
+from recgen.recommender import recbole as hosting
 
 
 def test_asking_for_help_imports_nothing_heavy():
@@ -49,7 +53,7 @@ def test_recbole_evaluates_nothing_and_reads_no_command_line(dataset, monkeypatc
 
 
 def test_halves_keep_the_catalogue(dataset, write_config, tmp_path):
-    run = Run(load_config(str(write_config(tmp_path))), tmp_path / "run")
+    run = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
     config = run.recbole_config("MICRO", {"item_features": {}})
     keep = np.arange(len(run.split.train.inter_feat)) % 2 == 0
     loaders = hosting.loaders(config, run.split, keep)
@@ -59,14 +63,14 @@ def test_halves_keep_the_catalogue(dataset, write_config, tmp_path):
 
 
 def test_same_judge_trains_one_model(write_config, tmp_path):
-    run = Run(load_config(str(write_config(tmp_path, ranker={"same_judge": True}))), tmp_path / "run")
+    run = RunContext(load_config(str(write_config(tmp_path, ranker={"same_judge": True}))), tmp_path / "run")
     names = [task.name for task in pipeline.tasks(run)]
-    assert "ranker/judge" in names and "ranker/reward" not in names and run.acting("reward") == "judge"
+    assert "ranker/judge" in names and "ranker/reward" not in names and run.resolve_role("reward") == "judge"
 
 
 def test_fingerprints_follow_what_a_task_reads(write_config, tmp_path):
     def prints(*overrides: str) -> dict[str, str]:
-        run = Run(load_config(str(write_config(tmp_path)), overrides), tmp_path / "run")
+        run = RunContext(load_config(str(write_config(tmp_path)), overrides), tmp_path / "run")
         return pipeline.fingerprints(pipeline.tasks(run), run.settings.seed)
 
     def changed(*overrides: str) -> set[str]:
@@ -91,7 +95,9 @@ def test_fingerprints_follow_the_files(dataset, write_config, tmp_path):
     import shutil
 
     shutil.copytree(dataset, tmp_path / "data/tiny")
-    run = Run(load_config(str(write_config(tmp_path)), [f"data_path={tmp_path / 'data'}"]), tmp_path / "run")
+    run = RunContext(
+        load_config(str(write_config(tmp_path)), [f"data_path={tmp_path / 'data'}"]), tmp_path / "run"
+    )
     before = pipeline.fingerprints(pipeline.tasks(run), 1)["dataset"]
     with (tmp_path / "data/tiny/tiny.item").open("a") as file:
         file.write("i99\tnew\twar film\n")
@@ -100,14 +106,14 @@ def test_fingerprints_follow_the_files(dataset, write_config, tmp_path):
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
-    workspace.write_json(path, {"value": 1})
+    io.write_json(path, {"value": 1})
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        workspace.write_json(path, {"value": 2})
+        io.write_json(path, {"value": 2})
     assert json.loads(path.read_text()) == {"value": 1} and os.listdir(tmp_path) == ["metrics.json"]
 
 
@@ -137,8 +143,8 @@ def test_a_task_whose_output_is_gone_is_not_finished(tmp_path):
 
 def test_features_round_trip(tmp_path):
     rows = np.arange(6, dtype=np.float64).reshape(2, 3)
-    workspace.write_features(tmp_path / "image.safetensors", rows, ["a", "ü"])
-    read = workspace.read_features(tmp_path / "image.safetensors")
+    io.write_features(tmp_path / "image.safetensors", rows, ["a", "ü"])
+    read = io.read_features(tmp_path / "image.safetensors")
     assert read.dtype == np.float32 and (read == rows).all()
     assert (tmp_path / "image.ids.txt").read_text(encoding="utf-8") == "a\nü\n"
 

@@ -9,19 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recgen import labelled, pipeline
-from recgen.config import load_config
-from recgen.errors import UserError
-from recgen.ranker import Ranker
-from recgen.run import Run
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
+from recgen.recommender import feedback as labelled
+from recgen.recommender.reward import Ranker
 
 
-def opened(config: Path, folder: Path, *overrides: str) -> Run:
-    return Run(load_config(str(config), overrides), folder)
+def opened(config: Path, folder: Path, *overrides: str) -> RunContext:
+    return RunContext(load_config(str(config), overrides), folder)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, write_config) -> Run:
+def finished(tmp_path_factory, write_config) -> RunContext:
     """A run whose reward and judge are Verifiers, done to its end."""
     folder = tmp_path_factory.mktemp("labelled")
     config = write_config(folder, ranker={"reward": "Verifier", "judge": "Verifier"})
@@ -79,8 +80,8 @@ def test_held_out_results_of_each_model_are_on_record(finished):
 def test_scores_are_logits_and_the_verifiers_metric_a_probability(finished):
     ranker, users = Ranker(finished, "judge"), [request.user_id for request in finished.requests]
     items = [request.item_id for request in finished.requests]
-    pictures = finished.data.image_features[[finished.data.item_rows[item] for item in items]]
-    scores = ranker.score(users, items, pictures)
+    images = finished.data.image_features[[finished.data.item_rows[item] for item in items]]
+    scores = ranker.score(users, items, images)
     model, (user, item) = ranker.model, ranker.ids(users, items)
     np.testing.assert_allclose(scores, model.logits(user, model.features("image")[item]).detach(), atol=1e-5)
     np.testing.assert_allclose(scores, ranker.score_original(users, items), atol=1e-5)
@@ -96,20 +97,20 @@ def test_downstream_ranks_all_items_by_the_retrained_model(finished):
     assert recall_by_hand(finished) == pytest.approx(recorded(finished, "recall@10"))
 
 
-def recorded(run: Run, metric: str) -> float:
+def recorded(run: RunContext, metric: str) -> float:
     return json.loads((run.folder / "downstream/ORI/0/results.json").read_text())[metric]
 
 
-def recall_by_hand(run: Run) -> float:
-    """Recall@10 of the model retrained on the original pictures, from its parameters and the run's tables alone."""
-    from recgen.downstream import _original
+def recall_by_hand(run: RunContext) -> float:
+    """Recall@10 of the model retrained on the original images, from its parameters and the run's tables alone."""
+    from recgen.stages.downstream import _original
 
     model, whole = _original(run, 0), labelled.split(run, "Verifier").whole
     likes = run.interactions[run.interactions["like"]]
     found = []
     for user, mine in likes.groupby("user_id"):
         phi = model.user(np_to_id(whole, "user_id", [user]))
-        scores = (phi @ model.picture(model.features("image")).T)[0].detach().numpy()
+        scores = (phi @ model.image(model.features("image")).T)[0].detach().numpy()
         scores[0] = -np.inf
         scores[np_to_id(whole, "item_id", mine["item_id"][mine["split"] != "test"])] = -np.inf
         best = set(np.argsort(-scores)[:10].tolist())

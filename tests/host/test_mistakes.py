@@ -1,4 +1,4 @@
-"""What a user can get wrong: each mistake is one message that names it, and exit status 2; broken pictures stop nothing."""
+"""What a user can get wrong: each mistake is one message that names it, and exit status 2; broken images stop nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from recgen import cli, pipeline
-from recgen.config import load_config
-from recgen.errors import UserError
-from recgen.run import Run
+from recgen import cli
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def own_data(dataset, tmp_path) -> Path:
 
 def build(config: Path, folder: Path, *overrides: str) -> None:
     """Run the dataset stage."""
-    pipeline.execute(Run(load_config(str(config), overrides), folder), until="dataset")
+    pipeline.execute(RunContext(load_config(str(config), overrides), folder), until="dataset")
 
 
 def mistake(config: Path, folder: Path, *overrides: str) -> str:
@@ -40,13 +41,13 @@ def at(own_data: Path) -> tuple[str, str]:
     return f"data_path={own_data.parent}", f"recgen.images={own_data / 'images'}"
 
 
-def test_three_broken_pictures_are_listed_and_their_items_keep_their_text(own_data, write_config, tmp_path):
-    pictures = own_data / "images"
-    whole = (pictures / "i3.png").read_bytes()
-    (pictures / "i3.png").write_bytes(whole[: len(whole) // 2])
-    (pictures / "i4.png").write_text("not a picture")
+def test_three_broken_images_are_listed_and_their_items_keep_their_text(own_data, write_config, tmp_path):
+    images = own_data / "images"
+    whole = (images / "i3.png").read_bytes()
+    (images / "i3.png").write_bytes(whole[: len(whole) // 2])
+    (images / "i4.png").write_text("not an image")
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    frames[0].save(pictures / "i5.png", save_all=True, append_images=frames[1:])
+    frames[0].save(images / "i5.png", save_all=True, append_images=frames[1:])
     build(write_config(tmp_path), tmp_path / "run", *at(own_data), "recgen.max_bad_images=0.1")
     bad = json.loads((tmp_path / "run/dataset/bad_images.json").read_text())
     assert [entry["item_id"] for entry in sorted(bad, key=lambda entry: entry["item_id"])] == [
@@ -58,16 +59,16 @@ def test_three_broken_pictures_are_listed_and_their_items_keep_their_text(own_da
         "i3": "cannot be decoded", "i4": "not a JPEG, PNG or WebP file", "i5": "animated",
     }  # fmt: skip
     items = pd.read_parquet(tmp_path / "run/dataset/items.parquet").set_index("item_id")
-    assert items.loc[["i3", "i4", "i5"], "picture"].isna().all() and items["picture"].notna().sum() == 27
+    assert items.loc[["i3", "i4", "i5"], "image"].isna().all() and items["image"].notna().sum() == 27
     assert items.loc["i3", "text"] == "number 3 war film"
 
 
-def test_too_many_broken_pictures_stop_the_run(own_data, write_config, tmp_path):
+def test_too_many_broken_images_stop_the_run(own_data, write_config, tmp_path):
     for item in (3, 4, 5):
         (own_data / f"images/i{item}.png").write_bytes(b"")
     message = mistake(write_config(tmp_path), tmp_path / "run", *at(own_data))
     assert (
-        "3 of 30 pictures unusable" in message
+        "3 of 30 images unusable" in message
         and ".png (empty file) and 2 more" in message
         and "max_bad_images" in message
     )
@@ -107,10 +108,10 @@ def test_a_missing_data_set(write_config, tmp_path):
     )
 
 
-def test_a_folder_without_any_of_the_pictures(write_config, tmp_path):
+def test_a_folder_without_any_of_the_images(write_config, tmp_path):
     (tmp_path / "empty").mkdir()
     message = mistake(write_config(tmp_path), tmp_path / "run", f"recgen.images={tmp_path / 'empty'}")
-    assert "no picture of any item" in message and "image_ids" in message
+    assert "no image of any item" in message and "image_ids" in message
 
 
 def test_a_column_of_paths_may_not_leave_the_data_set(own_data, write_config, tmp_path):
@@ -181,7 +182,7 @@ def test_anything_else_exits_with_1_and_names_the_log(write_config, tmp_path, mo
     monkeypatch.setattr(
         "sys.argv", ["recgen", "run", "--config", str(config), "--out", str(tmp_path / "run")]
     )
-    monkeypatch.setattr("recgen.data.dataset.build", lambda run: 1 / 0)
+    monkeypatch.setattr("recgen.stages.dataset.build", lambda run: 1 / 0)
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     error = capsys.readouterr().err

@@ -15,10 +15,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from recgen import pipeline, session, workspace
-from recgen.config import load_config
-from recgen.errors import UserError
-from recgen.run import Run
+from recgen import api as session
+from recgen.config.loader import load_config
+from recgen.core import io
+from recgen.core.errors import UserError
+from recgen.pipeline import pipeline, workspace
+from recgen.pipeline.context import RunContext
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +34,17 @@ def finished(tmp_path_factory, write_config) -> Path:
 def results(folder: Path) -> dict[str, object]:
     """What must be equal, byte for byte, however often a run was interrupted."""
     manifest = pd.read_parquet(folder / "creatives/manifest.parquet").drop(columns="seconds")
-    pictures = {path: (folder / path).read_bytes() for path in manifest["path"]}
+    images = {path: (folder / path).read_bytes() for path in manifest["path"]}
     return {
         "manifest": manifest.to_csv(),
-        "pictures": pictures,
+        "images": images,
         "metrics": (folder / "metrics.json").read_bytes(),
     }
 
 
 def done(folder: Path, config: Path, *overrides: str, **options: str) -> list[str]:
     """Run in a folder and return the names of the tasks that ran."""
-    return pipeline.execute(Run(load_config(str(config), overrides), folder), **options)
+    return pipeline.execute(RunContext(load_config(str(config), overrides), folder), **options)
 
 
 def test_every_request_has_its_creative(finished):
@@ -92,9 +94,9 @@ def test_no_model_is_pickled(finished):
 
 
 def test_reward_and_judge_saw_disjoint_halves(finished, write_config, tmp_path):
-    from recgen.ranker import half
+    from recgen.recommender.reward import half
 
-    run = Run(load_config(str(write_config(tmp_path))), finished)
+    run = RunContext(load_config(str(write_config(tmp_path))), finished)
     reward, judge = half(run, "reward"), half(run, "judge")
     assert (reward != judge).all()
     users = run.split.train.inter_feat["user_id"].numpy()
@@ -199,13 +201,13 @@ def test_finished_chunks_are_not_drawn_again(write_config, in_child, tmp_path):
     first = folder / "creatives/shards/toy/0000000.parquet"
 
     def die_after_first_chunk() -> None:
-        original = workspace.write_parquet
+        original = io.write_parquet
 
         def write(path: Path, frame: pd.DataFrame) -> None:
             original(path, frame)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        from recgen import generation
+        from recgen.stages import generate as generation
 
         generation.write_parquet = write
         done(folder, config, until="generate")

@@ -6,18 +6,19 @@ import time
 
 import pytest
 
-from recgen.sharing import Siblings, turn
-from recgen.workspace import Workspace, write_bytes, write_json
+from recgen.core.io import write_bytes, write_json
+from recgen.pipeline.cache import ArtifactCache, file_lock
+from recgen.pipeline.workspace import Workspace
 
 
 @pytest.fixture
 def done(tmp_path):
-    """A run that has finished the task a/b with fingerprint f: an output on record and a picture in a folder that it owns."""
+    """A run that has finished the task a/b with fingerprint f: an output on record and an image in a folder that it owns."""
     one = Workspace(tmp_path / "one")
-    one.begin("a/b", "f", ["pictures"])
+    one.begin("a/b", "f", ["images"])
     write_json(one.root / "out.json", [1])
-    write_bytes(one.root / "pictures/1/x.png", b"x")
-    (one.root / "pictures/.tmp-y.png").write_bytes(b"half")
+    write_bytes(one.root / "images/1/x.png", b"x")
+    (one.root / "images/.tmp-y.png").write_bytes(b"half")
     one.finish("a/b", "f", 3.0, [one.root / "out.json"])
     return one
 
@@ -25,11 +26,11 @@ def done(tmp_path):
 def test_a_finished_task_is_taken_over_with_all_that_it_owns(done, tmp_path):
     """By hard links: no byte is on the disk twice; half-written files stay behind."""
     two = Workspace(tmp_path / "two")
-    assert Siblings(tmp_path).take(two, "a/b", "f", ["pictures"]) == "one"
+    assert ArtifactCache(tmp_path).take(two, "a/b", "f", ["images"]) == "one"
     assert two.finished("a/b", "f")
-    for name in ("out.json", "pictures/1/x.png"):
+    for name in ("out.json", "images/1/x.png"):
         assert (two.root / name).samefile(done.root / name)
-    assert not (two.root / "pictures/.tmp-y.png").exists()
+    assert not (two.root / "images/.tmp-y.png").exists()
     write_json(two.root / "out.json", [2])
     assert "1" in (done.root / "out.json").read_text()
     assert "2" not in (done.root / "out.json").read_text()
@@ -37,22 +38,22 @@ def test_a_finished_task_is_taken_over_with_all_that_it_owns(done, tmp_path):
 
 def test_what_differs_or_has_lost_its_files_is_not_taken_over(done, tmp_path):
     """Another fingerprint, another task, a run whose files were removed, the run itself."""
-    two, siblings = Workspace(tmp_path / "two"), Siblings(tmp_path)
-    assert siblings.take(two, "a/b", "g", ["pictures"]) is None
-    assert siblings.take(two, "a/c", "f", ["pictures"]) is None
-    assert siblings.take(done, "a/b", "f", ["pictures"]) is None
+    two, siblings = Workspace(tmp_path / "two"), ArtifactCache(tmp_path)
+    assert siblings.take(two, "a/b", "g", ["images"]) is None
+    assert siblings.take(two, "a/c", "f", ["images"]) is None
+    assert siblings.take(done, "a/b", "f", ["images"]) is None
     (done.root / "out.json").unlink()
-    assert siblings.take(two, "a/b", "f", ["pictures"]) is None
+    assert siblings.take(two, "a/b", "f", ["images"]) is None
     assert not two.finished("a/b", "f")
 
 
 def test_older_work_of_the_same_task_is_removed_first(done, tmp_path):
     """What a task of another fingerprint left is not mixed with what is taken over."""
     two = Workspace(tmp_path / "two")
-    two.begin("a/b", "old", ["pictures"])
-    write_bytes(two.root / "pictures/old.png", b"old")
-    Siblings(tmp_path).take(two, "a/b", "f", ["pictures"])
-    assert sorted(path.name for path in (two.root / "pictures").rglob("*.png")) == ["x.png"]
+    two.begin("a/b", "old", ["images"])
+    write_bytes(two.root / "images/old.png", b"old")
+    ArtifactCache(tmp_path).take(two, "a/b", "f", ["images"])
+    assert sorted(path.name for path in (two.root / "images").rglob("*.png")) == ["x.png"]
 
 
 def test_one_process_at_a_time_has_the_turn_of_a_key(tmp_path, in_child):
@@ -62,7 +63,7 @@ def test_one_process_at_a_time_has_the_turn_of_a_key(tmp_path, in_child):
     log, file = tmp_path / "log", tmp_path / "turns"
 
     def inside(name: str, key: str, seconds: float) -> None:
-        with turn(file, key), log.open("a") as lines:
+        with file_lock(file, key), log.open("a") as lines:
             lines.write(f"{name} in\n")
             lines.flush()
             time.sleep(seconds)

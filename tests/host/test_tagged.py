@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recgen import pipeline, session
-from recgen.config import load_config
-from recgen.run import Run
+from recgen import api as session
+from recgen.config.loader import load_config
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
 
 
 @pytest.fixture(scope="module")
 def tagged(tmp_path_factory, tiny_llm) -> dict[str, object]:
     """Settings of a run with I-AM-G, by the tiny language model and a vocabulary of two words."""
     path = tmp_path_factory.mktemp("vocabulary") / "own.yaml"
-    path.write_text("caption: a {tone} picture\ngroups: {tone: {phrases: [dark, light]}}\n")
-    return {"generators": ["iamg"], "llm": str(tiny_llm), "tags": {"n": 3, "picture": {"tagger": str(path)}}}
+    path.write_text("caption: a {tone} image\ngroups: {tone: {phrases: [dark, light]}}\n")
+    return {"generators": ["iamg"], "llm": str(tiny_llm), "tags": {"n": 3, "image": {"tagger": str(path)}}}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,13 @@ def made(tmp_path_factory, write_config, tagged) -> Path:
 
 
 def test_a_generator_gets_tags_and_foregrounds_in_the_catalogues_order(made) -> None:
-    run = Run(load_config(str(made / "config.yaml")), made)
+    run = RunContext(load_config(str(made / "config.yaml")), made)
     table = pd.read_parquet(made / "features/tags.parquet").set_index("item_id")
-    assert list(table.columns) == ["picture", "text", "tags"] and len(table) == len(run.data.item_ids) == 30
+    assert list(table.columns) == ["image", "text", "tags"] and len(table) == len(run.data.item_ids) == 30
     for token, tags in zip(run.data.item_ids, run.data.tags, strict=True):
         row = table.loc[token]
-        assert tags == tuple(dict.fromkeys([*row["picture"], *row["text"]])) and len(row["text"]) <= 3
-        assert len(row["picture"]) == 1 and row["picture"][0] in ("dark", "light")
+        assert tags == tuple(dict.fromkeys([*row["image"], *row["text"]])) and len(row["text"]) <= 3
+        assert len(row["image"]) == 1 and row["image"][0] in ("dark", "light")
     assert run.data.foreground_features.shape == run.data.image_features.shape
     assert np.isfinite(run.data.foreground_features).all() and not run.data.captions and not run.data.keywords
     assert not (made / "features/foregrounds").exists(), "shards go when the whole is there"
@@ -48,12 +49,14 @@ def test_what_makes_them_anew(made, write_config, tagged, tmp_path) -> None:
     def changed(*overrides: str) -> set[str]:
         prints = []
         for each in ((), overrides):
-            run = Run(load_config(str(config), each), made)
+            run = RunContext(load_config(str(config), each), made)
             prints.append(pipeline.fingerprints(pipeline.tasks(run), 1))
         return {name for name, value in prints[0].items() if prints[1].get(name) != value}
 
-    assert {"features/tags", "generator.fit/iamg"} <= changed("recgen.tags.n=4") and "features" not in changed("recgen.tags.n=4")
-    assert "features/tags" in changed("recgen.tags.domain=movie") & changed("recgen.tags.picture=some/model")
+    assert {"features/tags", "generator.fit/iamg"} <= changed(
+        "recgen.tags.n=4"
+    ) and "features" not in changed("recgen.tags.n=4")
+    assert "features/tags" in changed("recgen.tags.domain=movie") & changed("recgen.tags.image=some/model")
     cut = changed("recgen.foreground=isnet")
     assert {"features/foregrounds", "generator.fit/iamg"} <= cut and "features/tags" not in cut
     assert "generator.fit/iamg" in changed("recgen.iamg.tags=2")
@@ -62,4 +65,4 @@ def test_what_makes_them_anew(made, write_config, tagged, tmp_path) -> None:
 
 
 def test_nothing_is_made_twice(made) -> None:
-    assert pipeline.execute(Run(load_config(str(made / "config.yaml")), made), until="features") == []
+    assert pipeline.execute(RunContext(load_config(str(made / "config.yaml")), made), until="features") == []

@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 import yaml
 
-from recgen import pipeline
-from recgen.config import load_config
-from recgen.errors import UserError
-from recgen.run import Run
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
 
 GOALS = ("downstream/toy/0",)
 
 
-def _run(config: str, folder: Path, target: str, goals: tuple[str, ...], *overrides: str) -> Run:
-    run = Run(load_config(config, [f"recgen.target={target}", "recgen.downstream.seeds=1", *overrides]), folder)
+def _run(config: str, folder: Path, target: str, goals: tuple[str, ...], *overrides: str) -> RunContext:
+    run = RunContext(
+        load_config(config, [f"recgen.target={target}", "recgen.downstream.seeds=1", *overrides]), folder
+    )
     pipeline.execute(run, goals=goals)
     return run
 
@@ -80,10 +82,20 @@ def test_what_the_test_split_holds_changes_no_file_of_any_stage(config, dataset,
     where = f"data_path={other.parent}"
     one = _files(_run(config, tmp_path / "one", "validation", GOALS).folder)
     two = _files(_run(config, tmp_path / "two", "validation", GOALS, where).folder)
-    assert {name.split("/")[0] for name in one} >= {"dataset", "features", "ranker", "generator", "creatives", "downstream"}
+    assert {name.split("/")[0] for name in one} >= {
+        "dataset",
+        "features",
+        "ranker",
+        "generator",
+        "creatives",
+        "downstream",
+    }
     assert set(one) == set(two)
     assert [name for name in one if one[name] != two[name]] == []
-    seen = [_run(config, tmp_path / name, "test", ("dataset/requests",), *extra) for name, extra in (("a", ()), ("b", (where,)))]
+    seen = [
+        _run(config, tmp_path / name, "test", ("dataset/requests",), *extra)
+        for name, extra in (("a", ()), ("b", (where,)))
+    ]
     assert _files(seen[0].folder) != _files(seen[1].folder)
 
 

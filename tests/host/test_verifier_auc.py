@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recgen import labelled, pipeline, ranker
-from recgen.config import load_config
-from recgen.data.simulator import Truth, true_auc
-from recgen.run import Run
+from recgen.config.loader import load_config
+from recgen.data.simulation.simulator import Truth, true_auc
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
+from recgen.recommender import feedback as labelled
+from recgen.recommender import reward as ranker
 
 BAR = 0.03
 USERS, ITEMS, ENCOUNTERS = 200, 600, 500
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Run:
+def trained(tmp_path_factory) -> RunContext:
     """A run on simulated users up to its verifier, whose seed no setting was chosen on."""
     folder: Path = tmp_path_factory.mktemp("auc")
     ours = {
@@ -28,7 +30,7 @@ def trained(tmp_path_factory) -> Run:
         "ranker": {"settings": {"Verifier": {"hidden_size": 128}}},
     }
     (folder / "case.yaml").write_text(yaml.safe_dump({"dataset": "simulated", "recgen": ours}))
-    run = Run(load_config(str(folder / "case.yaml")), folder / "run")
+    run = RunContext(load_config(str(folder / "case.yaml")), folder / "run")
     pipeline.execute(run, until="features")
     ranker.train(run, "verifier")
     return run

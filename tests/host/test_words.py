@@ -14,19 +14,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recgen import pipeline, session
-from recgen.config import load_config
+from recgen import api as session
+from recgen.config.loader import load_config
+from recgen.core.io import read_features, write_features, write_parquet
 from recgen.features import item_keywords
 from recgen.features.language import LanguageModel
-from recgen.run import Run
-from recgen.workspace import read_features, write_features, write_parquet
+from recgen.pipeline import pipeline
+from recgen.pipeline.context import RunContext
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory, tiny_llm) -> dict[str, object]:
     """Settings of a run whose generator asks for keywords, by the tiny models and a vocabulary of two words."""
     path = tmp_path_factory.mktemp("vocabulary") / "own.yaml"
-    path.write_text("caption: a {tone} picture\ngroups: {tone: {phrases: [dark, light]}}\n")
+    path.write_text("caption: a {tone} image\ngroups: {tone: {phrases: [dark, light]}}\n")
     return {
         "generators": ["wordy"],
         "captioner": {"tagger": str(path)},
@@ -37,7 +38,7 @@ def words(tmp_path_factory, tiny_llm) -> dict[str, object]:
 
 def done(folder: Path, config: Path, *overrides: str, **options: str) -> list[str]:
     """Run in a folder and return the names of the tasks that ran."""
-    return pipeline.execute(Run(load_config(str(config), overrides), folder), **options)
+    return pipeline.execute(RunContext(load_config(str(config), overrides), folder), **options)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def fitted(tmp_path_factory, write_config, words) -> Path:
 def test_a_generator_sees_the_words_it_asks_for(fitted, tiny_llm):
     seen = json.loads((fitted / "generator/wordy/seen.json").read_text())
     assert len(seen["captions"]) == len(seen["keywords"]) == seen["features"][0] == 30
-    assert set(seen["captions"]) <= {"a dark picture", "a light picture"}
+    assert set(seen["captions"]) <= {"a dark image", "a light image"}
     assert any(seen["keywords"]) and all(len(words) <= 3 for words in seen["keywords"])
     assert seen["features"][1] == 16 and seen["without"] == 0 and seen["llm"] == str(tiny_llm)
     table = pd.read_parquet(fitted / "features/captions.parquet")
@@ -59,21 +60,21 @@ def test_a_generator_sees_the_words_it_asks_for(fitted, tiny_llm):
     assert len((fitted / "features/caption.ids.txt").read_text().split()) == 30
 
 
-def test_an_item_without_a_picture_has_no_caption_and_no_feature(fitted, write_config, words, tmp_path):
+def test_an_item_without_a_image_has_no_caption_and_no_feature(fitted, write_config, words, tmp_path):
     shutil.copytree(fitted, tmp_path / "run")
     features = tmp_path / "run/features"
     table = pd.read_parquet(features / "captions.parquet")
     write_parquet(features / "captions.parquet", table[1:])
     rows = read_features(features / "caption.safetensors")
     write_features(features / "caption.safetensors", rows[1:], table["item_id"].tolist()[1:])
-    data = Run(load_config(str(write_config(tmp_path, **words))), tmp_path / "run").data
+    data = RunContext(load_config(str(write_config(tmp_path, **words))), tmp_path / "run").data
     lost = data.item_rows[table["item_id"].iloc[0]]
     assert [row for row, said in enumerate(data.captions) if not said] == [lost]
     assert np.flatnonzero(np.isnan(data.caption_features).all(axis=1)).tolist() == [lost]
 
 
 def test_nobody_asks_nothing_is_made(write_config, tmp_path):
-    run = Run(load_config(str(write_config(tmp_path))), tmp_path / "run")
+    run = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
     names = [task.name for task in pipeline.tasks(run)]
     assert "features/captions" not in names and "features/keywords" not in names
     assert "features" in names
@@ -85,7 +86,7 @@ def test_another_model_or_vocabulary_makes_the_words_anew_and_another_generator_
     config = write_config(tmp_path, **words)
 
     def prints(*overrides: str) -> dict[str, str]:
-        run = Run(load_config(str(config), overrides), fitted)
+        run = RunContext(load_config(str(config), overrides), fitted)
         return pipeline.fingerprints(pipeline.tasks(run), 1)
 
     base, more = prints(), prints("recgen.keywords.n=4")
@@ -109,7 +110,7 @@ def _changed(old: dict[str, str], new: dict[str, str]) -> set[str]:
 
 
 def _after(prints: dict[str, str]) -> set[str]:
-    """Names of the tasks that see pictures or the whole configuration."""
+    """Names of the tasks that see images or the whole configuration."""
     return {
         n
         for n in prints

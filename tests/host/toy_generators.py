@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import Field
 
 from generators.base import Generator, GeneratorConfig, Progress, silent
-from recgen.records import Creative, Request, RunData
+from recgen.data.types import Creative, Request, RunData
 
 
 class ToyConfig(GeneratorConfig):
@@ -23,18 +23,18 @@ class ToyConfig(GeneratorConfig):
 
 
 class Toy(Generator):
-    """Mixes the item's picture with noise of the request's own, towards the mean colour of all liked pictures."""
+    """Mixes the item's image with noise of the request's own, towards the mean colour of all liked images."""
 
     name = "toy"
     Config = ToyConfig
-    drawn_with = frozenset({"strength"})
+    sampling_fields = frozenset({"strength"})
     mean: list[float]
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn the mean colour."""
         liked = data.interactions.loc[data.interactions["like"], "item"].unique()
-        pictures = [self._pixels(path) for row in liked if (path := data.pictures[row]) is not None]
-        self.mean = (np.mean(pictures, axis=(0, 1, 2)) + self.config.brightness).tolist()
+        images = [self._pixels(path) for row in liked if (path := data.images[row]) is not None]
+        self.mean = (np.mean(images, axis=(0, 1, 2)) + self.config.brightness).tolist()
         self.curves = {"loss": [(0, 1.0), (1, 0.5)]}
 
     def generate(
@@ -42,7 +42,7 @@ class Toy(Generator):
     ) -> Iterator[Creative]:
         """Draw."""
         for request in requests:
-            path = data.pictures[data.item_rows[request.item_id]]
+            path = data.images[data.item_rows[request.item_id]]
             own = self._pixels(path) if path is not None else np.zeros((32, 32, 3))
             noise = np.random.default_rng(request.seed).uniform(-40, 40, own.shape)
             mixed = (1 - self.config.strength) * own + self.config.strength * np.array(self.mean) + noise

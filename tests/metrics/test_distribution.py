@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recgen.compat import prepare_torchvision
+from recgen.core.compat import prepare_torchvision
 from recgen.metrics import distribution as d
 
 prepare_torchvision()  # torchmetrics imports torchvision
@@ -51,9 +51,9 @@ def test_cmmd_ignores_the_length_of_embeddings(sets):
 
 
 def test_cmmd_refuses_sets_it_cannot_compare(sets):
-    with pytest.raises(ValueError, match="two pictures"):
+    with pytest.raises(ValueError, match="two images"):
         d.cmmd(sets[0], sets[1][:1])
-    with pytest.raises(ValueError, match="without a picture"):
+    with pytest.raises(ValueError, match="without an image"):
         d.cmmd(sets[0], np.full((3, 16), np.nan))
 
 
@@ -89,7 +89,7 @@ def test_no_interval_from_two_users(sets):
     assert (estimate.low, estimate.high) == (None, None) and estimate.value is not None
 
 
-@pytest.mark.parametrize("n", [6, 500])  # fewer pictures than features, and more
+@pytest.mark.parametrize("n", [6, 500])  # fewer images than features, and more
 def test_frechet_distance_equals_torchmetrics(n):
     from torchmetrics.image.fid import _compute_fid
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recgen.compat import prepare_torchvision
+from recgen.core.compat import prepare_torchvision
 from recgen.metrics import personalisation as p
 
 prepare_torchvision()  # torchmetrics imports torchvision
@@ -43,10 +43,10 @@ def test_cps_is_100_times_torchmetrics_cosine():
     assert np.allclose(p.cps(images, words), 100 * expected.numpy())
 
 
-def test_cpis_averages_over_each_history_and_skips_what_has_no_picture():
-    pictures = np.array([[1.0, 0.0], [0.0, 2.0], [np.nan, np.nan], [-1.0, 0.0]])
+def test_cpis_averages_over_each_history_and_skips_what_has_no_image():
+    images = np.array([[1.0, 0.0], [0.0, 2.0], [np.nan, np.nan], [-1.0, 0.0]])
     creatives = np.array([[5.0, 0.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    values = p.cpis(creatives, pictures, [[0, 1, 2], [0, 3, 1], [2], []])
+    values = p.cpis(creatives, images, [[0, 1, 2], [0, 3, 1], [2], []])
     assert np.allclose(values[:2], [50.0, 100 * np.sqrt(0.5) / 3])
     assert np.isnan(values[2:]).all()
 

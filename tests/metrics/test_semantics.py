@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from recgen.compat import prepare_torchvision
+from recgen.core.compat import prepare_torchvision
 from recgen.metrics import semantics as s
 
 prepare_torchvision()  # torchmetrics imports torchvision
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     smooth = np.cumsum(np.cumsum(rng.normal(size=(6, 40, 52, 3)), axis=1), axis=2)
     low, high = smooth.min(axis=(1, 2, 3), keepdims=True), smooth.max(axis=(1, 2, 3), keepdims=True)
@@ -32,8 +32,8 @@ def torchmetrics_ssim(first, second):
     )  # without the windows that see a mirrored border
 
 
-def test_ssim_equals_torchmetrics(pictures):
-    first, second = pictures
+def test_ssim_equals_torchmetrics(images):
+    first, second = images
     ours = s.ssim(first, second)
     assert np.allclose(ours, torchmetrics_ssim(first, second), atol=1e-5)
     assert (
@@ -41,8 +41,8 @@ def test_ssim_equals_torchmetrics(pictures):
     )  # neither alike nor unrelated, so that the comparison says something
 
 
-def test_ssim_pairs_equals_one_at_a_time_whatever_the_chunk(pictures, monkeypatch):
-    first, second = pictures
+def test_ssim_pairs_equals_one_at_a_time_whatever_the_chunk(images, monkeypatch):
+    first, second = images
     rows, columns = np.array([0, 0, 3, 5, 3]), np.array([1, 1, 0, 5, 2])
     together = s.ssim_pairs(first, second, rows, columns)
     alone = [s.ssim(first[[r]], second[[c]])[0] for r, c in zip(rows, columns, strict=True)]
@@ -51,13 +51,13 @@ def test_ssim_pairs_equals_one_at_a_time_whatever_the_chunk(pictures, monkeypatc
     assert np.allclose(together, alone, atol=1e-6) and np.allclose(together, in_twos, atol=1e-6)
 
 
-def test_ssim_of_a_picture_with_itself_is_one_and_is_symmetric(pictures):
-    first, second = pictures
+def test_ssim_of_a_image_with_itself_is_one_and_is_symmetric(images):
+    first, second = images
     assert np.allclose(s.ssim(first, first), 1.0, atol=1e-6)
     assert np.allclose(s.ssim(first, second), s.ssim(second, first), atol=1e-6)
 
 
-def test_ssim_of_two_flat_pictures_by_hand():
+def test_ssim_of_two_flat_images_by_hand():
     dark, light = (np.full((1, 16, 16, 3), level, np.uint8) for level in (51, 153))  # 0.2 and 0.6
     assert s.ssim(dark, light)[0] == pytest.approx(
         (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4), abs=1e-4

@@ -134,7 +134,7 @@ def test_permutation_test_is_calibrated_when_creatives_ignore_the_user():
 
 
 def test_equal_creatives_are_no_evidence():
-    # every creative the same picture: each deal gives the same score, up to the order of the sum
+    # every creative the same image: each deal gives the same score, up to the order of the sum
     scores = np.repeat(np.random.default_rng(12).uniform(size=(7, 1)), 21, axis=1)
     result = s.permutation_test(scores, np.arange(21) % 7, seed=0)
     assert result.p == 1.0 and result.sd == 0.0

@@ -24,7 +24,7 @@ def write_features(path: Path, tokens: list[str], rows: np.ndarray) -> None:
 def write_dataset(folder: Path, users: int, items: int, per_user: int, dim: int = 12, seed: int = 0) -> dict:
     """Write `<folder>/tiny/tiny.inter` and features; return the config keys that read them.
 
-    Users like the items of their own cluster of pictures, so that there is something to learn.
+    Users like the items of their own cluster of images, so that there is something to learn.
     """
     rng = np.random.default_rng(seed)
     (folder / "tiny").mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,10 @@ class DenseMicro:
         self.q1, self.q1_bias = leaf(model.query[0].weight), leaf(model.query[0].bias)
         self.q2 = leaf(model.query[2].weight)
         self.graph = dense_interactions(
-            [(user, item - 1) for user, item in pairs], len(self.users), len(self.items), self.settings.ui_norm
+            [(user, item - 1) for user, item in pairs],
+            len(self.users),
+            len(self.items),
+            self.settings.ui_norm,
         )
         self.batch_size = model.nominal_batch
 

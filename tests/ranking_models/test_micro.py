@@ -9,9 +9,15 @@ from dense_micro import DenseMicro, contrast
 from recbole.data.interaction import Interaction
 
 from ranking_models.contrastive import contrastive_loss
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
-SMALL = {"embedding_size": 8, "knn_k": 4, "train_batch_size": 32, "reg_weight": 0.1, "contrastive_weight": 0.5}
+SMALL = {
+    "embedding_size": 8,
+    "knn_k": 4,
+    "train_batch_size": 32,
+    "reg_weight": 0.1,
+    "contrastive_weight": 0.5,
+}
 
 
 def pairs_of(built) -> list[tuple[int, int]]:
@@ -37,7 +43,9 @@ def test_forward_equals_the_specification(build, settings):
     torch.testing.assert_close(items[1:].double(), dense_items, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{}, {"ui_norm": "sym", "item_layers": 2, "temperature": 0.2}], ids=["default", "other"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"ui_norm": "sym", "item_layers": 2, "temperature": 0.2}], ids=["default", "other"]
+)
 def test_loss_and_gradients_equal_the_specification(build, settings):
     built = build(**{**SMALL, **settings})
     model, batch = built.model, first_batch(built)
@@ -49,8 +57,16 @@ def test_loss_and_gradients_equal_the_specification(build, settings):
         loss = sum(model.calculate_loss(batch))
         loss.backward()
         expected = dense.loss(*ids, learned_constant=constant)
-        names = {f"weight.{m}": dense.weight[m] for m in dense.names} | {f"bias.{m}": dense.bias[m] for m in dense.names}
-        leaves = {"users": dense.users, "items": dense.items, "q1": dense.q1, "q1_bias": dense.q1_bias, "q2": dense.q2}
+        names = {f"weight.{m}": dense.weight[m] for m in dense.names} | {
+            f"bias.{m}": dense.bias[m] for m in dense.names
+        }
+        leaves = {
+            "users": dense.users,
+            "items": dense.items,
+            "q1": dense.q1,
+            "q1_bias": dense.q1_bias,
+            "q2": dense.q2,
+        }
         grads = torch.autograd.grad(expected, list((leaves | names).values()), allow_unused=True)
         wanted = dict(zip(leaves | names, grads, strict=True))
         got = {
@@ -61,7 +77,10 @@ def test_loss_and_gradients_equal_the_specification(build, settings):
             "q2": model.query[2].weight.grad,
         }
         for m in dense.names:
-            got[f"weight.{m}"], got[f"bias.{m}"] = model.transform[m].weight.grad, model.transform[m].bias.grad
+            got[f"weight.{m}"], got[f"bias.{m}"] = (
+                model.transform[m].weight.grad,
+                model.transform[m].bias.grad,
+            )
         assert abs(loss.item() - expected.item()) < 1e-5
         for name, grad in got.items():
             if constant and name.startswith(("weight", "bias")):
@@ -153,7 +172,9 @@ def test_learned_graph_is_rebuilt_once_an_epoch_and_fresh_in_evaluation(build):
         model.calculate_loss(batch)
         assert model._training_graphs["image"].values is seen[-1]
         evaluated = model.eval().final()[1]
-        torch.testing.assert_close(evaluated[1:].double(), DenseMicro(model, pairs_of(built)).forward()[1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            evaluated[1:].double(), DenseMicro(model, pairs_of(built)).forward()[1], atol=1e-5, rtol=0
+        )
     assert seen[0] is seen[1] and seen[2] is not seen[1]
 
 

@@ -83,7 +83,9 @@ def test_sparse_products_and_their_gradients_equal_dense_ones():
     pattern = SparsePattern(starts, columns, 5)
     values = torch.randn(9, dtype=torch.float64, requires_grad=True)
     dense = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    matrix = torch.zeros(4, 5, dtype=torch.float64).index_put((pattern.rows, columns), values, accumulate=True)
+    matrix = torch.zeros(4, 5, dtype=torch.float64).index_put(
+        (pattern.rows, columns), values, accumulate=True
+    )
     torch.testing.assert_close(propagate(pattern, values, dense), matrix @ dense)
     assert torch.autograd.gradcheck(lambda v, x: propagate(pattern, v, x), (values, dense))
     square = SparsePattern(torch.tensor([0, 2, 4, 5]), torch.tensor([0, 1, 2, 0, 1]), 3)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ranking_models.checkpoint import load, save
 from ranking_models.sampling import UserUniformBatches
 from ranking_models.trainer import in_wide_steps
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 
 SMALL = {"embedding_size": 8, "knn_k": 4, "train_batch_size": 64, "learning_rate": 0.02, "eval_step": 1}
 
@@ -120,8 +120,12 @@ def test_user_uniform_batches_are_the_references(build):
         assert len(set(users)) == len(users) == 15
         assert all(pair in seen for pair in zip(users, positives, strict=True))
         assert not any(pair in seen for pair in zip(users, negatives, strict=True)) and min(negatives) >= 1
-    assert [b["item_id"].tolist() for b in batches.__class__(built.train, 1, 0)] == [b["item_id"].tolist() for b in drawn]
-    assert [b["item_id"].tolist() for b in batches.__class__(built.train, 1, 1)] != [b["item_id"].tolist() for b in drawn]
+    assert [b["item_id"].tolist() for b in batches.__class__(built.train, 1, 0)] == [
+        b["item_id"].tolist() for b in drawn
+    ]
+    assert [b["item_id"].tolist() for b in batches.__class__(built.train, 1, 1)] != [
+        b["item_id"].tolist() for b in drawn
+    ]
     crowd = build(**{**SMALL, "train_batch_size": 64}, sampling="users", epochs=1)
     batch = next(iter(UserUniformBatches(crowd.train, 1, 0)))
     assert len(batch["user_id"]) == 64  # fewer users than the batch holds: with replacement
@@ -130,8 +134,14 @@ def test_user_uniform_batches_are_the_references(build):
     assert np.isfinite(trainer.history[0]["losses"]).all()
 
 
-def test_training_learns_what_pictures_tell(build):
-    settings = {**SMALL, "epochs": 25, "embedding_size": 16, "valid_metric": "Recall@10", "stopping_step": 100}
+def test_training_learns_what_images_tell(build):
+    settings = {
+        **SMALL,
+        "epochs": 25,
+        "embedding_size": 16,
+        "valid_metric": "Recall@10",
+        "stopping_step": 100,
+    }
     built = build(users=80, items=80, per_user=14, **settings)
     trainer = built.trainer()
     trainer.fit(built.train, built.valid, saved=False, verbose=False)
@@ -152,13 +162,13 @@ def test_features_of_recboles_own_files_are_used(build, tmp_path):
     plain = build(**SMALL)
     rows = plain.model.features("image")
     names = plain.dataset.field2id_token["item_id"]
-    lines = ["picture_id:token\timage:float_seq"]
+    lines = ["image_id:token\timage:float_seq"]
     lines += [f"{names[i]}\t{' '.join(repr(float(x)) for x in rows[i])}" for i in range(1, len(names))]
-    (tmp_path / "tiny" / "tiny.pictures").write_text("\n".join(lines))
-    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "pictures": ["picture_id", "image"]}
+    (tmp_path / "tiny" / "tiny.images").write_text("\n".join(lines))
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "images": ["image_id", "image"]}
     ours = build(
-        **SMALL, item_features=None, additional_feat_suffix=["pictures"], load_col=columns,
-        alias_of_item_id=["picture_id"], preload_weight={"picture_id": "image"},
+        **SMALL, item_features=None, additional_feat_suffix=["images"], load_col=columns,
+        alias_of_item_id=["image_id"], preload_weight={"image_id": "image"},
     )  # fmt: skip
     assert ours.model.modalities == ["image"]
     torch.testing.assert_close(ours.model.features("image"), rows)

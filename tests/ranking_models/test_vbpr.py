@@ -1,4 +1,4 @@
-"""VBPR: equation 4 worked out by hand, its loss, what-if scores against putting the picture in, and a training."""
+"""VBPR: equation 4 worked out by hand, its loss, what-if scores against putting the image in, and a training."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from conftest import write_dataset
 from recbole.data.interaction import Interaction
 from test_register import SCRIPT, run_script
 
-from ranking_models.what_if import scorer
+from ranking_models.what_if.base import scorer
 
-SMALL = {"embedding_size": 2, "visual_size": 3, "reg_weight": 0.1, "visual_reg_weight": 0.2, "picture_bias_reg_weight": 0.3}
+SMALL = {
+    "embedding_size": 2,
+    "visual_size": 3,
+    "reg_weight": 0.1,
+    "visual_reg_weight": 0.2,
+    "image_bias_reg_weight": 0.3,
+}
 
 
 @pytest.fixture
@@ -28,21 +34,21 @@ def drawn(build):
     return model.eval()
 
 
-def by_hand(model, user: int, item: int, picture: np.ndarray) -> float:
+def by_hand(model, user: int, item: int, image: np.ndarray) -> float:
     """Equation 4 in float64, without alpha and beta_u."""
     values = {name: value.detach().double().numpy() for name, value in model.state_dict().items()}
     raw = model.features("image")[1:].double().numpy()
-    f = (picture - raw.mean(0)) / raw.std(0, ddof=1)
+    f = (image - raw.mean(0)) / raw.std(0, ddof=1)
     visual = sum(values["user_visual.weight"][user][k] * (values["map"][k] @ f) for k in range(3))
     latent = values["user_embedding.weight"][user] @ values["item_embedding.weight"][item]
     return values["item_bias.weight"][item, 0] + latent + visual + values["picture_bias"] @ f
 
 
 def test_preference_is_equation_4(drawn):
-    pictures = drawn.features("image").double().numpy()
+    images = drawn.features("image").double().numpy()
     everything = drawn.full_sort_predict(Interaction({"user_id": torch.tensor([3, 7])})).view(2, -1).detach()
     for row, user in enumerate((3, 7)):
-        expected = [by_hand(drawn, user, item, pictures[item]) for item in range(1, drawn.n_items)]
+        expected = [by_hand(drawn, user, item, images[item]) for item in range(1, drawn.n_items)]
         np.testing.assert_allclose(everything[row, 1:], expected, atol=1e-4)
     pairs = Interaction({"user_id": torch.tensor([3, 7]), "item_id": torch.tensor([5, 9])})
     np.testing.assert_allclose(drawn.predict(pairs).detach(), everything[[0, 1], [5, 9]], atol=1e-5)
@@ -51,10 +57,12 @@ def test_preference_is_equation_4(drawn):
 def test_loss_is_equation_6_per_pair(drawn):
     users, positive, negative = [2, 2, 6], [1, 4, 8], [3, 3, 5]
     columns = {"user_id": users, "item_id": positive, "neg_item_id": negative}
-    ranking, penalty = drawn.calculate_loss(Interaction({name: torch.tensor(ids) for name, ids in columns.items()}))
-    pictures = drawn.features("image").double().numpy()
+    ranking, penalty = drawn.calculate_loss(
+        Interaction({name: torch.tensor(ids) for name, ids in columns.items()})
+    )
+    images = drawn.features("image").double().numpy()
     margins = [
-        by_hand(drawn, u, i, pictures[i]) - by_hand(drawn, u, j, pictures[j])
+        by_hand(drawn, u, i, images[i]) - by_hand(drawn, u, j, images[j])
         for u, i, j in zip(users, positive, negative, strict=True)
     ]
     assert ranking.item() == pytest.approx(-np.mean(np.log(1 / (1 + np.exp(-np.array(margins))))), rel=1e-4)
@@ -69,20 +77,20 @@ def test_loss_is_equation_6_per_pair(drawn):
 
 
 @pytest.mark.parametrize("mode", ["exact", "own_row"])
-def test_what_if_equals_putting_the_picture_in(drawn, mode):
+def test_what_if_equals_putting_the_image_in(drawn, mode):
     generator = torch.Generator().manual_seed(5)
     users = torch.randint(1, drawn.n_users, (60,), generator=generator)
     items = torch.randint(1, drawn.n_items, (60,), generator=generator)
-    pictures = torch.randn(60, 12, generator=generator) * 2
+    images = torch.randn(60, 12, generator=generator) * 2
     what_if = scorer(drawn, mode)
-    scores, ranks = what_if.score(users, items, pictures), what_if.rank(users, items, pictures)
+    scores, ranks = what_if.score(users, items, images), what_if.rank(users, items, images)
     own, before = what_if.score_original(users, items), what_if.rank_original(users, items)
     for row, (user, item) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
         changed = copy.copy(drawn)  # shares parameters; its buffers are its own
         changed._buffers = dict(drawn._buffers)
         changed._buffers["features_image"] = drawn.features("image").clone()
         assert (own[row].item(), before[row].item()) == slow(changed, user, item)
-        changed.features("image")[item] = pictures[row]
+        changed.features("image")[item] = images[row]
         score, rank = slow(changed, user, item)
         assert scores[row].item() == pytest.approx(score, abs=1e-4) and ranks[row].item() == rank
 
@@ -96,20 +104,22 @@ def slow(model, user: int, item: int) -> tuple[float, int]:
     return pytest.approx(scores[item].item(), abs=1e-4), int((scores[others] > scores[item]).sum())
 
 
-def test_a_picture_of_what_a_user_likes_scores_higher(build):
-    """For any item, one's own history's mean picture beats that of a user of another taste."""
+def test_a_image_of_what_a_user_likes_scores_higher(build):
+    """For any item, one's own history's mean image beats that of a user of another taste."""
     built = build("VBPR", users=60, items=120, per_user=12, epochs=30, stopping_step=30, learning_rate=0.02)
     built.trainer().fit(built.train, built.valid, saved=False, verbose=False)
     model = built.model.eval()
     users = torch.arange(1, model.n_users)
     own = torch.stack([raw_mean(model, user) for user in users.tolist()])
     items, what_if = torch.full((len(users),), 1), scorer(model)
-    mine, theirs = (what_if.score(users, items, pictures) for pictures in (own, own.roll(1, 0)))
+    mine, theirs = (what_if.score(users, items, images) for images in (own, own.roll(1, 0)))
     assert (mine > theirs).float().mean() > 0.85
 
 
 def raw_mean(model, user: int) -> torch.Tensor:
-    return model.features("image")[model.history_items[model.history_starts[user] : model.history_starts[user + 1]]].mean(0)
+    return model.features("image")[
+        model.history_items[model.history_starts[user] : model.history_starts[user + 1]]
+    ].mean(0)
 
 
 def test_run_recbole_runs_vbpr_to_a_test_result(tmp_path):

@@ -9,14 +9,14 @@ from conftest import Built, write_dataset, write_features
 from recbole.data.interaction import Interaction
 from sklearn.metrics import roc_auc_score
 
-from ranking_models.what_if import scorer
-from recgen.errors import UserError
+from ranking_models.what_if.base import scorer
+from recgen.core.errors import UserError
 
 USERS, ITEMS, SEEN, TASTES, DIM = 250, 260, 200, 3, 24
 
 
 def simulate(folder) -> tuple[dict, np.ndarray]:
-    """Users of `TASTES` hidden dimensions rate pictures of a linear embedding; return settings and the true logits."""
+    """Users of `TASTES` hidden dimensions rate images of a linear embedding; return settings and the true logits."""
     rng = np.random.default_rng(3)
     looks = rng.normal(size=(ITEMS, 12))
     taste = (rng.normal(size=(USERS, TASTES)) + 0.4) @ rng.normal(size=(TASTES, 12)) * 0.35
@@ -27,8 +27,8 @@ def simulate(folder) -> tuple[dict, np.ndarray]:
             like = rng.random() < 1 / (1 + np.exp(-truth[user, item]))
             lines.append(f"u{user}\ti{item}\t{5 if like else 1}\t0")
     (folder / "tiny" / "tiny.inter").write_text("\n".join(lines))
-    pictures = 3 + looks @ rng.normal(size=(12, DIM)) * np.geomspace(1, 20, DIM)
-    write_features(folder / "image.safetensors", [f"i{i}" for i in range(ITEMS)], pictures)
+    images = 3 + looks @ rng.normal(size=(12, DIM)) * np.geomspace(1, 20, DIM)
+    write_features(folder / "image.safetensors", [f"i{i}" for i in range(ITEMS)], images)
     return {"item_features": {"image": str(folder / "image.safetensors")}}, truth
 
 
@@ -66,32 +66,38 @@ def test_what_if_is_the_product_of_the_paper(trained):
     built, truth, _ = trained
     model = built.model.eval()
     users, items = torch.tensor([5, 9, 9]), torch.tensor([1, 2, 3])
-    pictures = torch.randn(3, DIM) * 10
+    images = torch.randn(3, DIM) * 10
     what_if = scorer(model)
     phi = np.hstack([model.user_embedding.weight[users].detach().numpy(), np.ones((3, 1))])
     raw = model.features("image")
-    standard = (pictures.numpy() - raw[1:].mean(0).numpy()) / raw[1:].std(0).numpy()
+    standard = (images.numpy() - raw[1:].mean(0).numpy()) / raw[1:].std(0).numpy()
     logits = np.einsum("bd,de,be->b", phi, model.map.detach().numpy(), np.hstack([standard, np.ones((3, 1))]))
-    np.testing.assert_allclose(what_if.score(users, items, pictures), logits, atol=1e-4)
+    np.testing.assert_allclose(what_if.score(users, items, images), logits, atol=1e-4)
     everything = model.full_sort_predict(Interaction({"user_id": users})).view(3, -1).detach()
-    np.testing.assert_allclose(what_if.score_original(users, items).sigmoid(), everything[range(3), items], atol=1e-6)
+    np.testing.assert_allclose(
+        what_if.score_original(users, items).sigmoid(), everything[range(3), items], atol=1e-6
+    )
     for row in range(3):
-        seen = set(model.history_items[model.history_starts[users[row]] : model.history_starts[users[row] + 1]].tolist())
+        seen = set(
+            model.history_items[
+                model.history_starts[users[row]] : model.history_starts[users[row] + 1]
+            ].tolist()
+        )
         others = [j for j in range(1, ITEMS + 1) if j not in seen and j != items[row]]
         own, new = everything[row, items[row]], 1 / (1 + np.exp(-logits[row]))
         assert what_if.rank_original(users, items)[row] == (everything[row, others] > own).sum()
-        assert what_if.rank(users, items, pictures)[row] == (everything[row, others] > new).sum()
+        assert what_if.rank(users, items, images)[row] == (everything[row, others] > new).sum()
 
 
-def test_a_picture_of_what_a_user_likes_scores_higher(trained):
+def test_a_image_of_what_a_user_likes_scores_higher(trained):
     built, truth, _ = trained
     model, tokens = built.model.eval(), built.dataset.field2id_token
     item_of = {int(token[1:]): i for i, token in enumerate(tokens["item_id"]) if i}
     raw, what_if, better = model.features("image"), scorer(model), 0
     for user in range(1, 101):
         order = np.argsort(truth[int(tokens["user_id"][user][1:])])
-        pictures = raw[[item_of[order[-1]], item_of[order[0]]]]
-        loved, hated = what_if.score(torch.tensor([user, user]), torch.tensor([1, 1]), pictures)
+        images = raw[[item_of[order[-1]], item_of[order[0]]]]
+        loved, hated = what_if.score(torch.tensor([user, user]), torch.tensor([1, 1]), images)
         better += bool(loved > hated)
     assert better > 90
 
@@ -99,9 +105,13 @@ def test_a_picture_of_what_a_user_likes_scores_higher(trained):
 def test_sampled_negatives_do_where_nothing_is_labelled(build):
     implicit = {"threshold": None, "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
     ranking = {"metrics": ["Recall"], "topk": [10], "valid_metric": "Recall@10"}
-    built = build("Verifier", users=60, items=60, per_user=12, **implicit, **ranking, epochs=15, learning_rate=0.02)
+    built = build(
+        "Verifier", users=60, items=60, per_user=12, **implicit, **ranking, epochs=15, learning_rate=0.02
+    )
     _, valid = built.trainer().fit(built.train, built.valid, saved=False, verbose=False)
-    assert valid["recall@10"] > 10 / 60 * 1.5  # chance is about 10 / 60: users stay within their cluster of pictures
+    assert (
+        valid["recall@10"] > 10 / 60 * 1.5
+    )  # chance is about 10 / 60: users stay within their cluster of images
 
 
 def test_nothing_to_learn_from_says_so(build):
@@ -109,7 +119,7 @@ def test_nothing_to_learn_from_says_so(build):
         build("Verifier", threshold=None, metrics=["Recall"], topk=[10], valid_metric="Recall@10")
 
 
-def test_items_without_a_picture_do_not_bend_the_standardisation(build, tmp_path):
+def test_items_without_a_image_do_not_bend_the_standardisation(build, tmp_path):
     whole = build("Verifier", eval_args={"mode": "labeled"})
     before = whole.model.standard.deviation.clone()
     tokens = (tmp_path / "image.ids.txt").read_text().splitlines()
@@ -117,4 +127,6 @@ def test_items_without_a_picture_do_not_bend_the_standardisation(build, tmp_path
     half = write_dataset(tmp_path, 20, 25, 8)
     write_features(tmp_path / "image.safetensors", tokens[:13], rows[:13].numpy())
     model = Built("Verifier", {**half, "eval_args": {"mode": "labeled"}}).model
-    assert (model.standard.deviation / before).min() > 0.5  # 12 copies of the mean would have halved the variance and more
+    assert (
+        model.standard.deviation / before
+    ).min() > 0.5  # 12 copies of the mean would have halved the variance and more

@@ -1,4 +1,4 @@
-"""What-if scores against the slow way: put the picture in, rebuild the graphs, score everything again."""
+"""What-if scores against the slow way: put the image in, rebuild the graphs, score everything again."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from conftest import Built, write_dataset, write_features
 from dense_micro import DenseMicro
 
-from ranking_models.what_if import scorer
-from recgen.errors import UserError
+from ranking_models.what_if.base import scorer
+from recgen.core.errors import UserError
 
 ITEMS, DIM = 260, 12
 
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory):
-    """A MICRO whose pictures have hubs, duplicates (more than k) and items without one; trained for a moment."""
+    """A MICRO whose images have hubs, duplicates (more than k) and items without one; trained for a moment."""
     folder = tmp_path_factory.mktemp("crowded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["pytest"])
@@ -28,17 +28,20 @@ def crowded(tmp_path_factory):
         centres = rng.normal(size=(5, DIM))
         rows = centres[rng.integers(0, 5, ITEMS)] + 0.5 * rng.normal(size=(ITEMS, DIM))
         rows[:5] = centres  # hubs: near everything in their cluster
-        rows[20:36] = rows[20]  # sixteen items share a picture
+        rows[20:36] = rows[20]  # sixteen items share an image
         rows[40:43] = rows[40]
         tokens = [f"i{item}" for item in range(ITEMS - 25)]  # 25 items have none: they share the mean
         write_features(folder / "image.safetensors", tokens, rows[: ITEMS - 25])
-        built = Built("MICRO", {**settings, "embedding_size": 16, "train_batch_size": 128, "learning_rate": 0.01, "epochs": 3})
+        built = Built(
+            "MICRO",
+            {**settings, "embedding_size": 16, "train_batch_size": 128, "learning_rate": 0.01, "epochs": 3},
+        )
         built.trainer().fit(built.train, saved=False, verbose=False)
     return built
 
 
 def slow_scores(model, item: int, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Users and items after the picture was put in and every graph rebuilt."""
+    """Users and items after the image was put in and every graph rebuilt."""
     changed = copy.copy(model)  # shares parameters; its buffers are its own
     changed._buffers = dict(model._buffers)
     changed._buffers["features_image"] = model.features("image").clone()
@@ -49,16 +52,23 @@ def slow_scores(model, item: int, embedding: torch.Tensor) -> tuple[torch.Tensor
 
 
 def requests(model, n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random users and items; pictures that are new, another item's, a mixture, a hub's, or unchanged."""
+    """Random users and items; images that are new, another item's, a mixture, a hub's, or unchanged."""
     generator = torch.Generator().manual_seed(seed)
     users = torch.randint(1, model.n_users, (n,), generator=generator)
     items = torch.randint(1, model.n_items, (n,), generator=generator)
     raw = model.features("image")
     others = raw[torch.randint(1, model.n_items, (n,), generator=generator)]
     noise = torch.randn(n, raw.shape[1], generator=generator)
-    kinds = [noise, others, 0.5 * others + 0.5 * raw[items], others + 0.3 * noise, raw[items], raw[1:].mean(0).expand(n, -1)]
-    pictures = torch.stack(kinds)[torch.arange(n) % len(kinds), torch.arange(n)]
-    return users, items, pictures
+    kinds = [
+        noise,
+        others,
+        0.5 * others + 0.5 * raw[items],
+        others + 0.3 * noise,
+        raw[items],
+        raw[1:].mean(0).expand(n, -1),
+    ]
+    images = torch.stack(kinds)[torch.arange(n) % len(kinds), torch.arange(n)]
+    return users, items, images
 
 
 def slow_rank(model, users, vectors, user: int, item: int) -> tuple[float, int, int]:
@@ -73,29 +83,31 @@ def slow_rank(model, users, vectors, user: int, item: int) -> tuple[float, int, 
 
 def test_exact_equals_the_slow_way_on_500_requests(crowded):
     model = crowded.model.eval()
-    users, items, pictures = requests(model, 500)
+    users, items, images = requests(model, 500)
     what_if = scorer(model, "exact")
-    scores, ranks = what_if.score(users, items, pictures), what_if.rank(users, items, pictures)
+    scores, ranks = what_if.score(users, items, images), what_if.rank(users, items, images)
     originals = what_if.rank_original(users, items)
     ties = 0
     for row in range(500):
-        new_users, new_items = slow_scores(model, int(items[row]), pictures[row])
+        new_users, new_items = slow_scores(model, int(items[row]), images[row])
         score, low, high = slow_rank(model, new_users, new_items, int(users[row]), int(items[row]))
         assert abs(scores[row].item() - score) < 1e-4, f"request {row}, item {int(items[row])}"
         assert low <= ranks[row].item() <= high, f"request {row}, item {int(items[row])}"
         ties += low != high
-    assert ties < 25 and (ranks != originals).sum() > 100  # the comparison is sharp, and pictures do change ranks
+    assert (
+        ties < 25 and (ranks != originals).sum() > 100
+    )  # the comparison is sharp, and images do change ranks
 
 
 def test_every_items_vector_equals_the_slow_way(crowded):
     model = crowded.model.eval()
-    _, items, pictures = requests(model, 60, seed=3)
+    _, items, images = requests(model, 60, seed=3)
     what_if = scorer(model, "exact")
     with torch.no_grad():
-        request, row, final = what_if._moved_items(items, pictures, targets_only=False)
+        request, row, final = what_if._moved_items(items, images, targets_only=False)
     touched = 0
     for position in range(60):
-        expected = slow_scores(model, int(items[position]), pictures[position])[1]
+        expected = slow_scores(model, int(items[position]), images[position])[1]
         vectors = what_if.items.clone()
         vectors[row[request == position]] = final[request == position]
         torch.testing.assert_close(vectors[1:], expected[1:], atol=1e-5, rtol=0)
@@ -108,38 +120,44 @@ def test_exact_equals_the_dense_specification(build):
     model = built.model.eval()
     inter = built.train._dataset.inter_feat
     pairs = list(zip(inter["user_id"].tolist(), inter["item_id"].tolist(), strict=True))
-    users, items, pictures = requests(model, 40)
+    users, items, images = requests(model, 40)
     fresh = torch.arange(40) % 6 != 1  # torch.topk settles ties between duplicates in an order of its own
-    users, items, pictures = users[fresh], items[fresh], pictures[fresh]
-    scores = scorer(model).score(users, items, pictures)
+    users, items, images = users[fresh], items[fresh], images[fresh]
+    scores = scorer(model).score(users, items, images)
     dense = DenseMicro(model, pairs)
     raw = dense.features["image"].clone()
-    for user, item, picture, score in zip(users, items, pictures, scores, strict=True):
+    for user, item, image, score in zip(users, items, images, scores, strict=True):
         dense.features["image"] = raw.clone()
-        dense.features["image"][item - 1] = picture.double()
+        dense.features["image"][item - 1] = image.double()
         dense_users, dense_items, _, _ = dense.forward()
         assert abs((dense_users[user] @ dense_items[item - 1]).item() - score.item()) < 1e-4
 
 
 def test_results_do_not_depend_on_the_batch(crowded):
     model = crowded.model.eval()
-    users, items, pictures = requests(model, 30, seed=5)
+    users, items, images = requests(model, 30, seed=5)
     what_if = scorer(model)
-    together = what_if.score(users, items, pictures)
-    alone = torch.cat([what_if.score(users[i : i + 1], items[i : i + 1], pictures[i : i + 1]) for i in range(30)])
+    together = what_if.score(users, items, images)
+    alone = torch.cat(
+        [what_if.score(users[i : i + 1], items[i : i + 1], images[i : i + 1]) for i in range(30)]
+    )
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
-    ranks = torch.cat([what_if.rank(users[i : i + 1], items[i : i + 1], pictures[i : i + 1]) for i in range(30)])
-    assert torch.equal(what_if.rank(users, items, pictures), ranks)
-    assert what_if.score(users[:0], items[:0], pictures[:0]).shape == (0,)
+    ranks = torch.cat(
+        [what_if.rank(users[i : i + 1], items[i : i + 1], images[i : i + 1]) for i in range(30)]
+    )
+    assert torch.equal(what_if.rank(users, items, images), ranks)
+    assert what_if.score(users[:0], items[:0], images[:0]).shape == (0,)
 
 
-def test_the_items_own_picture_changes_nothing(crowded):
+def test_the_items_own_image_changes_nothing(crowded):
     model = crowded.model.eval()
     users, items, _ = requests(model, 100, seed=7)
     own = model.features("image")[items]
     for mode in ("exact", "own_row"):
         what_if = scorer(model, mode)
-        torch.testing.assert_close(what_if.score(users, items, own), what_if.score_original(users, items), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            what_if.score(users, items, own), what_if.score_original(users, items), atol=1e-5, rtol=0
+        )
         assert torch.equal(what_if.rank(users, items, own), what_if.rank_original(users, items))
 
 
@@ -148,8 +166,12 @@ def test_original_scores_and_ranks_are_the_models_own(crowded):
     users, items, _ = requests(model, 50, seed=9)
     what_if = scorer(model)
     vectors_u, vectors_i = model.final()
-    torch.testing.assert_close(what_if.score_original(users, items), (vectors_u[users] * vectors_i[items]).sum(1))
-    for user, item, rank in zip(users.tolist(), items.tolist(), what_if.rank_original(users, items).tolist(), strict=True):
+    torch.testing.assert_close(
+        what_if.score_original(users, items), (vectors_u[users] * vectors_i[items]).sum(1)
+    )
+    for user, item, rank in zip(
+        users.tolist(), items.tolist(), what_if.rank_original(users, items).tolist(), strict=True
+    ):
         _, low, high = slow_rank(model, vectors_u, vectors_i, user, item)
         assert low <= rank <= high
 
@@ -157,12 +179,12 @@ def test_original_scores_and_ranks_are_the_models_own(crowded):
 def test_own_row_leaves_out_only_the_ripple(crowded):
     """The item's new neighbours are right; degrees and other rows are not renewed, which moves a rank a little."""
     model = crowded.model.eval()
-    users, items, pictures = requests(model, 300, seed=11)
+    users, items, images = requests(model, 300, seed=11)
     exact, own = scorer(model, "exact"), scorer(model, "own_row")
     with torch.no_grad():
-        request, row, _ = own._moved_items(items, pictures, targets_only=False)
+        request, row, _ = own._moved_items(items, images, targets_only=False)
     assert torch.equal(request, torch.arange(300)) and torch.equal(row, items)
-    exact_ranks, own_ranks = exact.rank(users, items, pictures), own.rank(users, items, pictures)
+    exact_ranks, own_ranks = exact.rank(users, items, images), own.rank(users, items, images)
     moved = (exact_ranks - exact.rank_original(users, items)).abs().float().mean()
     apart = (exact_ranks - own_ranks).abs().float().mean()
     assert 0 < apart < 0.25 * moved

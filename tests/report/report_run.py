@@ -1,4 +1,4 @@
-"""A run folder as the stages leave it, small, with pictures drawn here."""
+"""A run folder as the stages leave it, small, with images drawn here."""
 
 import json
 from itertools import pairwise
@@ -17,13 +17,13 @@ HOSTILE = '<script>alert("x")</script> Amélie & "Ωmega" 映画 \x00\u202e'
 
 
 def draw(path: Path, seed: int) -> None:
-    """A picture of two coloured shapes."""
+    """An image of two coloured shapes."""
     rng = np.random.default_rng(seed)
     ground, shape = (tuple(int(part) for part in rng.integers(40, 255, 3)) for _ in range(2))
-    picture = Image.new("RGB", (64, 64), ground)
-    ImageDraw.Draw(picture).ellipse((12, 12, 20 + seed % 30, 52), fill=shape)
+    image = Image.new("RGB", (64, 64), ground)
+    ImageDraw.Draw(image).ellipse((12, 12, 20 + seed % 30, 52), fill=shape)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    image.save(path)
 
 
 def make_run(
@@ -32,12 +32,12 @@ def make_run(
     downstream: bool = True,
     texts: dict[int, str] | None = None,
     without_history: tuple[int, ...] = (),
-    without_picture: tuple[int, ...] = (3,),
+    without_image: tuple[int, ...] = (3,),
     seed: int = 5,
 ) -> Path:
     """Write every file of a finished run; users and items are u0.. and i0.., user k's reference is item k."""
     rng = np.random.default_rng(seed)
-    features = _dataset(folder, rng, texts or {}, without_history, without_picture)
+    features = _dataset(folder, rng, texts or {}, without_history, without_image)
     before = rng.integers(0, ITEMS, USERS)
     parts = [_creatives(folder, generator, before, features, rng) for generator in generators]
     per_request = pd.concat([table for table, _ in parts], ignore_index=True)
@@ -56,13 +56,13 @@ def make_run(
     return folder
 
 
-def _dataset(folder, rng, texts, without_history, without_picture) -> np.ndarray:
+def _dataset(folder, rng, texts, without_history, without_image) -> np.ndarray:
     for item in range(ITEMS):
         draw(folder / f"dataset/images/{item}.png", item)
-    pictures = [None if k in without_picture else f"dataset/images/{k}.png" for k in range(ITEMS)]
+    images = [None if k in without_image else f"dataset/images/{k}.png" for k in range(ITEMS)]
     names = [texts.get(k, f"The film number {k}, a drama of {1960 + k}") for k in range(ITEMS)]
     tokens = [f"i{k}" for k in range(ITEMS)]
-    pd.DataFrame({"item_id": tokens, "text": names, "picture": pictures}).to_parquet(
+    pd.DataFrame({"item_id": tokens, "text": names, "image": images}).to_parquet(
         folder / "dataset/items.parquet"
     )
     requests = pd.DataFrame(
@@ -71,14 +71,14 @@ def _dataset(folder, rng, texts, without_history, without_picture) -> np.ndarray
     liked = [[f"i{(k + step) % ITEMS}" for step in range(1, 4 + k % 15)] for k in range(USERS)]
     requests["history"] = [[] if k in without_history else items for k, items in enumerate(liked)]
     requests.to_parquet(folder / "dataset/requests.parquet")
-    bad = [{"item_id": f"i{k}", "file": f"posters/i{k}.jpg", "reason": "truncated"} for k in without_picture]
+    bad = [{"item_id": f"i{k}", "file": f"posters/i{k}.jpg", "reason": "truncated"} for k in without_image]
     (folder / "dataset/bad_images.json").write_text(json.dumps(bad), encoding="utf-8")
-    known = [row for row, picture in enumerate(pictures) if picture]
+    known = [row for row, image in enumerate(images) if image]
     (folder / "features").mkdir(parents=True)
     features = rng.normal(size=(ITEMS, WIDTH)).astype(np.float32) + 1
     save_file({"features": features[known]}, folder / "features/image.safetensors")
     (folder / "features/image.ids.txt").write_text("".join(f"i{row}\n" for row in known), encoding="utf-8")
-    features[list(without_picture)] = np.nan
+    features[list(without_image)] = np.nan
     return features
 
 

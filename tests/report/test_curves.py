@@ -45,19 +45,26 @@ def test_reward_and_judge_share_a_panel_and_each_loss_has_its_own(run):
     assert set(panels[0].series) == {"reward, training", "reward, held-out users", "judge, held-out users"}
     (loss,) = of(run, "pmg")
     assert loss.title == "pmg, denoising loss" and len(loss.series) == 2 and not loss.compares
-    assert [panel.title for panel in of(run, "ranker: judge")] == ["ranker: judge, loss", "ranker: judge, valid ndcg@10"]
+    assert [panel.title for panel in of(run, "ranker: judge")] == [
+        "ranker: judge, loss",
+        "ranker: judge, valid ndcg@10",
+    ]
 
 
 def test_two_models_scores_are_drawn_from_their_own_start(run):
     panel = of(run, "ragar")[0]
     assert panel.compares
-    starts = [panel.start(name) for name in ("reward, training", "reward, held-out users", "judge, held-out users")]
+    starts = [
+        panel.start(name) for name in ("reward, training", "reward, held-out users", "judge, held-out users")
+    ]
     assert starts == [-0.40, -0.40, 5.0]
     assert of(run, "ragar")[1].start("calibrator loss") == 0
 
 
 def test_a_reward_without_a_judge_is_drawn_as_it_is(run):
-    (run / "generator/ragar/curves.json").write_text(json.dumps({"reward, held-out users": [[0, -0.4], [5, 0.2]]}))
+    (run / "generator/ragar/curves.json").write_text(
+        json.dumps({"reward, held-out users": [[0, -0.4], [5, 0.2]]})
+    )
     (panel,) = of(run, "ragar")
     assert panel.title == "ragar, reward, held-out users" and panel.start("reward, held-out users") == 0
 
@@ -74,7 +81,12 @@ def test_the_page_shows_them_with_a_legend_and_says_what_they_mean(run):
     assert "never from the judge" in caption and "quirks" in caption and "coincide" not in caption
     panels = [svg.text for svg in drawing.all("svg")]
     (shared,) = (words for words in panels if "reward and judge" in words)
-    for name in ("reward, training", "reward, held-out users", "judge, held-out users", "change since the start"):
+    for name in (
+        "reward, training",
+        "reward, held-out users",
+        "judge, held-out users",
+        "change since the start",
+    ):
         assert name in shared
     words = drawing.attributes["aria-label"]
     assert "judge, held-out users from 5.0000 to 5.1000" in words

@@ -25,12 +25,12 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_users_who_are_no_people_are_named_at_the_top(run):
-    dropped = [{"what": "items", "why": "<b>no picture</b>", "count": 1234, "first": "row 1"}]
+    dropped = [{"what": "items", "why": "<b>no image</b>", "count": 1234, "first": "row 1"}]
     noted = {"source": "table", "users": "simulated: by <chance>", "kept": {"users": 600}, "dropped": dropped}
     page = read(build(note(run, json.dumps(noted))))
     assert "simulated: by <chance>" in by_id(page, "not-people").text
     told = by_id(page, "provenance").text
-    assert "table" in told and "600 users" in told and "1,234" in told and "<b>no picture</b>" in told
+    assert "table" in told and "600 users" in told and "1,234" in told and "<b>no image</b>" in told
 
 
 def test_people_are_not_called_anything_else(run):
@@ -40,5 +40,11 @@ def test_people_are_not_called_anything_else(run):
 
 
 def test_a_file_of_that_name_that_no_converter_wrote(run):
-    for text in ("[]", '{"kept": 3}', '{"source": "x", "kept": {}, "dropped": [{"count": "many"}]}', '"text"', "{"):
+    for text in (
+        "[]",
+        '{"kept": 3}',
+        '{"source": "x", "kept": {}, "dropped": [{"count": "many"}]}',
+        '"text"',
+        "{",
+    ):
         assert RunFiles.read(note(run, text)).provenance == {}, text

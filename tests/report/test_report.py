@@ -10,7 +10,7 @@ import pytest
 from page import by_id, read
 from report_run import HOSTILE, ITEMS, USERS, make_run
 
-from recgen.errors import UserError
+from recgen.core.errors import UserError
 from recgen.metrics.registry import METRICS, lookup
 from recgen.report import build, gallery, tables, text
 from recgen.report.answers import answers
@@ -161,13 +161,13 @@ def test_recognisability_is_measured_against_the_average_item(run):
     from safetensors.numpy import load_file
 
     made = load_file(run / "creatives/embeddings.safetensors")["features"].astype(float)
-    pictures = load_file(run / "features/image.safetensors")["features"].astype(float)
-    made, pictures = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (made, pictures))
-    keep = [row for row in range(USERS) if row != 3]  # item 3 has no picture
-    cosines = 100 * made[keep] @ pictures.T
+    images = load_file(run / "features/image.safetensors")["features"].astype(float)
+    made, images = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (made, images))
+    keep = [row for row in range(USERS) if row != 3]  # item 3 has no image
+    cosines = 100 * made[keep] @ images.T
     own = np.array([cosines[k, row if row < 3 else row - 1] for k, row in enumerate(keep)])
     answer = " ".join(answers(RunFiles.read(run))[1].lines[0].sentences)
-    assert f"The average item's picture scores {cosines.mean():.1f}" in answer
+    assert f"The average item's image scores {cosines.mean():.1f}" in answer
     assert f"leaves +{(own - cosines.mean(axis=1)).mean():.1f}" in answer
 
 
@@ -176,10 +176,18 @@ def test_one_model_as_reward_and_judge_shows_no_gap(run):
     stored["run"]["same_judge"] = True
     (run / "metrics.json").write_text(json.dumps(stored))
     answer = answers(RunFiles.read(run))[4]
-    assert "cannot be measured" in answer.missing and "not a measured gap of zero" in answer.missing and not answer.lines
+    assert (
+        "cannot be measured" in answer.missing
+        and "not a measured gap of zero" in answer.missing
+        and not answer.lines
+    )
     page = read(build(run)).text
     assert "a recommender that took no part" not in page
-    assert "the very model that rewards" in page and "in this run the same one" in page and "by construction" in page
+    assert (
+        "the very model that rewards" in page
+        and "in this run the same one" in page
+        and "by construction" in page
+    )
 
 
 def test_the_gap_is_said_for_every_generator_with_what_it_means(three):
@@ -237,18 +245,18 @@ def test_gallery_captions_give_places_from_one(run):
 
 
 def test_the_history_strip_is_the_latest_items_and_may_be_empty(tmp_path):
-    run = make_run(tmp_path / "run", without_history=(4,), without_picture=tuple(range(20, 40)))
+    run = make_run(tmp_path / "run", without_history=(4,), without_image=tuple(range(20, 40)))
     (run / "config.yaml").write_text("recgen: {gallery: 30}")
     cards = {card.user: card for card in gallery.cards(RunFiles.read(run))}
     assert len(cards) == USERS and cards["u4"].history == []
-    strip = cards["u14"].history  # likes i15 to i31; none from i20 on has a picture
+    strip = cards["u14"].history  # likes i15 to i31; none from i20 on has an image
     numbers = [int(re.search(r"number (\d+)", shown.title).group(1)) for shown in strip]
     assert numbers == list(range(24, 32)) and cards["u14"].older == 9
     assert all(shown.uri is None for shown in strip) and cards["u0"].history[0].uri is not None
 
 
 def test_a_broken_or_missing_creative_leaves_a_gap_not_an_error(run):
-    (run / "creatives/images/rebeca/u0.png").write_bytes(b"not a picture")
+    (run / "creatives/images/rebeca/u0.png").write_bytes(b"not an image")
     (run / "creatives/images/rebeca/u1.png").unlink()
     (run / "config.yaml").write_text("recgen: {gallery: 30}")
     cards = gallery.cards(RunFiles.read(run))
@@ -289,7 +297,7 @@ def test_hostile_names_are_shown_as_text(tmp_path):
     page = read(build(run))
     assert not page.all("b") and "<b>bold_b</b>" in by_id(page, "headline").text
     titles = [title.text.replace(" ", "") for title in page.all("span", class_="title")]
-    assert set(titles) == {"Itsownpicture", "<b>bold_b</b>"}
+    assert set(titles) == {"Itsownimage", "<b>bold_b</b>"}
 
 
 def test_it_can_be_read_without_seeing_it(three):
@@ -328,7 +336,7 @@ def test_the_words_come_from_the_table_of_metrics(run):
         assert metric.meaning in section.text and metric.title in section.text
 
 
-def test_facts_bad_pictures_and_times_are_there(run):
+def test_facts_bad_images_and_times_are_there(run):
     page = read(build(run))
     section = next(part for part in page.all("section") if part.has("aria-labelledby", "facts"))
     for words in (
@@ -396,7 +404,7 @@ def test_text_examples_run():
     assert result.failed == 0 and result.attempted >= 7
 
 
-def test_likeness_by_the_demo_encoder_on_real_pictures_comes_with_a_warning(run):
+def test_likeness_by_the_demo_encoder_on_real_images_comes_with_a_warning(run):
     metrics = metrics_of(run)
     for rendered in (False, True):
         metrics["run"] |= {"encoder": "demo-clip", "rendered": rendered}

@@ -59,7 +59,9 @@ class Browser:
         """Send a command and return its result."""
         self._asked += 1
         message = {"id": self._asked, "method": method, "params": parameters}
-        os.write(self._out, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
+        os.write(
+            self._out, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0"
+        )
         answer = self._await(lambda received: received.get("id") == self._asked)
         assert "error" not in answer, answer
         return answer["result"]
@@ -84,7 +86,9 @@ class Browser:
         """Run a script that downloads a file, and return it when it is whole."""
         self._events.clear()
         self.run(script)
-        name = self._await(lambda received: received.get("method") == "Browser.downloadWillBegin")["params"]["suggestedFilename"]
+        name = self._await(lambda received: received.get("method") == "Browser.downloadWillBegin")["params"][
+            "suggestedFilename"
+        ]
         self._await(lambda received: received.get("params", {}).get("state") == "completed")
         return self.folder / name
 

@@ -1,4 +1,4 @@
-"""A questionnaire is made from a run, filled in by a browser, and scored; and it does not say whose a picture is."""
+"""A questionnaire is made from a run, filled in by a browser, and scored; and it does not say whose an image is."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 from chromium import Browser
 from PIL import Image
 
-from recgen.errors import UserError
-from recgen.study.page import make
-from recgen.study.questions import Study
-from recgen.study.scoring import analyse, kendall_w, score
+from recgen.core.errors import UserError
+from recgen.survey.page import make
+from recgen.survey.questions import Study
+from recgen.survey.scoring import analyse, kendall_w, score
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from report_run import HOSTILE, make_run
@@ -32,7 +32,12 @@ SOURCES = ["ORI", "rebeca", "pmg"]
 def run(tmp_path_factory) -> Path:
     """The folder of a run of two generators; one item's text is hostile."""
     folder = tmp_path_factory.mktemp("study") / "run"
-    return make_run(folder, generators=("rebeca", "pmg"), texts=dict.fromkeys(range(0, 30, 2), HOSTILE), without_history=(5,))
+    return make_run(
+        folder,
+        generators=("rebeca", "pmg"),
+        texts=dict.fromkeys(range(0, 30, 2), HOSTILE),
+        without_history=(5,),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def key(run: Path, page: Path) -> Study:
 
 
 def options(text: str) -> list[Image.Image]:
-    """Return the pictures to rank in a page."""
+    """Return the images to rank in a page."""
     codes = re.findall(r'option" data[^>]*><img src="[^,]*,([^"]*)"', text)
     return [Image.open(io.BytesIO(base64.b64decode(code))) for code in codes]
 
@@ -59,29 +64,33 @@ def test_every_question_has_every_source_once(run, page):
     assert study.sources == SOURCES and len(study.questions) == 6
     assert len({question.item_id for question in study.questions}) == 6
     for question in study.questions:
-        assert sorted(question.options.values()) == sorted(SOURCES) and sorted(question.options) == ["a", "b", "c"]
-        assert question.item_id not in ("i3", "i5"), "i3 has no picture, i5's user no history"
+        assert sorted(question.options.values()) == sorted(SOURCES) and sorted(question.options) == [
+            "a",
+            "b",
+            "c",
+        ]
+        assert question.item_id not in ("i3", "i5"), "i3 has no image, i5's user no history"
     orders = {tuple(question.options.values()) for question in study.questions}
     assert len(orders) > 2, "the letters say nothing"
 
 
-def test_the_page_does_not_say_whose_a_picture_is(run, page):
+def test_the_page_does_not_say_whose_a_image_is(run, page):
     text = page.read_text(encoding="utf-8")
     for word in (*SOURCES, "generator", "creatives", ".png"):
         assert word not in re.sub(r"base64,[^\"]*", "", text)
     shown = options(text)
-    assert len(shown) == 18 and {picture.size for picture in shown} == {(64, 64)}
-    assert not any(picture.info.keys() & {"exif", "xmp", "recgen"} for picture in shown)
+    assert len(shown) == 18 and {image.size for image in shown} == {(64, 64)}
+    assert not any(image.info.keys() & {"exif", "xmp", "recgen"} for image in shown)
     assert "<script>alert" not in text
 
 
-def test_pictures_of_other_shapes_are_cut_to_one(run, tmp_path):
+def test_images_of_other_shapes_are_cut_to_one(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
-    for picture in (copy / "dataset/images").iterdir():
-        Image.open(picture).resize((300, 450)).save(picture)
+    for image in (copy / "dataset/images").iterdir():
+        Image.open(image).resize((300, 450)).save(image)
     make(str(copy), str(tmp_path / "ask.html"), items=2)
     text = (tmp_path / "ask.html").read_text(encoding="utf-8")
-    assert {picture.size for picture in options(text)} == {(64, 64)}
+    assert {image.size for image in options(text)} == {(64, 64)}
 
 
 def test_the_same_seed_asks_the_same(run, page, tmp_path):
@@ -95,19 +104,24 @@ def test_the_same_seed_asks_the_same(run, page, tmp_path):
 def test_a_browser_fills_it_in_and_it_is_scored(run, page, tmp_path):
     """One respondent ranks by the key's order of sources, by JSON; another the other way round, by CSV."""
     study = key(run, page)
-    wanted = {str(n): sorted(q.options, key=lambda x, q=q: SOURCES.index(q.options[x])) for n, q in enumerate(study.questions, 1)}
+    wanted = {
+        str(n): sorted(q.options, key=lambda x, q=q: SOURCES.index(q.options[x]))
+        for n, q in enumerate(study.questions, 1)
+    }
     press = """for (const [question, letters] of Object.entries(%s)) for (const letter of letters)
         document.querySelector(`[data-question="${question}"] [data-option="${letter}"]`).click();"""
     name = "document.getElementById('respondent').value = '%s';"
     with Browser(CHROMIUM, tmp_path) as browser:
         browser.open(page)
         assert browser.run("document.getElementById('json').disabled") is True
-        browser.run(name % "Ada, \"x\"" + press % json.dumps(wanted))
+        browser.run(name % 'Ada, "x"' + press % json.dumps(wanted))
         assert browser.run("document.getElementById('progress').textContent") == "6 of 6 questions ranked"
         first = browser.downloaded("document.getElementById('json').click()")
         shown = [tuple(each["shown"]) for each in json.loads(first.read_text())["answers"]]
         browser.open(page)
-        assert browser.run("document.querySelectorAll('[aria-pressed=true]').length") == 18, "kept over a reload"
+        assert browser.run("document.querySelectorAll('[aria-pressed=true]').length") == 18, (
+            "kept over a reload"
+        )
         browser.run("document.querySelectorAll('.option').forEach((option) => option.click())")
         assert browser.run("document.getElementById('progress').textContent") == "0 of 6 questions ranked"
         backwards = {number: letters[::-1] for number, letters in wanted.items()}
@@ -132,7 +146,9 @@ def ranks(people: int, questions: int, seed: int, signal: float) -> pd.DataFrame
         for question in range(1, questions + 1):
             liking = signal * np.arange(3) + rng.normal(size=3)
             for source, rank in zip("abc", np.argsort(np.argsort(-liking)) + 1, strict=True):
-                rows.append({"respondent": f"r{person}", "question": question, "source": source, "rank": int(rank)})
+                rows.append(
+                    {"respondent": f"r{person}", "question": question, "source": source, "rank": int(rank)}
+                )
     return pd.DataFrame(rows)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recgen.core.errors import UserError
 from recgen.data.convert.log import Log, Selection
 from recgen.data.convert.raw import is_number, need, split, table, unusable
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import Target, writing
-from recgen.data.pictures import picture_index
-from recgen.errors import UserError
+from recgen.data.images import image_index
 
 LIKE, LEAST = 4.0, 100
-_RATINGS, _SCORES, _PICTURES = "FLICKR-AES_image_labeled_by_each_worker.csv", "FLICKR-AES_image_score.txt", "40K"
+_RATINGS, _SCORES, _IMAGES = (
+    "FLICKR-AES_image_labeled_by_each_worker.csv",
+    "FLICKR-AES_image_score.txt",
+    "40K",
+)
 
 
 def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least: int = LEAST) -> Target:
@@ -32,15 +36,17 @@ def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least
     Ratings have no time; the file's order stands in for it.
     """
     with writing(out, raw, "FLICKR-AES", users=users, seed=seed, least=least) as target:
-        (ratings,) = need(raw, [_RATINGS], f"{_RATINGS} and the folder {_PICTURES}")
-        if not (raw / _PICTURES).is_dir():
-            raise UserError(f"--raw {raw}", found=f"no folder {_PICTURES}", expected=f"the photos in {raw / _PICTURES}")
-        photos = picture_index(raw / _PICTURES)
+        (ratings,) = need(raw, [_RATINGS], f"{_RATINGS} and the folder {_IMAGES}")
+        if not (raw / _IMAGES).is_dir():
+            raise UserError(
+                f"--raw {raw}", found=f"no folder {_IMAGES}", expected=f"the photos in {raw / _IMAGES}"
+            )
+        photos = image_index(raw / _IMAGES)
         scores = _scores(raw, target.tally)
         log = target.log(ratings)
         _read_ratings(ratings, log, photos, target.tally)
         for photo in sorted(target.add_interactions(log, Selection(least, LIKE, users, seed))):
-            target.add_item(photo, {"score:float": scores.get(photo, "")}, picture=photos[photo], where=photo)
+            target.add_item(photo, {"score:float": scores.get(photo, "")}, image=photos[photo], where=photo)
     return target
 
 
@@ -57,7 +63,7 @@ def _read_ratings(path: Path, log: Log, photos: dict[str, Path], tally: Tally) -
         worker, score = row["worker"].strip(), row["score"].strip()
         photo = Path(row["imagePair"].strip()).stem
         why = unusable(worker) or ("" if is_number(score) else "a score that is no number")
-        why = why or unusable(photo) or ("" if photo in photos else f"no such photo in {_PICTURES}")
+        why = why or unusable(photo) or ("" if photo in photos else f"no such photo in {_IMAGES}")
         if why:
             tally.drop("interactions", why, f"row {number}: {row['imagePair']}")
         else:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from recgen.core.seeding import seed_for
 from recgen.data.convert.tally import Tally
-from recgen.seeding import seed_for
 
 _PIECE_BYTES = 32 * 2**20  # of raw file to a piece: some 200 MB as Python objects
 _MOST_PIECES = 400  # files open at the same time

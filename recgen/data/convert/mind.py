@@ -10,18 +10,23 @@ import calendar
 import time
 from pathlib import Path
 
+from recgen.core.errors import UserError
+from recgen.data.convert.images import find_images
 from recgen.data.convert.log import Log, Selection
-from recgen.data.convert.pictures import find_pictures
 from recgen.data.convert.raw import split, unusable
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import Target, writing
-from recgen.errors import UserError
 
 _LAYOUT = "MIND as published: behaviors.tsv and news.tsv, here or in folders such as MINDsmall_train and MINDsmall_dev"
 
 
 def prepare(
-    raw: Path, out: Path, pictures: Path | None = None, users: int | None = None, seed: int = 0, least: int = 3
+    raw: Path,
+    out: Path,
+    images: Path | None = None,
+    users: int | None = None,
+    seed: int = 0,
+    least: int = 3,
 ) -> Target:
     """Convert MIND; news that nobody who stays clicked are left out.
 
@@ -29,8 +34,8 @@ def prepare(
     ----------
     raw, out
         The folder of the published files, or of their folders, and the data set's.
-    pictures
-        Pictures by news id, a folder or a zip; MIND itself has none and its URLs have expired.
+    images
+        Images by news id, a folder or a zip; MIND itself has none and its URLs have expired.
     users, seed
         How many users to draw, and the seed of the draw; None keeps all.
     least
@@ -44,7 +49,7 @@ def prepare(
         for folder in folders:
             _read_behaviours(folder / "behaviors.tsv", log, known, start, target.tally)
         met = target.add_interactions(log, Selection(least, users=users, seed=seed))
-        found = {} if pictures is None else find_pictures(pictures, target.scratch, target.tally)
+        found = {} if images is None else find_images(images, target.scratch, target.tally)
         for folder in folders:
             _write_news(folder / "news.tsv", target, met, found)
     return target
@@ -54,13 +59,19 @@ def _folders(raw: Path) -> list[Path]:
     found = [folder for folder in (raw, *sorted(raw.iterdir())) if (folder / "behaviors.tsv").is_file()]
     missing = [folder for folder in found if not (folder / "news.tsv").is_file()]
     if not found or missing:
-        raise UserError(f"--raw {raw}", found=f"no {'news' if missing else 'behaviors'}.tsv", expected=_LAYOUT)
+        raise UserError(
+            f"--raw {raw}", found=f"no {'news' if missing else 'behaviors'}.tsv", expected=_LAYOUT
+        )
     return found
 
 
 def _news_ids(folders: list[Path]) -> set[str]:
     # 8 columns, or 7 where the entities of abstracts are left out
-    rows = (fields[0] for folder in folders for _, fields in split(folder / "news.tsv", Tally(), "\t", (7, 8), "items"))
+    rows = (
+        fields[0]
+        for folder in folders
+        for _, fields in split(folder / "news.tsv", Tally(), "\t", (7, 8), "items")
+    )
     return {token for token in rows if not unusable(token)}
 
 
@@ -109,7 +120,7 @@ def _add(log: Log, user: str, item: str, seconds: int, known: set[str], tally: T
         tally.drop("interactions", "news without a usable row in news.tsv", f"{where}: {item}")
 
 
-def _write_news(path: Path, target: Target, met: set[str], pictures: dict[str, Path]) -> None:
+def _write_news(path: Path, target: Target, met: set[str], images: dict[str, Path]) -> None:
     for number, fields in split(path, target.tally, "\t", (7, 8), "items"):
         item, category, subcategory, title, abstract = fields[:5]
         where = f"row {number} of {path.parent.name}/{path.name}"
@@ -120,4 +131,4 @@ def _write_news(path: Path, target: Target, met: set[str], pictures: dict[str, P
             "title:token_seq": title, "category:token": category, "subcategory:token": subcategory,
             "abstract:token_seq": abstract,
         }  # fmt: skip
-        target.add_item(item, texts, picture=pictures.get(item), where=where)
+        target.add_item(item, texts, image=images.get(item), where=where)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from recgen.core.errors import UserError
+from recgen.data.convert.images import find_images
 from recgen.data.convert.log import Log, Selection
-from recgen.data.convert.pictures import find_pictures
 from recgen.data.convert.raw import is_number, need, split, table, unusable
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import Target, writing
-from recgen.errors import UserError
 
 LIKE = 4.0
 _LAYOUT = "u.data and u.item (100K), ratings.dat and movies.dat (1M), or ratings.csv and movies.csv (latest-small, 25M)"
@@ -57,7 +57,10 @@ class Variant:
 
 def _ratings_of(separator: str) -> Callable[[Path, Tally], Iterator[Rating]]:
     def read(path: Path, tally: Tally) -> Iterator[Rating]:
-        return (Rating(number, *fields) for number, fields in split(path, tally, separator, (4,), "interactions", "latin-1"))
+        return (
+            Rating(number, *fields)
+            for number, fields in split(path, tally, separator, (4,), "interactions", "latin-1")
+        )
 
     return read
 
@@ -81,7 +84,9 @@ def _movies_1m(path: Path, tally: Tally) -> Iterator[Movie]:
 
 def _movies_csv(path: Path, tally: Tally) -> Iterator[Movie]:
     needed = ["movieId", "title", "genres"]
-    return (Movie(number, *(row[name] for name in needed)) for number, row in table(path, tally, needed, "items"))
+    return (
+        Movie(number, *(row[name] for name in needed)) for number, row in table(path, tally, needed, "items")
+    )
 
 
 VARIANTS = (
@@ -92,7 +97,7 @@ VARIANTS = (
 
 
 def prepare(
-    raw: Path, out: Path, pictures: Path | None = None, pictured: bool = False, poster_url: str | None = None,
+    raw: Path, out: Path, images: Path | None = None, imaged: bool = False, poster_url: str | None = None,
     histories: int | None = None, users: int | None = None, seed: int = 0, least: int = 3,
 ) -> Target:  # fmt: skip
     """Convert a MovieLens data set; columns are named as in RecBole's own ml-100k.
@@ -101,10 +106,10 @@ def prepare(
     ----------
     raw, out
         The folder of the published files, and the data set's.
-    pictures
+    images
         Posters by movieId: a folder or a zip.
-    pictured
-        Leave out movies without a poster in `pictures`, and their ratings.
+    imaged
+        Leave out movies without a poster in `images`, and their ratings.
     poster_url
         Where posters are, with ``{movie_id}``, ``{imdb_id}`` or ``{tmdb_id}`` in it; the latter two come from links.csv.
     histories
@@ -115,22 +120,28 @@ def prepare(
         Likes (ratings from 4 up) that a user needs.
     """
     _check_template(poster_url)
-    if pictured and pictures is None:
-        raise UserError("--pictured", found="no --pictures", expected="the posters that decide which movies stay")
-    options = {"pictured": pictured, "poster_url": poster_url, "histories": histories, "users": users, "seed": seed}
+    if imaged and images is None:
+        raise UserError("--imaged", found="no --images", expected="the posters that decide which movies stay")
+    options = {
+        "imaged": imaged,
+        "poster_url": poster_url,
+        "histories": histories,
+        "users": users,
+        "seed": seed,
+    }
     with writing(out, raw, "MovieLens", **options, least=least) as target:
         variant = _variant(raw)
         target.note(variant=variant.name)
         ratings_file, movies_file = need(raw, [variant.ratings_file, variant.movies_file], _LAYOUT)
-        posters = {} if pictures is None else find_pictures(pictures, target.scratch, target.tally)
+        posters = {} if images is None else find_images(images, target.scratch, target.tally)
         url = _poster_urls(raw, poster_url, target.tally)
         for movie in variant.movies(movies_file, target.tally):
             where = f"row {movie.number} of {movies_file.name}"
             item, poster = movie.item.strip(), posters.get(movie.item.strip())
-            if pictured and poster is None:
+            if imaged and poster is None:
                 target.tally.drop("items", "no poster", where)
                 continue
-            target.add_item(item, _texts(movie), picture=poster, url=None if poster else url(item), where=where)
+            target.add_item(item, _texts(movie), image=poster, url=None if poster else url(item), where=where)
         log = target.log(ratings_file)
         _read_ratings(variant.ratings(ratings_file, target.tally), log, target)
         target.add_interactions(log, Selection(least, LIKE, users, seed, histories))
@@ -147,7 +158,9 @@ def _variant(raw: Path) -> Variant:
 
 def _texts(movie: Movie) -> dict[str, str]:
     year = _YEAR.search(movie.title)
-    genres = " ".join(name.replace(" ", "-") for name in movie.genres.split("|") if name != "(no genres listed)")
+    genres = " ".join(
+        name.replace(" ", "-") for name in movie.genres.split("|") if name != "(no genres listed)"
+    )
     return {
         "movie_title:token_seq": _YEAR.sub("", movie.title),
         "release_year:token": year.group(1) if year else "",
@@ -172,8 +185,12 @@ def _read_ratings(ratings: Iterator[Rating], log: Log, target: Target) -> None:
 def _check_template(poster_url: str | None) -> None:
     if poster_url is None:
         return
-    if not poster_url.startswith(("http://", "https://")) or not any(place in poster_url for place in _PLACES):
-        raise UserError("--poster-url", found=repr(poster_url), expected=f"a URL with {' or '.join(_PLACES)} in it")
+    if not poster_url.startswith(("http://", "https://")) or not any(
+        place in poster_url for place in _PLACES
+    ):
+        raise UserError(
+            "--poster-url", found=repr(poster_url), expected=f"a URL with {' or '.join(_PLACES)} in it"
+        )
 
 
 def _poster_urls(raw: Path, template: str | None, tally: Tally) -> Callable[[str], str | None]:
@@ -190,7 +207,7 @@ def _poster_urls(raw: Path, template: str | None, tally: Tally) -> Callable[[str
         filled = template
         for place, identifier in zip(_PLACES, (item, *links.get(item, ("", ""))), strict=True):
             if place in template and not identifier:
-                tally.drop("picture URLs", f"no {place.strip('{}')} in links.csv", f"movie {item}")
+                tally.drop("image URLs", f"no {place.strip('{}')} in links.csv", f"movie {item}")
                 return None
             filled = filled.replace(place, identifier)
         return filled

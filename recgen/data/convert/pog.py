@@ -1,8 +1,8 @@
-"""POG (Chen et al., KDD 2019): clicks of users of a fashion shop on single items, and where each item's picture is.
+"""POG (Chen et al., KDD 2019): clicks of users of a fashion shop on single items, and where each item's image is.
 
-``user_data.txt`` is ``user,item;item;...,outfit`` and ``item_data.txt`` is ``item,category,picture,title``; neither has a header
+``user_data.txt`` is ``user,item;item;...,outfit`` and ``item_data.txt`` is ``item,category,image,title``; neither has a header
 or quotes, and a title may hold commas. A user may stand on several rows. The outfit that the user clicked has no
-picture of its own, so it is left out, and ``outfit_data.txt`` is not read.
+image of its own, so it is left out, and ``outfit_data.txt`` is not read.
 """
 
 from __future__ import annotations
@@ -64,16 +64,18 @@ def _read_clicks(path: Path, log: Log, known: set[str], tally: Tally) -> None:
             if item in known:
                 log.add(user, item)
             else:
-                tally.drop("interactions", "an item without a usable row in item_data.txt", f"{where}: {item}")
+                tally.drop(
+                    "interactions", "an item without a usable row in item_data.txt", f"{where}: {item}"
+                )
 
 
 def _write_items(path: Path, target: Target, met: set[str]) -> None:
-    for number, (item, category, picture, title) in _items(path, target.tally):
+    for number, (item, category, image, title) in _items(path, target.tally):
         item, where = item.strip(), f"row {number} of {path.name}"
         if item not in met:
             target.tally.drop("items", "nobody who stayed clicked it", where)
             continue
-        url = web_url(picture.strip())
+        url = web_url(image.strip())
         if url is None:
-            target.tally.drop("picture URLs", "none given, or not one of the web", f"{where}: {picture[:80]}")
+            target.tally.drop("image URLs", "none given, or not one of the web", f"{where}: {image[:80]}")
         target.add_item(item, {"title:token_seq": title, "category:token": category}, url=url, where=where)

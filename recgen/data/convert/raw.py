@@ -9,9 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recgen import progress
+from recgen.core import progress
+from recgen.core.errors import UserError, nearest
 from recgen.data.convert.tally import Tally
-from recgen.errors import UserError, nearest
 
 LONGEST_ROW = 16 * 2**20  # bytes
 LONGEST_ID = 256  # characters
@@ -22,7 +22,9 @@ _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 # What pandas, with which RecBole reads, takes for a missing value; and RecBole's name for row 0.
 _RESERVED = frozenset(
-    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|[PAD]".split("|")
+    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|[PAD]".split(
+        "|"
+    )
 )
 
 
@@ -118,7 +120,11 @@ def table(
             if len(row) == len(header):
                 yield reader.line_num, dict(zip(header, row, strict=True))
             elif row:
-                tally.drop(what, f"not {len(header)} fields in {path.name}", f"row {reader.line_num}: {','.join(row)[:80]}")
+                tally.drop(
+                    what,
+                    f"not {len(header)} fields in {path.name}",
+                    f"row {reader.line_num}: {','.join(row)[:80]}",
+                )
     except csv.Error as error:
         raise UserError(
             f"{path}, row {reader.line_num}", found=str(error), expected="a CSV with closed quotes"
@@ -128,8 +134,14 @@ def table(
 def _check_header(path: Path, header: list[str], needed: Sequence[str]) -> None:
     for name in needed:
         if header.count(name) != 1:
-            found = f"column {name!r} {header.count(name)} times" if name in header else f"columns {', '.join(header)[:200]}"
-            raise UserError(f"{path}, row 1", found=found, expected=f"one column {name!r}", todo=nearest(name, header))
+            found = (
+                f"column {name!r} {header.count(name)} times"
+                if name in header
+                else f"columns {', '.join(header)[:200]}"
+            )
+            raise UserError(
+                f"{path}, row 1", found=found, expected=f"one column {name!r}", todo=nearest(name, header)
+            )
 
 
 def rows(path: Path, tally: Tally, needed: Sequence[str], what: str) -> Iterator[tuple[int, dict[str, str]]]:

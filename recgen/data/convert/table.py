@@ -1,10 +1,10 @@
-"""Anybody's tables: items, interactions and users as CSV or Parquet, and pictures in a folder, a column or at URLs.
+"""Anybody's tables: items, interactions and users as CSV or Parquet, and images in a folder, a column or at URLs.
 
 ===============================  ===================================================================================
-``items.csv|parquet``            item_id; ``image``, a picture's path in the folder; ``image_url``; all others are texts
+``items.csv|parquet``            item_id; ``image``, an image's path in the folder; ``image_url``; all others are texts
 ``interactions.csv|parquet``     user_id, item_id, and where there are: rating, timestamp (seconds, or ISO 8601)
 ``users.csv|parquet``            user_id and anything; may be absent
-``images/``                      pictures by item_id, where items has no ``image``; may be absent
+``images/``                      images by item_id, where items has no ``image``; may be absent
 ===============================  ===================================================================================
 """
 
@@ -13,18 +13,18 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
+from recgen.core.errors import UserError
+from recgen.data.convert.images import find_images, inside
 from recgen.data.convert.log import Log, Selection
-from recgen.data.convert.pictures import find_pictures, inside
 from recgen.data.convert.raw import is_number, rows, unusable, web_url
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import Target, writing
-from recgen.errors import UserError
 
 _OURS = ("item_id", "image", "image_url")
 
 
 def prepare(
-    raw: Path, out: Path, pictures: Path | None = None, pictured: bool = False, like: float | None = None,
+    raw: Path, out: Path, images: Path | None = None, imaged: bool = False, like: float | None = None,
     users: int | None = None, seed: int = 0, least: int = 3, simulate_users: int | None = None,
 ) -> Target:  # fmt: skip
     """Convert a folder of tables.
@@ -33,10 +33,10 @@ def prepare(
     ----------
     raw, out
         The folder of the tables, and the data set's.
-    pictures
-        Pictures by item_id, a folder or a zip; ``raw/images`` where it is None.
-    pictured
-        Leave out items without a picture, and their interactions.
+    images
+        Images by item_id, a folder or a zip; ``raw/images`` where it is None.
+    imaged
+        Leave out items without an image, and their interactions.
     like
         Ratings from here up are likes; None: every interaction is one.
     users, seed
@@ -46,15 +46,19 @@ def prepare(
     simulate_users
         Draw a log of so many users in place of the interactions (see `recgen.data.convert.simulated_users`).
     """
-    options = {"pictured": pictured, "like": like, "users": users, "seed": seed, "least": least}
+    options = {"imaged": imaged, "like": like, "users": users, "seed": seed, "least": least}
     with writing(out, raw, "table", **options, simulate_users=simulate_users) as target:
         items, interactions, people = (_find(raw, name) for name in ("items", "interactions", "users"))
         if items is None:
-            raise UserError(f"--raw {raw}", found="no items.csv or items.parquet", expected="a table of items")
-        found = _write_items(raw, items, pictures, pictured, target)
+            raise UserError(
+                f"--raw {raw}", found="no items.csv or items.parquet", expected="a table of items"
+            )
+        found = _write_items(raw, items, images, imaged, target)
         if simulate_users is not None:
             if interactions is not None:
-                raise UserError("--simulate-users", found=str(interactions), expected="a folder without interactions")
+                raise UserError(
+                    "--simulate-users", found=str(interactions), expected="a folder without interactions"
+                )
             from recgen.data.convert.simulated_users import MET, NOTE, draw_log
 
             log = target.log(rows=simulate_users * MET)
@@ -76,37 +80,42 @@ def prepare(
 
 
 def _find(raw: Path, name: str) -> Path | None:
-    found = [raw / f"{name}.{ending}" for ending in ("csv", "parquet") if (raw / f"{name}.{ending}").is_file()]
+    found = [
+        raw / f"{name}.{ending}" for ending in ("csv", "parquet") if (raw / f"{name}.{ending}").is_file()
+    ]
     if len(found) > 1:
         raise UserError(f"--raw {raw}", found=f"{name}.csv and {name}.parquet", expected="one of them")
     return found[0] if found else None
 
 
-def _write_items(
-    raw: Path, path: Path, pictures: Path | None, pictured: bool, target: Target
-) -> dict[str, Path]:
-    """Write the items and return the pictures of those that have one."""
+def _write_items(raw: Path, path: Path, images: Path | None, imaged: bool, target: Target) -> dict[str, Path]:
+    """Write the items and return the images of those that have one."""
     tally, given = target.tally, {}
-    folder = pictures or (raw / "images")
-    by_name = find_pictures(folder, target.scratch, tally) if pictures or folder.is_dir() else {}
+    folder = images or (raw / "images")
+    by_name = find_images(folder, target.scratch, tally) if images or folder.is_dir() else {}
     for number, row in rows(path, tally, ["item_id"], "items"):
         item, where = row["item_id"].strip(), f"row {number} of {path.name}"
         named = row.get("image", "").strip()
-        picture = inside(raw, named) if named else by_name.get(item)
-        if named and picture is None:
-            tally.drop("pictures", "no such file in the folder", f"{where}: {named}")
-        if pictured and picture is None:
-            tally.drop("items", "no picture", where)
+        image = inside(raw, named) if named else by_name.get(item)
+        if named and image is None:
+            tally.drop("images", "no such file in the folder", f"{where}: {named}")
+        if imaged and image is None:
+            tally.drop("items", "no image", where)
             continue
-        if target.add_item(item, _texts(path, row), picture=picture, url=_url(row, tally, where), where=where) and picture:
-            given[item] = picture
+        if (
+            target.add_item(item, _texts(path, row), image=image, url=_url(row, tally, where), where=where)
+            and image
+        ):
+            given[item] = image
     return given
 
 
 def _texts(path: Path, row: dict[str, str]) -> dict[str, str]:
     wrong = next((name for name in row if not name.isidentifier()), None)
     if wrong is not None:
-        raise UserError(f"{path}, row 1", found=f"a column {wrong!r}", expected="names of letters, digits and _")
+        raise UserError(
+            f"{path}, row 1", found=f"a column {wrong!r}", expected="names of letters, digits and _"
+        )
     return {f"{name}:token_seq": text for name, text in row.items() if name not in _OURS}
 
 
@@ -114,7 +123,7 @@ def _url(row: dict[str, str], tally: Tally, where: str) -> str | None:
     given = row.get("image_url", "").strip()
     url = web_url(given)
     if given and url is None:
-        tally.drop("picture URLs", "not one of the web", f"{where}: {given}")
+        tally.drop("image URLs", "not one of the web", f"{where}: {given}")
     return url
 
 
@@ -152,4 +161,6 @@ def _write_users(path: Path, target: Target) -> None:
             written.add(user)
             target.add_user(user, _texts(path, row))
         else:
-            target.tally.drop("user rows", "there before" if user in written else "a user who was not kept", where)
+            target.tally.drop(
+                "user rows", "there before" if user in written else "a user who was not kept", where
+            )

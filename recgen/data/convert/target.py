@@ -13,21 +13,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from recgen.core.errors import UserError
+from recgen.core.io import write_json
 from recgen.data.convert.log import Log, Selection, select
 from recgen.data.convert.raw import tidy, unusable
 from recgen.data.convert.tally import Tally
-from recgen.errors import UserError
-from recgen.workspace import write_json
 
 LONGEST_TEXT = 2_000  # characters, as many as the dataset stage reads (`recgen.data.catalogue`)
 PROVENANCE = "provenance.json"
 
-_ROW_BYTES, _PARQUET_PACKS = 32, 8  # about: an interaction as text, and how much smaller it is in a Parquet file
+_ROW_BYTES, _PARQUET_PACKS = (
+    32,
+    8,
+)  # about: an interaction as text, and how much smaller it is in a Parquet file
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]{0,119}")
 
 
-def picture_name(item: str) -> str:
-    """Return the file name, without ending, of an item's picture: the token where every system takes it, else a digest of it."""
+def image_name(item: str) -> str:
+    """Return the file name, without ending, of an item's image: the token where every system takes it, else a digest of it."""
     if _FILE_NAME.fullmatch(item) and not item.endswith((".", " ")):
         return item
     return "x-" + hashlib.blake2b(item.encode(), digest_size=16).hexdigest()
@@ -76,7 +79,12 @@ class Target:
         return self._writers[file]
 
     def add_item(
-        self, item: str, texts: Mapping[str, str], picture: Path | None = None, url: str | None = None, where: str = ""
+        self,
+        item: str,
+        texts: Mapping[str, str],
+        image: Path | None = None,
+        url: str | None = None,
+        where: str = "",
     ) -> bool:
         """Write an item, unless its id is unusable or was there before.
 
@@ -86,10 +94,10 @@ class Target:
             Its token.
         texts
             Its columns by ``name:type``, the same ones for all items; put on one line and cut at 2,000 characters.
-        picture
-            Its picture; linked where the disk allows it, else copied.
+        image
+            Its image; linked where the disk allows it, else copied.
         url
-            Where its picture is.
+            Where its image is.
         where
             The row, for the example in the report.
 
@@ -107,24 +115,26 @@ class Target:
             self.tally.change("texts", f"cut at {LONGEST_TEXT:,} characters", where)
         self._rows(f"{self.name}.item", ["item_id:token", *texts]).writerow([item, *values])
         self.tally.keep("items")
-        if picture is not None:
-            self._add_picture(item, picture)
+        if image is not None:
+            self._add_image(item, image)
         if url:
-            self._rows("image_urls.csv", ["item_id", "file", "url"], ",").writerow([item, picture_name(item), url])
-            self.tally.keep("picture URLs")
-        if picture is not None or url:
-            self._rows("images.csv", ["item_id", "file"], ",").writerow([item, picture_name(item)])
+            self._rows("image_urls.csv", ["item_id", "file", "url"], ",").writerow(
+                [item, image_name(item), url]
+            )
+            self.tally.keep("image URLs")
+        if image is not None or url:
+            self._rows("images.csv", ["item_id", "file"], ",").writerow([item, image_name(item)])
         return True
 
-    def _add_picture(self, item: str, picture: Path) -> None:
+    def _add_image(self, item: str, image: Path) -> None:
         folder = self.scratch / "images"
         folder.mkdir(exist_ok=True)
-        place = folder / f"{picture_name(item)}{picture.suffix.lower()}"
+        place = folder / f"{image_name(item)}{image.suffix.lower()}"
         try:
-            os.link(picture.resolve(), place)
+            os.link(image.resolve(), place)
         except OSError:
-            shutil.copyfile(picture, place)
-        self.tally.keep("pictures")
+            shutil.copyfile(image, place)
+        self.tally.keep("images")
 
     def add_user(self, user: str, texts: Mapping[str, str]) -> None:
         """Write a user's columns, by ``name:type`` and the same ones for all users."""
@@ -147,7 +157,12 @@ class Target:
             for turn, row in enumerate(rows, start=1):
                 if rated is None:
                     rated, timed = bool(row.rating), bool(row.time)
-                header = ["user_id:token", "item_id:token", *(["rating:float"] if rated else []), "timestamp:float"]
+                header = [
+                    "user_id:token",
+                    "item_id:token",
+                    *(["rating:float"] if rated else []),
+                    "timestamp:float",
+                ]
                 values = [user, row.item, *([row.rating] if rated else []), row.time if timed else turn]
                 self._rows(f"{self.name}.inter", header).writerow(values)
                 met.add(row.item)
@@ -156,7 +171,9 @@ class Target:
             self.tally.keep("interactions", len(rows))
         if rated is None:
             raise UserError(
-                "the raw files", found="; ".join(self.tally.lines()[1:]) or "no interactions", expected="users with enough likes"
+                "the raw files",
+                found="; ".join(self.tally.lines()[1:]) or "no interactions",
+                expected="users with enough likes",
             )
         return met
 
@@ -168,11 +185,15 @@ class Target:
             (self.out / stale).unlink(missing_ok=True)
         (self.out / "images").mkdir(parents=True, exist_ok=True)
         if (self.scratch / "images").exists():
-            for picture in (self.scratch / "images").iterdir():
-                picture.replace(self.out / "images" / picture.name)
+            for image in (self.scratch / "images").iterdir():
+                image.replace(self.out / "images" / image.name)
         for name in names:
             (self.scratch / name).replace(self.out / name)
-        counts = {"kept": self.tally.kept, "dropped": self.tally.entries("dropped"), "changed": self.tally.entries("changed")}
+        counts = {
+            "kept": self.tally.kept,
+            "dropped": self.tally.entries("dropped"),
+            "changed": self.tally.entries("changed"),
+        }
         write_json(self.out / PROVENANCE, {**self._notes, **counts})
 
     def summary(self) -> str:
@@ -180,7 +201,7 @@ class Target:
         lines = [f"{self.out}: a RecBole data set", *(f"  {line}" for line in self.tally.lines())]
         if (self.out / "image_urls.csv").exists():
             fetch = f"recgen data download --urls {self.out}/image_urls.csv --out {self.out}/images"
-            lines.append(f"Fetch the pictures with: {fetch}")
+            lines.append(f"Fetch the images with: {fetch}")
         lines.append(
             f"In the YAML: dataset: {self.name}, data_path: {self.out.parent}/, recgen.images: {self.out}/images,"
             f" recgen.image_ids: {self.out}/images.csv"

@@ -13,15 +13,20 @@ from typing import Any
 
 import pytest
 
-from recgen import plugins
+from recgen.config import plugins
 
-SPACE = {"tunable.decode.guidance_scale": {"low": 1.0, "high": 12.0, "step": 0.5}, "tunable.k": {"low": 1, "high": 7}}
+SPACE = {
+    "tunable.decode.guidance_scale": {"low": 1.0, "high": 12.0, "step": 0.5},
+    "tunable.k": {"low": 1, "high": 7},
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tunable(toy_package: Path) -> Iterator[None]:
     """Install the tunable generator beside the toys."""
-    (toy_package / "tunable_generators.py").write_text(Path(__file__).with_name("tunable_generators.py").read_text())
+    (toy_package / "tunable_generators.py").write_text(
+        Path(__file__).with_name("tunable_generators.py").read_text()
+    )
     metadata = toy_package / "tunable-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tunable\nVersion: 1.0\n")
@@ -33,7 +38,9 @@ def tunable(toy_package: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def configure(write_config: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def configure(
+    write_config: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., str]:
     """Return a function that writes a configuration with a `tune` block and returns its path."""
 
     def write(tune: dict[str, Any], **changes: Any) -> str:
@@ -53,7 +60,9 @@ def postgres() -> Iterator[str]:
     programs, folder = found[-1].parent, Path(tempfile.mkdtemp(prefix="pg"))
     owner: dict[str, Any] = {}
     if os.geteuid() == 0:  # the server refuses to run as root
-        account = next(entry for name in ("postgres", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
+        account = next(
+            entry for name in ("postgres", "nobody") for entry in pwd.getpwall() if entry.pw_name == name
+        )
         os.chown(folder, account.pw_uid, account.pw_gid)
         owner = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 

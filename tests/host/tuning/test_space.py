@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recgen.config import load_config
-from recgen.errors import UserError
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
 from recgen.tuning.space import contains, own_values, space, suggest, tuned
 
 
@@ -27,7 +27,14 @@ def test_every_generator_of_the_package_can_be_tuned(configure):
     """The defaults of all installed generators are accepted by those generators: RAGAR's k, r, alpha, beta, gamma among them."""
     names = ["ragar", "pmg", "rebeca", "stable_diffusion"]
     found = space(load_config("demo", [f"recgen.generators={names}"]))
-    assert {"ragar.k", "ragar.r", "ragar.alpha", "ragar.beta", "ragar.gamma", "ragar.decode.guidance_scale"} <= found.keys()
+    assert {
+        "ragar.k",
+        "ragar.r",
+        "ragar.alpha",
+        "ragar.beta",
+        "ragar.gamma",
+        "ragar.decode.guidance_scale",
+    } <= found.keys()
     assert {"rebeca.guidance", "stable_diffusion.decode.guidance_scale", "pmg.alpha"} <= found.keys()
     assert found["pmg.alpha"].high == 1.0
 
@@ -44,7 +51,10 @@ def test_only_what_is_asked_for_is_tuned(configure):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("{tunable.kk: {low: 1, high: 3}}", "kk: found an unknown setting; expected one of tunable's. Did you mean 'k'"),
+        (
+            "{tunable.kk: {low: 1, high: 3}}",
+            "kk: found an unknown setting; expected one of tunable's. Did you mean 'k'",
+        ),
         ("{other.k: {low: 1, high: 3}}", "found 'other.k'"),
         ("{tunable.k: {low: 1, high: 9}}", "recgen.tunable.k: found 9; expected less than or equal to 7"),
         ("{tunable.k: {low: 3, high: 1}}", "low at most high"),

@@ -6,21 +6,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from recgen.errors import UserError
-from recgen.settings import Tune
+from recgen.config.schema import Tune
+from recgen.core.errors import UserError
+from recgen.pipeline.workspace import Workspace
 from recgen.tuning.study import (
     ERROR,
     counted,
-    give_up_dead,
     history,
     open_storage,
     open_study,
+    requeue_stale_trials,
     scores,
     shown,
     trial_folder,
     winner,
 )
-from recgen.workspace import Workspace
 
 
 def _study(root, **changes):
@@ -44,7 +44,7 @@ def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(tmp_path):
     begun = _study(tmp_path / "b", **settings)[1].ask()
     drawn = begun.suggest_float("x", -1, 1)  # and its worker is killed
     storage, study = _study(tmp_path / "b", **settings)
-    give_up_dead(study, storage, tmp_path / "b")
+    requeue_stale_trials(study, storage, tmp_path / "b")
     study.optimize(_value, n_trials=9)
     mine = counted(study)
     assert [trial.params for trial in mine] == [trial.params for trial in whole.trials]
@@ -60,14 +60,14 @@ def test_trials_of_dead_workers_are_done_again_and_count_once(tmp_path):
     failed.set_user_attr(ERROR, "RuntimeError: no")
     study.tell(failed, state=TrialState.FAIL)
     with Workspace(trial_folder(tmp_path, alive.number)).lock():
-        give_up_dead(study, storage, tmp_path)
-        give_up_dead(study, storage, tmp_path)  # another worker looks too
+        requeue_stale_trials(study, storage, tmp_path)
+        requeue_stale_trials(study, storage, tmp_path)  # another worker looks too
         states = [trial.state for trial in study.trials]
         assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
         assert [trial.number for trial in counted(study)] == [0, 2]
         for number in (3, 4, 5):  # killed at it again and again
             assert study.ask().number == number
-            give_up_dead(study, storage, tmp_path)
+            requeue_stale_trials(study, storage, tmp_path)
         assert len(study.trials) == 6
         assert [trial.number for trial in counted(study)] == [0, 2, 5]
     assert study.trials[5].params == dead.params
@@ -91,10 +91,14 @@ def test_pruning_is_for_one_objective(tmp_path):
     assert isinstance(_study(tmp_path / "a")[1].pruner, optuna.pruners.NopPruner)
     weighted = _study(tmp_path / "b", objectives={"recall@10": 0.5, "ndcg@10": 0.5})[1]
     assert isinstance(weighted.pruner, optuna.pruners.MedianPruner) and len(weighted.directions) == 1
-    assert isinstance(_study(tmp_path / "c", objectives=["ndcg@10"], prune=False)[1].pruner, optuna.pruners.NopPruner)
+    assert isinstance(
+        _study(tmp_path / "c", objectives=["ndcg@10"], prune=False)[1].pruner, optuna.pruners.NopPruner
+    )
 
 
-@pytest.mark.parametrize("url", ["postgresql+psycopg://me:secret@127.0.0.1:9/none?connect_timeout=2", "nothing://me:secret@there"])
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://me:secret@127.0.0.1:9/none?connect_timeout=2", "nothing://me:secret@there"]
+)
 def test_a_storage_that_does_not_answer_is_named_without_its_password(tmp_path, url):
     """One message, and no password in it."""
     pytest.importorskip("psycopg")

@@ -20,9 +20,10 @@ import yaml
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from recgen import session, tuning
-from recgen.config import load_config
-from recgen.errors import UserError
+from recgen import api as session
+from recgen import tuning
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
 from recgen.tuning.study import counted, open_storage, trial_folder
 
 CFG, K = "tunable.decode.guidance_scale", "tunable.k"
@@ -54,7 +55,7 @@ def _log(root: Path, number: int) -> str:
 
 
 def test_a_trial_that_changes_only_the_cfg_scale_reruns_nothing_before_generate(studied):
-    """Its log: everything up to generator.fit is taken over, by hard links; pictures and the retraining are its own."""
+    """Its log: everything up to generator.fit is taken over, by hard links; images and the retraining are its own."""
     taken = re.findall(r"recgen INFO (\S+): taken from", _log(studied, 3))
     done = re.findall(r"recgen INFO (\S+): [\d.]+ s$", _log(studied, 3), re.MULTILINE)
     assert done == ["generate/tunable", "downstream/tunable/0"]
@@ -82,7 +83,12 @@ def test_a_failed_trial_is_recorded_with_its_error_and_the_study_goes_on(studied
     assert failed.state is TrialState.FAIL and "less than or equal to 7" in failed.user_attrs["error"]
     assert "Traceback" in _log(studied, 5)
     assert len(counted(_study(studied))) == len(_study(studied).trials) == 6
-    assert {path.name for path in trial_folder(studied, 5).iterdir()} <= {"log.txt", "config.yaml", "stages", ".lock"}
+    assert {path.name for path in trial_folder(studied, 5).iterdir()} <= {
+        "log.txt",
+        "config.yaml",
+        "stages",
+        ".lock",
+    }
 
 
 def test_only_the_winner_sees_the_test_split_and_only_once(studied, config, tmp_path):
@@ -97,12 +103,16 @@ def test_only_the_winner_sees_the_test_split_and_only_once(studied, config, tmp_
     assert yaml.safe_load((studied / "winner/config.yaml").read_text()) == best.resolved()
     winner = pd.read_parquet(studied / "winner/dataset/requests.parquet").set_index("user_id")
     for number in range(5):
-        trial = pd.read_parquet(trial_folder(studied, number) / "dataset/requests.parquet").set_index("user_id")
+        trial = pd.read_parquet(trial_folder(studied, number) / "dataset/requests.parquet").set_index(
+            "user_id"
+        )
         assert trial["item_id"].tolist() == [history[-1] for history in winner.loc[trial.index, "history"]]
     log = (studied / "winner/log.txt").read_text()
     assert len(re.findall("downstream/tunable/0: ", log)) == 1 and "Nothing to do" in log
     session.run(str(studied / "best.yaml"), str(tmp_path / "again"), (), until="dataset")
-    again, first = (folder / "dataset/requests.parquet" for folder in (tmp_path / "again", studied / "winner"))
+    again, first = (
+        folder / "dataset/requests.parquet" for folder in (tmp_path / "again", studied / "winner")
+    )
     assert again.read_bytes() == first.read_bytes()
 
 
@@ -110,7 +120,9 @@ def test_the_winner_is_chosen_on_validation(studied):
     """By what the trials measured there, and those are what the retrainings of the trial wrote."""
     study = _study(studied)
     for trial in study.trials[:5]:
-        results = json.loads((trial_folder(studied, trial.number) / "downstream/tunable/0/results.json").read_text())
+        results = json.loads(
+            (trial_folder(studied, trial.number) / "downstream/tunable/0/results.json").read_text()
+        )
         assert trial.values == [results["recall@10"], results["ndcg@10"]]
     first = study.trials[:3]
     tops = [max(values) for values in zip(*(trial.values for trial in first), strict=True)]
@@ -125,11 +137,16 @@ def test_the_report_shows_history_front_and_trials_in_one_file(studied):
         "History", "Pareto front", "Setting by setting",
     ]  # fmt: skip
     table = text[text.index('<h2 id="trials">') :]
-    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)[1:]]
+    rows = [
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+        for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)[1:]
+    ]
     assert [int(row[0].split()[0]) for row in rows] == [0, 1, 2, 3, 4, 5]
     for row, trial in zip(rows, _study(studied).trials, strict=True):
         assert row[1] == {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}[trial.state]
-        assert row[2:4] == [f"{value:.4f}" for value in trial.values or ()] or (row[2:4] == ["–", "–"] and not trial.values)
+        assert row[2:4] == [f"{value:.4f}" for value in trial.values or ()] or (
+            row[2:4] == ["–", "–"] and not trial.values
+        )
     assert "less than or equal to 7" in text and 'href="winner/report.html"' in text
     assert (studied / "winner/report.html").exists()
     assert not re.search(r'(?:src|href)="(?!#|data:|winner/)', text)
@@ -169,25 +186,31 @@ def _wait_for(found, seconds: float = 300.0):
 def _at_work(root: Path, storage: BaseStorage, workers: int) -> list[int]:
     """Return the processes of so many workers that have begun to draw, or nothing."""
     try:
-        running = optuna.load_study(study_name="tiny", storage=storage).get_trials(states=(TrialState.RUNNING,))
+        running = optuna.load_study(study_name="tiny", storage=storage).get_trials(
+            states=(TrialState.RUNNING,)
+        )
     except KeyError:  # the study is not there yet
         return []
     folders = [trial_folder(root, trial.number) for trial in running]
     drawing = all((folder / "stages/generate.tunable.started").exists() for folder in folders)
-    found = [int(trial.user_attrs["worker"].partition(":")[2]) for trial in running if "worker" in trial.user_attrs]
+    found = [
+        int(trial.user_attrs["worker"].partition(":")[2]) for trial in running if "worker" in trial.user_attrs
+    ]
     return found if len(found) == workers and drawing else []
 
 
-@pytest.mark.parametrize(("kept_in", "workers"), [("journal", 1), ("postgres", 2)])
-def test_a_killed_worker_loses_no_trial(kept_in, workers, config, studied, tmp_path, monkeypatch, request):
+@pytest.mark.parametrize(("keeper", "workers"), [("journal", 1), ("postgres", 2)])
+def test_a_killed_worker_loses_no_trial(keeper, workers, config, studied, tmp_path, monkeypatch, request):
     """Killed while drawing: one worker of one, then the command again; one of two on PostgreSQL, and the other does it."""
     import multiprocessing
 
-    url = request.getfixturevalue("postgres") if kept_in == "postgres" else None
+    url = request.getfixturevalue("postgres") if keeper == "postgres" else None
     root, gate = tmp_path / "s", tmp_path / "gate"
     gate.touch()
     monkeypatch.setenv("TUNABLE_GATE", str(gate))
-    process = multiprocessing.get_context("fork").Process(target=_search, args=(config, 3, url, workers, root))
+    process = multiprocessing.get_context("fork").Process(
+        target=_search, args=(config, 3, url, workers, root)
+    )
     process.start()
     storage = open_storage(url, root, 60)
     victims = _wait_for(lambda: _at_work(root, storage, workers))
@@ -206,10 +229,15 @@ def test_a_killed_worker_loses_no_trial(kept_in, workers, config, studied, tmp_p
     assert len(complete) == 3 and len(lost) == 1 and len(study.trials) == 4
     again = next(trial for trial in complete if trial.system_attrs.get("retry_history"))
     assert again.params == lost[0].params and again.system_attrs["retry_history"] == [lost[0].number]
-    assert again.user_attrs["tasks"] == ["generate/tunable", "downstream/tunable/0"]  # what was finished is not done again
+    assert again.user_attrs["tasks"] == [
+        "generate/tunable",
+        "downstream/tunable/0",
+    ]  # what was finished is not done again
     if workers == 1:  # the same as without the kill
         undisturbed = _study(studied).trials[:3]
-        assert [(trial.params, trial.values) for trial in complete] == [(trial.params, trial.values) for trial in undisturbed]
+        assert [(trial.params, trial.values) for trial in complete] == [
+            (trial.params, trial.values) for trial in undisturbed
+        ]
     _opens_in_the_dashboard(url or str(root / "journal.log"), 4)
 
 
@@ -219,7 +247,9 @@ def _opens_in_the_dashboard(storage: str, trials: int) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = Path(sys.executable).with_name("optuna-dashboard")
-    server = subprocess.Popen([program, storage, "--port", str(port), "--host", "127.0.0.1"], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [program, storage, "--port", str(port), "--host", "127.0.0.1"], stderr=subprocess.DEVNULL
+    )
 
     def read(path: str) -> str:
         try:
@@ -243,7 +273,8 @@ def _opens_in_the_dashboard(storage: str, trials: int) -> None:
 def test_a_trial_that_looks_bad_after_a_seed_is_pruned(configure, tmp_path):
     """One objective, two seeds: pruned are exactly those below the median of the earlier ones; their later seeds are not run."""
     config = configure(
-        {"objectives": {"recall@10": 0.5, "ndcg@10": 0.5}, "measure": "per_user", "startup_trials": 2}, downstream={"seeds": 2}
+        {"objectives": {"recall@10": 0.5, "ndcg@10": 0.5}, "measure": "per_user", "startup_trials": 2},
+        downstream={"seeds": 2},
     )
     root = tmp_path / "s"
     _search(config, 4, None, 1, root)
@@ -253,11 +284,15 @@ def test_a_trial_that_looks_bad_after_a_seed_is_pruned(configure, tmp_path):
         bad = bool(earlier) and trial.intermediate_values[0] < pd.Series(earlier).median()
         assert (trial.state is TrialState.PRUNED and 1 not in trial.intermediate_values) == bad
         results = trial_folder(root, trial.number) / "downstream/tunable"
-        steps = [json.loads((results / f"{seed}/results.json").read_text()) for seed in trial.intermediate_values]
+        steps = [
+            json.loads((results / f"{seed}/results.json").read_text()) for seed in trial.intermediate_values
+        ]
         sums = [0.5 * step["recall@10 per_user"] + 0.5 * step["ndcg@10 per_user"] for step in steps]
-        assert trial.intermediate_values == pytest.approx({0: sums[0], **({1: sum(sums) / 2} if len(sums) > 1 else {})})
+        assert trial.intermediate_values == pytest.approx(
+            {0: sums[0], **({1: sum(sums) / 2} if len(sums) > 1 else {})}
+        )
         assert (results / "1").exists() == (1 in trial.intermediate_values)
-        pruned = trial.state is TrialState.PRUNED  # what another trial may take over stays, its pictures do not
+        pruned = trial.state is TrialState.PRUNED  # what another trial may take over stays, its images do not
         assert (trial_folder(root, trial.number) / "creatives").exists() != pruned
         assert (trial_folder(root, trial.number) / "generator/tunable/mean.json").exists()
     assert TrialState.PRUNED in [trial.state for trial in trials]

@@ -12,8 +12,8 @@ from pydantic import Field
 from toy_generators import Toy, ToyConfig
 
 from generators.base import Progress, silent
-from recgen.diffusion import Sampling
-from recgen.records import Creative, Request, RunData
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Sampling
 
 
 class TunableConfig(ToyConfig):
@@ -30,7 +30,7 @@ class Tunable(Toy):
 
     name = "tunable"
     Config = TunableConfig
-    drawn_with = frozenset({"strength", "decode"})
+    sampling_fields = frozenset({"strength", "decode"})
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn the mean colour, or fail in a bad mood."""
@@ -39,7 +39,9 @@ class Tunable(Toy):
         super().fit(data, reward, judge, progress)
         self.mean = [value + 10 * self.config.k for value in self.mean]
 
-    def generate(self, requests: Sequence[Request], data: RunData, progress: Progress = silent) -> Iterator[Creative]:
+    def generate(
+        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+    ) -> Iterator[Creative]:
         """Draw, but not while the file that TUNABLE_GATE names is there."""
         gate = os.environ.get("TUNABLE_GATE")
         while gate and Path(gate).exists():

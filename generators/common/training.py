@@ -1,0 +1,246 @@
+"""What generators that learn from earlier likes share: their settings, whom they learn from, how training ends, what is saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from pydantic import Field, model_validator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from generators.base import Generator, GeneratorConfig
+from recgen.core.errors import UserError
+from recgen.core.seeding import numpy_rng
+from recgen.data.types import RunData
+from recgen.diffusion.backbone import Sampling
+from recgen.features.language import LanguageModel
+
+HISTORY = 20
+"""Likes before the reference that make a history, as in RAGAR's experiments."""
+
+Curves = dict[str, list[tuple[int, float]]]
+Learned = dict[str, list[str]]
+"""Users learned from (``train``) and users watched to stop by (``held_out``)."""
+T = TypeVar("T")
+
+
+class Lesson(Protocol):
+    """Something learned from one user."""
+
+    @property
+    def user(self) -> str:
+        """The user's token."""
+
+
+class TrainingConfig(GeneratorConfig):
+    """Settings of a generator that learns from users' earlier likes."""
+
+    requests_per_step: int = Field(16, ge=1)
+    max_steps: int = Field(1000, ge=1)
+    evaluate_every: int = Field(10, ge=1)
+    patience: int = Field(
+        5, ge=1, description="evaluations of the held-out users without a better one before training stops"
+    )
+    train_users: int = Field(
+        512, ge=1, description="users learned from, at most; users drawn by the run's seed"
+    )
+    held_out_users: int = Field(32, ge=1, description="users who decide when to stop; never learned from")
+    references_per_user: int = Field(
+        4, ge=1, description="latest likes of a user that serve as references in training"
+    )
+    min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
+    decode: Sampling = Sampling.model_validate({})
+
+
+class LearningConfig(TrainingConfig):
+    """Settings of a generator that reads users by the preference extractor and learns from their earlier likes."""
+
+    keywords: int = Field(
+        8, ge=0, description="n of w': the user's most frequent keywords that the language model reads"
+    )
+    min_keyword_count: int = Field(
+        2, ge=1, description="history items that must have a keyword before it counts"
+    )
+    image_tokens: int = Field(4, ge=1, description="L, tokens added to the language model's vocabulary")
+    lora_rank: int = Field(8, ge=1)
+    mapper_layers: int = Field(4, ge=1)
+    mapper_width: int = Field(64, ge=4)
+    mapper_queries: int = Field(4, ge=1, description="soft preference embeddings that the mapper makes")
+    heads: int = Field(4, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> LearningConfig:
+        if self.mapper_width % self.heads:
+            raise ValueError(f"mapper_width {self.mapper_width} must be a multiple of heads {self.heads}")
+        return self
+
+
+def likes_by_user(data: RunData) -> dict[int, list[int]]:
+    """Return each user's liked items, catalogue rows oldest first, by the user's row."""
+    likes = data.interactions[data.interactions["like"]].sort_values("timestamp", kind="stable")
+    found: dict[Any, list[int]] = {
+        user: rows["item"].tolist() for user, rows in likes.groupby("user", sort=True)
+    }
+    return found
+
+
+def references(count: int, latest: int, settings: TrainingConfig) -> range:
+    """Return the places, among `count` likes of a user, of the `latest` ones that have history enough to be references."""
+    return range(max(count - latest, settings.min_history), count)
+
+
+def split_users(
+    users: Sequence[int], stage: str, run_seed: int, settings: TrainingConfig
+) -> tuple[list[int], list[int]]:
+    """Return users to learn from and users to hold out, a fifth at most, drawn from `users` by the run's seed."""
+    order = numpy_rng(run_seed, stage).permutation(len(users))
+    drawn = [users[i] for i in order[: settings.train_users + settings.held_out_users]]
+    held = min(settings.held_out_users, len(drawn) // 5)
+    return drawn[held:][: settings.train_users], drawn[:held]
+
+
+def lessons_of(
+    data: RunData, settings: TrainingConfig, stage: str, of_user: Callable[[int, list[int]], Iterable[T]]
+) -> tuple[list[T], list[T]]:
+    """Return all lessons of the users to learn from, and the last lesson of each user held out.
+
+    `of_user` makes a user's lessons, oldest first, of the user's row and likes; users without any are neither.
+    """
+    found = {user: list(of_user(user, items)) for user, items in likes_by_user(data).items()}
+    learned, held = split_users([user for user, own in found.items() if own], stage, data.run_seed, settings)
+    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+
+
+def taught(train: Sequence[Lesson], held_out: Sequence[Lesson], method: str, nobody: str) -> Learned:
+    """Return whom `train` and `held_out` are of, or raise `UserError`, which says `nobody`, if there is nothing to learn from."""
+    if not train:
+        raise UserError(
+            f"recgen.{method}.min_history",
+            found=nobody,
+            expected="users to learn from",
+            todo="Set a smaller min_history, or give more interactions.",
+        )
+    return {
+        part: sorted({lesson.user for lesson in of})
+        for part, of in (("train", train), ("held_out", held_out))
+    }
+
+
+def batches(rows: Sequence[T], size: int, stage: str, run_seed: int) -> Iterator[list[T]]:
+    """Yield batches for ever, each row once before any comes twice."""
+    rng = numpy_rng(run_seed, stage)
+    queue: list[int] = []
+    size = min(size, len(rows))
+    while True:
+        while len(queue) < size:
+            queue.extend(rng.permutation(len(rows)).tolist())
+        yield [rows[i] for i in queue[:size]]
+        queue = queue[size:]
+
+
+def train_with_early_stopping(
+    trained: Mapping[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    loss: Callable[[int], Tensor],
+    evaluate: Callable[[int], float],
+    settings: TrainingConfig,
+    after: Callable[[int], None],
+) -> None:
+    """Take steps until evaluations stop getting better, and leave `trained` as it was at the best of them.
+
+    Parameters
+    ----------
+    trained
+        The parameters, by name.
+    optimiser
+        Takes the steps.
+    loss, evaluate
+        The loss of a step, and after it what training wants more of. Evaluation begins at step 0, before any.
+    settings
+        `max_steps`, `evaluate_every` and `patience`.
+    after
+        Called with every step done; the place for a schedule.
+    """
+    best, kept, waited = evaluate(0), _copy(trained), 0
+    for step in range(1, settings.max_steps + 1):
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+        after(step)
+        if step % settings.evaluate_every == 0 or step == settings.max_steps:
+            value = evaluate(step)
+            waited = 0 if value > best else waited + 1
+            if value > best:
+                best, kept = value, _copy(trained)
+            if waited >= settings.patience:
+                break
+    _restore(trained, kept)
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module that train, by name."""
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def language_model_of(generator: Generator) -> LanguageModel:
+    """Return the run's language model, or raise `UserError` where there is none."""
+    if generator.language_model is None:
+        raise UserError(
+            "recgen.llm", found="null", expected="a language model", todo="Set recgen.llm: demo-llm."
+        )
+    return generator.language_model
+
+
+def save_learned(
+    generator: Generator,
+    folder: Path,
+    trained: Mapping[str, Tensor],
+    learned: Learned,
+    more: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write what trained, and `more` tensors beside it; the frozen language model is named, not copied."""
+    facts = {"language_model": language_model_of(generator).name, **learned}
+    write_learned(folder, {**trained, **(more or {})}, facts)
+
+
+def write_learned(folder: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts, among them the users learned from and watched, so that `load_learned` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in state.items()},
+        folder / "model.safetensors",
+    )
+    (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def load_learned(folder: Path, method: str) -> tuple[dict[str, Tensor], Learned]:
+    """Read what `save_learned` or `write_learned` wrote, or raise `UserError` if `folder` holds no `method`."""
+    if not (folder / "model.safetensors").exists():
+        raise UserError(str(folder), found="no model.safetensors", expected=f"a folder that {method} saved")
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return load_file(folder / "model.safetensors"), {part: facts[part] for part in ("train", "held_out")}
+
+
+def restore(trained: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
+    """Set parameters to what was saved in `folder`, or raise `UserError` if they are of other sizes."""
+    if {name: value.shape for name, value in trained.items()} != {
+        name: value.shape for name, value in state.items()
+    }:
+        raise UserError(
+            str(folder), found="weights of other sizes", expected="these settings'", todo="Fit it again."
+        )
+    _restore(trained, state)
+
+
+@torch.no_grad()
+def _restore(trained: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        trained[name].copy_(value)
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}

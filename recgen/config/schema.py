@@ -1,0 +1,352 @@
+"""The `recgen:` block of a configuration: every key, its type and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+
+class Strict(BaseModel):
+    """Base of our blocks: unknown and ill-typed keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenClip(Strict):
+    """An OpenCLIP model: `model` is an architecture or a folder, `pretrained` a tag of it or a weight file."""
+
+    model: str
+    pretrained: str | None = None
+
+
+class Rankers(Strict):
+    """Which ranking models play which part.
+
+    Attributes
+    ----------
+    reward
+        Rewards the generators; sees one half of each user's training interactions. MICRO and VBPR learn from likes; Verifier
+        learns from likes and dislikes, and its scores are logits.
+    judge
+        Judges the creatives; sees the other half.
+    verifier
+        Predicts P(like | user, image) from all of them and from the dislikes.
+    same_judge
+        True gives reward and judge one model trained on everything: the papers' protocol.
+    what_if
+        How a replaced image is scored: `exact`, or the cheaper `own_row`.
+    settings
+        RecBole keys by model name, over those at the top level, for example ``{Verifier: {epochs: 5}}``.
+    """
+
+    reward: str = "MICRO"
+    judge: str = "MICRO"
+    verifier: str = "Verifier"
+    same_judge: bool = False
+    what_if: Literal["exact", "own_row"] = "exact"
+    settings: dict[str, dict[str, Any]] = {}
+
+
+class Downstream(Strict):
+    """How the judge is retrained with creatives in place of images.
+
+    Attributes
+    ----------
+    seeds
+        Number of retrainings per source; differences are paired over them.
+    mix_weight
+        Weight of the mean creative in an item's new image feature; the original image has the rest.
+    settings
+        RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
+    """
+
+    seeds: int = Field(5, ge=1)
+    mix_weight: float = Field(0.5, ge=0, le=1)
+    settings: dict[str, Any] = {}
+
+
+class Tagger(Strict):
+    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.captions.Vocabulary` reads it."""
+
+    tagger: str
+
+
+class Prices(Strict):
+    """What an endpoint charges per million tokens of questions (`input`) and of answers (`output`), in any currency."""
+
+    input: float = Field(0.0, ge=0)
+    output: float = Field(0.0, ge=0)
+
+
+class Endpoint(Strict):
+    """An OpenAI-compatible chat service.
+
+    Attributes
+    ----------
+    url
+        Its base, as in ``https://host/v1``; ``/chat/completions`` is added to it.
+    model
+        The model's name there.
+    api_key_env
+        The environment variable that holds the key; null for a service without keys.
+    timeout
+        Seconds without a byte after which an attempt counts as failed.
+    retries
+        Further attempts after a failed one: a timeout, a broken connection, status 429 or 5xx, or an answer that is none.
+    workers
+        Requests under way at the same time.
+    price_per_million_tokens
+        For the line in the log that says what the answers cost.
+    cache
+        The file that keeps the answers; null keeps one in the run's folder. An answer that is there is never paid for again.
+    """
+
+    url: str
+    model: str
+    api_key_env: str | None = None
+    timeout: float = Field(60.0, gt=0)
+    retries: int = Field(5, ge=0)
+    workers: int = Field(4, ge=1, le=64)
+    price_per_million_tokens: Prices = Prices()
+    cache: str | None = None
+
+
+class KeywordSettings(Strict):
+    """Keywords of an item (RAGAR eq. 6): at most `n`, by the run's `llm`, or by an `endpoint` where one is given."""
+
+    n: int = Field(8, ge=1)
+    endpoint: Endpoint | None = None
+
+
+class TagSettings(Strict):
+    """Tags of an item (I-AM-G eqs. 2-4): at most `n` of its image and `n` of its text.
+
+    Attributes
+    ----------
+    n
+        How many tags of each.
+    domain
+        What the items are, which decides what the models are asked to look at.
+    image
+        What tags images: `clip-tagger`, the best phrase of each group of a vocabulary; ``{tagger: FILE}``, of your own one;
+        `endpoint`, the service below, which must see images; else the folder or id of a vision-language model such as LLaVA.
+    endpoint
+        A service that tags texts, and images where `image` says so; null leaves texts to the run's `llm`.
+    """
+
+    n: int = Field(8, ge=1)
+    domain: Literal["general", "movie", "news", "outfit"] = "general"
+    image: str | Tagger = "clip-tagger"
+    endpoint: Endpoint | None = None
+
+    @model_validator(mode="after")
+    def _an_endpoint_has_an_address(self) -> TagSettings:
+        if self.image == "endpoint" and self.endpoint is None:
+            raise ValueError("image: endpoint asks for a block `endpoint`")
+        return self
+
+
+class Simulator(Strict):
+    """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
+
+    users: int = Field(500, ge=2)
+    items: int = Field(600, ge=2)
+    seed: int = 0
+    interactions_per_user: int = Field(100, ge=4)
+    tastes_per_user: int = Field(1, ge=1)
+
+
+class Range(Strict):
+    """Numbers to try from `low` to `high`, both included: whole ones where both are whole; `step` apart, or on a `log` scale."""
+
+    low: int | float
+    high: int | float
+    step: int | float | None = Field(None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"low at most high, not {self.low} and {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("with log, low above 0 and no step")
+        return self
+
+
+class Choice(Strict):
+    """Values to try, in no order."""
+
+    choices: list[bool | int | float | str] = Field(min_length=1)
+
+
+class Obtain(Strict):
+    """How to come by the data set; said when it is not here.
+
+    Attributes
+    ----------
+    get
+        The published files.
+    into
+        The folder to put them into.
+    prepare
+        The command that makes the data set of them.
+    images
+        The command that fetches the items' images; null where `prepare` brings them along.
+    """
+
+    get: str
+    into: str
+    prepare: str
+    images: str | None = None
+
+
+def _tried(given: Any) -> str:
+    return (
+        "choice" if isinstance(given, Choice) or (isinstance(given, dict) and "choices" in given) else "range"
+    )
+
+
+Tried = Annotated[Annotated[Range, Tag("range")] | Annotated[Choice, Tag("choice")], Discriminator(_tried)]
+Objective = Literal["recall@10", "ndcg@10"]
+
+
+class Tune(Strict):
+    """What `recgen tune` tries, and what it looks for.
+
+    Attributes
+    ----------
+    generators
+        Whose settings are tried, out of the run's `generators`; null means all of them. With several, a trial's value is the mean
+        over them; they do not influence each other, so a study for each finds more in the same time.
+    space
+        What is tried, by key below `recgen:`, as in ``{ragar.k: {low: 1, high: 10}, ragar.reward_sign: {choices: [...]}}``; null
+        takes the usual ones that the generators have, see `recgen.tuning.space`.
+    objectives
+        Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one.
+    measure
+        `mean`: the judge retrained with the creatives' mean in place of images, over all users. `per_user`: the judge trained
+        on the original images, with each user's own creative, over the requests. See `recgen.stages.downstream`.
+    prune
+        Whether a trial with one objective ends early that is worse than the median of those before it after as many seeds.
+    startup_trials
+        How many trials are random before the sampler (TPE) learns from them; and before any is pruned, half as many.
+    keep
+        How many trials keep the files that others may take over: the best, then the latest of those that were pruned or failed.
+        The others keep what they measured.
+    study
+        The study's name in its storage; null takes the configuration's.
+    heartbeat
+        Seconds between two signs of life that a worker leaves in a database; one that is silent for three is taken for dead.
+    """
+
+    generators: list[str] | None = Field(None, min_length=1)
+    space: dict[str, Tried] | None = Field(None, min_length=1)
+    objectives: list[Objective] | dict[Objective, float] = ["recall@10", "ndcg@10"]
+    measure: Literal["mean", "per_user"] = "mean"
+    prune: bool = True
+    startup_trials: int = Field(10, ge=1)
+    keep: int = Field(20, ge=1)
+    study: str | None = None
+    heartbeat: int = Field(60, ge=1)
+
+    @model_validator(mode="after")
+    def _some_objective(self) -> Tune:
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives, each once")
+        if isinstance(self.objectives, dict) and not all(weight > 0 for weight in self.objectives.values()):
+            raise ValueError("weights above 0")
+        return self
+
+
+class Settings(Strict):
+    """The `recgen:` block, without the generators' own blocks.
+
+    Attributes
+    ----------
+    seed
+        Every random number of the run follows from it.
+    target
+        What the run is about: `test`, each user's last like; or `validation`, which runs everything on data that end before the
+        test part, so that what was for validation takes its place. That is how `recgen tune` measures.
+    threads
+        CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
+    obtain
+        How to come by the data set, for the message that is given when it is not here.
+    images
+        A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
+        draws films' posters from their genres and year.
+    image_ids
+        A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
+    text_fields
+        Columns of `.item` that make an item's text; null takes every token column but the item's id and image.
+    encoder, backbone, ip_adapter
+        `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
+        Where `ip_adapter` is a mapping it is the block of the generator of that name, and its key `ip_adapter` is the adapter.
+    lcm_lora
+        The LoRA of the sampler `lcm`, for the backbone's family, as diffusers takes it; null where nothing samples with lcm.
+    precision
+        In which the diffusion pipeline calculates; what trains on it stays in float32. Halves need half the memory; on a GPU they
+        are several times as fast.
+    captioner
+        What describes the images for generators that ask for captions: `clip-tagger`, the best-matching phrases of a shipped
+        vocabulary; ``{tagger: FILE}``, those of your own one; else the folder or id of an image-to-text model such as BLIP-2.
+    llm
+        The causal language model of generators that ask for one: `demo-llm` is shipped; else a folder or id.
+    keywords
+        How keywords of items are found for generators that ask for them.
+    tags
+        How tags of items are found for generators that ask for them.
+    foreground
+        What cuts the thing shown out of an image for generators that ask for it: `plain-ground`, by the colours at the image's
+        edge; `isnet`, the network of DIS through rembg (``pip install 'recgen[foreground]'``).
+    generators
+        Names of the generators to fit and compare.
+    requests
+        How many users get an image; null means all of them.
+    chunk
+        Requests per unit of generation: what a kill can cost.
+    like_threshold
+        Ratings from here up are likes; null, or data without ratings, makes every interaction one.
+    max_bad_images
+        Share of images that may be unreadable before the run stops.
+    gallery
+        How many requests the report shows.
+    tune
+        What `recgen tune` does.
+    """
+
+    seed: int = 0
+    target: Literal["test", "validation"] = "test"
+    threads: int | None = Field(None, ge=1)
+    obtain: Obtain | None = None
+    images: str | None = None
+    image_ids: str | None = None
+    text_fields: list[str] | None = None
+    encoder: str | OpenClip = "demo-clip"
+    backbone: str = "demo-sd"
+    ip_adapter: str | None = "demo-ip-adapter"
+    lcm_lora: str | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    captioner: str | Tagger = "clip-tagger"
+    llm: str | None = "demo-llm"
+    keywords: KeywordSettings = KeywordSettings()
+    tags: TagSettings = TagSettings()
+    foreground: Literal["plain-ground", "isnet"] = "plain-ground"
+    ranker: Rankers = Rankers()
+    generators: list[str] = Field(["ragar"], min_length=1)
+    requests: int | None = Field(None, ge=1)
+    chunk: int = Field(32, ge=1)
+    like_threshold: float | None = 4.0
+    max_bad_images: float = Field(0.05, ge=0, le=1)
+    downstream: Downstream = Downstream()
+    simulator: Simulator | None = None
+    gallery: int = Field(24, ge=0)
+    tune: Tune = Tune()
+
+
+SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}
+"""The shipped encoder and backbone, by key."""
+
+COMPANIONS = ("ip_adapter", "lcm_lora", "captioner", "llm", "tags.image", "foreground")
+"""Keys of weights that are chosen together with encoder and backbone; by default they are shipped ones, or none."""

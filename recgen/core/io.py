@@ -1,0 +1,125 @@
+"""Files: what identifies them, and writes that a kill at any moment leaves whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".tmp-"  # begins the names of files that are being written
+_WHOLE = 16 * 2**20  # files up to this many bytes are identified by their contents
+
+
+def digest(value: Any) -> str:
+    """Return 32 hexadecimal digits that identify a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def identity(path: Path, endings: Sequence[str] | None = None) -> str:
+    """Return what identifies a file or a folder: contents up to 16 MiB a file, else size and time of change.
+
+    A folder of more than 64 files is identified by their names, sizes and times alone, so that a million images
+    are not read to find out whether one of them changed. With `endings`, other files of a folder do not count.
+    """
+    if path.is_dir():
+        found = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        if endings is not None:
+            found = [entry for entry in found if entry.suffix.lower() in endings]
+        return digest(
+            [[str(entry.relative_to(path)), _file_identity(entry, len(found) <= 64)] for entry in found]
+        )
+    return _file_identity(path, True) if path.exists() else "absent"
+
+
+def _file_identity(path: Path, contents: bool) -> str:
+    status = path.stat()
+    if contents and status.st_size <= _WHOLE:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return f"{status.st_size}@{status.st_mtime_ns}"
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write a file so that a reader, or a kill at any moment, finds either the old contents or all of the new ones.
+
+    `durable=False` leaves out the wait for the disk (some 4 ms a file), for files of which `flush` then waits for all.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def flush() -> None:
+    """Wait until everything written so far is on the disk."""
+    os.sync()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, the same bytes for the same value."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_parquet(path: Path, frame: Any) -> None:
+    """Write a pandas frame, without its index, atomically."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+
+
+FORMER_COLUMNS = {"picture": "image"}
+"""Columns that earlier versions wrote under another name; tables of their runs are still read."""
+
+
+def read_table(path: Path) -> Any:
+    """Return a run's Parquet table as a pandas frame, with today's column names."""
+    import pandas as pd
+
+    return pd.read_parquet(path).rename(columns=FORMER_COLUMNS)
+
+
+def write_features(path: Path, features: Any, ids: Sequence[str] | None = None) -> None:
+    """Write float32 `features` ``[n, D]`` as safetensors (key "features") and, where given, their ids beside them."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    if ids is not None:
+        write_bytes(path.with_suffix(".ids.txt"), "".join(f"{token}\n" for token in ids).encode())
+    write_bytes(path, save({"features": np.ascontiguousarray(features, dtype=np.float32)}))
+
+
+def read_features(path: Path) -> Any:
+    """Return the float32 array ``[n, D]`` that `write_features` wrote."""
+    from safetensors.numpy import load_file
+
+    return load_file(path)["features"]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON file's value, or None where it is absent or cut short."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

@@ -1,0 +1,101 @@
+"""Reads motif, colour, ground and pattern off an image, so that a generated one can be checked against the truth.
+
+Only evaluation uses it: no generator and no ranking model ever sees it. Its weights and its measured accuracy are in
+``recgen/assets/attribute-reader`` and are made by ``experiments/demo_models/train_reader.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from recgen.core.errors import UserError
+from recgen.data.simulation.attributes import NAMES, SIZES
+
+SIDE = 64
+_BATCH = 256
+
+
+class ReaderNetwork(nn.Module):
+    """A small convolutional network: float ``[B, 3, 64, 64]`` in [0, 1] to logits ``[B, sum(SIZES)]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = ((3, 32, 5, 2), (32, 64, 3, 2), (64, 64, 3, 1), (64, 128, 3, 2), (128, 128, 3, 1))
+        self.features = nn.Sequential(
+            *(_convolution(*shape) for shape in channels), nn.MaxPool2d(2), nn.Flatten()
+        )
+        self.hidden = nn.Sequential(nn.Linear(128 * 4 * 4, 64), nn.ReLU())
+        self.heads = nn.Linear(64, sum(SIZES))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of the four attributes, one after the other."""
+        return self.heads(self.hidden(self.features(2 * images - 1)))
+
+
+class AttributeReader:
+    """A trained `ReaderNetwork` with images in and attributes out."""
+
+    def __init__(self, network: ReaderNetwork, config: dict) -> None:
+        self.network, self.config = network.eval(), config
+
+    @torch.no_grad()
+    def probabilities(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """Return one float32 ``[n, SIZES[a]]`` per attribute; images of any size and mode are made 64 x 64 RGB."""
+        pieces = [self.network(to_tensor(images[i : i + _BATCH])) for i in range(0, len(images), _BATCH)]
+        logits = torch.cat(pieces) if pieces else torch.empty(0, sum(SIZES))
+        return [part.softmax(dim=1).numpy() for part in logits.split(SIZES, dim=1)]
+
+    def read(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return the most probable motif, colour, ground and pattern of each image, int64 ``[n, 4]``."""
+        return np.stack([part.argmax(axis=1) for part in self.probabilities(images)], axis=1)
+
+    def save(self, folder: Path) -> None:
+        """Write half-precision weights and ``config.json`` to `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        text = json.dumps({"attributes": dict(zip(NAMES, SIZES, strict=True)), **self.config}, indent=2)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> AttributeReader:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If `folder` holds no reader, or one of another vocabulary.
+        """
+        if not (folder / "config.json").exists():
+            raise UserError(
+                str(folder), found="no config.json", expected="an attribute reader",
+                todo="Train one with experiments/demo_models/train_reader.py.",
+            )  # fmt: skip
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.pop("attributes") != dict(zip(NAMES, SIZES, strict=True)):
+            raise UserError(str(folder), found="another vocabulary", expected=f"attributes of sizes {SIZES}")
+        network = ReaderNetwork()
+        state = load_file(folder / "model.safetensors")
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        return cls(network, config)
+
+
+def to_tensor(images: Sequence[Image.Image]) -> Tensor:
+    """Return images as float32 ``[n, 3, 64, 64]`` in [0, 1]."""
+    resized = [image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX) for image in images]
+    return (
+        torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2).float() / 255
+    )
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())

@@ -1,0 +1,155 @@
+"""Draws a 64 x 64 poster from four attributes; the images of the embedded default and of the simulator."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from recgen.data.simulation.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS, Attributes
+from recgen.data.simulation.motifs import MASTER, silhouette
+
+SIZE = 64
+_CANVAS = 2 * SIZE  # drawn twice as large, then averaged down: smooth edges
+
+_RGB = {
+    "red": (214, 40, 40), "orange": (247, 127, 0), "yellow": (252, 211, 25), "green": (56, 158, 60),
+    "teal": (0, 168, 160), "blue": (35, 90, 220), "purple": (132, 60, 180), "pink": (244, 114, 182),
+    "white": (250, 250, 250), "black": (22, 22, 26),
+    "cream": (247, 236, 210), "sky": (168, 212, 245), "mint": (176, 228, 196), "rose": (246, 190, 192),
+    "navy": (24, 34, 84), "forest": (20, 70, 48), "wine": (92, 18, 44), "slate": (96, 104, 116),
+}  # fmt: skip
+
+
+def render(attributes: Attributes, seed: int) -> Image.Image:
+    """Return the image: RGB, 64 x 64. The seed moves, turns and scales the motif and shifts pattern and tints."""
+    return _draw(attributes, seed)[0]
+
+
+def render_mask(attributes: Attributes, seed: int) -> Image.Image:
+    """Return the true foreground of `render(attributes, seed)`: mode L, 64 x 64, 255 on the motif and its outline."""
+    return _draw(attributes, seed)[1]
+
+
+def _draw(attributes: Attributes, seed: int) -> tuple[Image.Image, Image.Image]:
+    rng = np.random.default_rng(seed)
+    angle, scale = rng.uniform(-10, 10), rng.uniform(0.66, 0.8)
+    dx, dy = rng.uniform(-7, 7, 2)
+    phase = rng.uniform(0, 1, 2)
+    tint, shade = rng.uniform(-10, 10, (2, 3))
+    motif = _place(silhouette(attributes.motif), angle, scale, dx, dy)
+    outline = _place(_grown(attributes.motif), angle, scale, dx, dy)
+    ground = np.clip(np.array(_RGB[GROUNDS[attributes.ground]]) + tint, 0, 255)
+    colour = np.clip(np.array(_RGB[COLOURS[attributes.colour]]) + shade, 0, 255)
+    mark = _pattern(PATTERNS[attributes.pattern], phase)[..., None]
+    canvas = ground * (1 - mark) + _pattern_colour(ground) * mark
+    edge = np.asarray(outline, dtype=np.float64)[..., None] / 255
+    body = np.asarray(motif, dtype=np.float64)[..., None] / 255
+    canvas = canvas * (1 - edge) + _outline_colour(colour) * edge
+    canvas = canvas * (1 - body) + colour * body
+    image = canvas.reshape(SIZE, 2, SIZE, 2, 3).mean(axis=(1, 3))
+    mask = edge.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3))
+    return Image.fromarray(image.round().astype(np.uint8)), Image.fromarray(
+        (mask * 255).round().astype(np.uint8)
+    )
+
+
+@cache
+def _grown(motif: int) -> Image.Image:
+    """The silhouette with an outline's width added, so that a black motif shows on a dark ground."""
+    return silhouette(motif).filter(ImageFilter.MaxFilter(15))
+
+
+def _place(master: Image.Image, angle: float, scale: float, dx: float, dy: float) -> Image.Image:
+    """Turn, scale and move a master silhouette onto the canvas."""
+    factor = MASTER / (_CANVAS * scale)
+    cos, sin = math.cos(math.radians(angle)) * factor, math.sin(math.radians(angle)) * factor
+    centre = _CANVAS / 2
+    x, y = centre + dx, centre + dy
+    matrix = (cos, sin, MASTER / 2 - cos * x - sin * y, -sin, cos, MASTER / 2 + sin * x - cos * y)
+    return master.transform((_CANVAS, _CANVAS), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+
+def _pattern(name: str, phase: np.ndarray) -> np.ndarray:
+    """Return where the pattern marks the ground: float ``[canvas, canvas]`` in [0, 1]."""
+    period = 28.0
+    y, x = np.mgrid[0:_CANVAS, 0:_CANVAS] / period
+    u, v = x + phase[0], y + phase[1]
+    if name == "plain":
+        return np.zeros((_CANVAS, _CANVAS))
+    if name == "stripes":
+        return ((u + v) % 1 < 0.5).astype(float)
+    if name == "bars":
+        return (u % 1 < 0.5).astype(float)
+    if name == "dots":
+        return (np.hypot(u % 1 - 0.5, v % 1 - 0.5) < 0.33).astype(float)
+    if name == "checks":
+        return ((u % 2 < 1) ^ (v % 2 < 1)).astype(float)
+    centre = (_CANVAS / period) / 2
+    radius = np.hypot(x - centre - 0.4 * (phase[0] - 0.5), y - centre - 0.4 * (phase[1] - 0.5))
+    return ((radius * 1.1 + 0.25) % 1 < 0.5).astype(float)
+
+
+def _pattern_colour(ground: np.ndarray) -> np.ndarray:
+    """A shade of the ground that is seen on it: darker on light grounds, lighter on dark ones."""
+    return ground * 0.78 if ground.mean() > 128 else ground + (255 - ground) * 0.28
+
+
+def _outline_colour(colour: np.ndarray) -> np.ndarray:
+    return np.array((245.0, 245.0, 245.0)) if colour.mean() < 110 else np.array((30.0, 30.0, 34.0))
+
+
+_GENRE_MOTIF = {
+    "unknown": "question", "action": "bolt", "adventure": "mountain", "animation": "star", "children": "kite",
+    "comedy": "mask", "crime": "handcuffs", "documentary": "camera", "drama": "tear", "fantasy": "castle",
+    "film-noir": "fedora", "horror": "skull", "musical": "note", "mystery": "key", "romance": "heart",
+    "sci-fi": "rocket", "thriller": "dagger", "war": "shield", "western": "cactus",
+}  # fmt: skip
+_GENRE_COLOUR = {
+    "unknown": "white", "action": "orange", "adventure": "green", "animation": "yellow", "children": "yellow",
+    "comedy": "orange", "crime": "black", "documentary": "white", "drama": "blue", "fantasy": "purple",
+    "film-noir": "black", "horror": "red", "musical": "pink", "mystery": "purple", "romance": "pink",
+    "sci-fi": "teal", "thriller": "red", "war": "green", "western": "white",
+}  # fmt: skip
+_DECADE_GROUND = (
+    "slate",
+    "wine",
+    "forest",
+    "rose",
+    "cream",
+    "mint",
+    "sky",
+    "navy",
+)  # 1920s and before ... 1990s and after
+
+GENRE_OF_MOTIF = {motif: genre for genre, motif in _GENRE_MOTIF.items()}
+
+
+def movie_attributes(genres: Sequence[str], year: int | None, token: str) -> Attributes:
+    """Return the look of a film's rendered poster.
+
+    Motif from the first genre, colour from the second (the first where there is only one), ground from the decade,
+    pattern from the third genre, or from the item's token where there are fewer.
+    """
+    known = [g for g in (_genre(name) for name in genres) if g] or ["unknown"]
+    second = known[1] if len(known) > 1 else known[0]
+    decade = 7 if year is None else min(max((year - 1920) // 10, 0), 7)
+    if len(known) > 2:
+        pattern = sorted(_GENRE_MOTIF).index(known[2]) % len(PATTERNS)
+    else:
+        pattern = hashlib.blake2b(token.encode(), digest_size=4).digest()[0] % len(PATTERNS)
+    return Attributes(
+        MOTIFS.index(_GENRE_MOTIF[known[0]]),
+        COLOURS.index(_GENRE_COLOUR[second]),
+        GROUNDS.index(_DECADE_GROUND[decade]),
+        pattern,
+    )
+
+
+def _genre(name: str) -> str | None:
+    key = name.strip().lower().removesuffix("'s")
+    return key if key in _GENRE_MOTIF else None

@@ -1,0 +1,49 @@
+"""How images are sampled: settings, and the diffusers scheduler behind each sampler's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from recgen.core.compat import prepare_torchvision
+
+prepare_torchvision()
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler  # noqa: E402
+
+LCM = "lcm"
+LCM_GUIDANCE = 2.0
+"""The most guidance that latent consistency models bear; they are distilled with guidance in them."""
+
+_SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {}),
+    "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    LCM: (LCMScheduler, {}),
+}
+
+
+class Sampling(BaseModel):
+    """How images are sampled; the same for every image of a call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(20, ge=1, description="denoising steps")
+    sampler: Literal["ddim", "dpm++2m", "lcm"] = Field(
+        "ddim", description="lcm needs recgen.lcm_lora, and 2 to 8 steps"
+    )
+    guidance_scale: float = Field(7.5, ge=1, description="classifier-free guidance; 1 turns it off")
+    ip_adapter_scale: float = Field(1.0, ge=0, description="weight of the image condition; 0 leaves it out")
+    batch_size: int = Field(32, ge=1, description="images denoised together")
+
+    @model_validator(mode="after")
+    def _lcm_bears_little_guidance(self) -> Sampling:
+        if self.sampler == LCM and self.guidance_scale > LCM_GUIDANCE:
+            raise ValueError(f"guidance_scale from 1 to {LCM_GUIDANCE:g} with the sampler lcm")
+        return self
+
+
+def scheduler(sampler: str, trained: Mapping[str, Any]) -> Any:
+    """Return the diffusers scheduler of a sampler for a pipeline that was `trained` with a scheduler of this configuration."""
+    kind, changes = _SAMPLERS[sampler]
+    return kind.from_config(dict(trained), **changes)

@@ -1,0 +1,88 @@
+"""Runs that share their work: what one run has finished, another with the same fingerprint takes over by hard links.
+
+The files of a finished task are only ever replaced, never written into (`recgen.core.io.write_bytes`), so that one file may
+belong to many runs: it takes its place on the disk once, and stays until the last run that has it is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from recgen.core.io import TEMPORARY
+from recgen.pipeline.workspace import Workspace
+
+
+class ArtifactCache:
+    """A folder of runs that may take over each other's work, also while they are at it in several processes.
+
+    Parameters
+    ----------
+    folder
+        The folder that holds the runs' own folders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def lock(self, fingerprint: str) -> AbstractContextManager[None]:
+        """Return a context manager that waits while another process is at the same task, so that it is done once."""
+        return file_lock(self.folder / ".tasks", fingerprint)
+
+    def take(self, to: Workspace, task: str, fingerprint: str, owned: Iterable[str]) -> str | None:
+        """Take a finished task over from any other run; return that run's name, or None where nobody has it."""
+        for record in sorted(self.folder.glob(f"*/stages/{to.record(task).name}"), reverse=True):
+            other = Workspace(record.parent.parent)
+            if other.root != to.root and other.finished(task, fingerprint):
+                with suppress(FileNotFoundError):  # its folder is being emptied at this moment
+                    _link(other, to, task, fingerprint, list(owned))
+                    return other.root.name
+        return None
+
+
+def _link(other: Workspace, to: Workspace, task: str, fingerprint: str, owned: list[str]) -> None:
+    """Give `to` the files and the record of a task that `other` has finished.
+
+    Linked are the outputs on record and everything that the task owns. There is no record before all files are there, so that
+    a kill in between costs no more than doing this again.
+    """
+    to.forget(task)
+    to.begin(task, fingerprint, owned)
+    to.forget(task)
+    for name in dict.fromkeys([*other.outputs(task), *owned]):
+        source = other.root / name
+        files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+        for path in files:
+            if not path.name.startswith(TEMPORARY):
+                hard_link(path, to.root / path.relative_to(other.root))
+    to.finish(task, fingerprint, 0.0, [to.root / name for name in other.outputs(task)])
+
+
+def hard_link(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system has no hard links, copy it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def file_lock(file: Path, key: str = "") -> Iterator[None]:
+    """Wait until no other process is inside with the same file and key; the system ends the turn of one that is killed.
+
+    Every key is another byte of the file to lock, so that no file is left behind for each. Turns of one file must not be nested.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    place = int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")
+    with file.open("a") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX, 1, place)
+        yield

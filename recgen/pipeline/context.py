@@ -1,0 +1,273 @@
+"""What all stages of a run share: its folder, its configuration and what is expensive to load twice."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from recgen.config import plugins
+from recgen.config.loader import Config
+from recgen.core.io import read_features, read_table, write_bytes
+from recgen.data.types import Request, RunData
+from recgen.pipeline.workspace import Workspace
+from recgen.recommender import recbole as hosting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recgen.diffusion.backbone import Backbone
+    from recgen.features.encoders import Encoder
+    from recgen.features.language import LanguageModel
+
+
+class RunContext:
+    """One run: a configuration at work in a folder.
+
+    Parameters
+    ----------
+    config
+        The checked configuration.
+    folder
+        The run's folder.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.settings = config, config.settings
+        self.workspace = Workspace(folder)
+        self.folder = folder
+        self._checkpoint: tuple[str, Backbone] | None = None
+
+    @cached_property
+    def threads(self) -> int:
+        """CPU threads of torch: as asked for, else as in this folder before, else what this process may use.
+
+        The order of a floating-point sum follows the number of threads, so a run that is taken up again keeps it.
+        """
+        record = self.folder / "threads.txt"
+        if self.settings.threads is not None:
+            return self.settings.threads
+        if not record.exists():
+            write_bytes(record, f"{len(os.sched_getaffinity(0))}\n".encode())
+        return int(record.read_text())
+
+    def prepare_torch(self) -> None:
+        """Make torch repeat itself: fixed threads, deterministic kernels where there are any."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        import torch
+
+        from recgen.core.compat import prepare_torchvision
+
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        prepare_torchvision()
+
+    @cached_property
+    def device(self) -> str:
+        """Where networks run: RecBole's `use_gpu` and `gpu_id` decide."""
+        import torch
+
+        if not self.config.recbole.get("use_gpu", True) or not torch.cuda.is_available():
+            return "cpu"
+        return "cuda"
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The CLIP model of the run."""
+        from recgen.features.encoders import load_encoder
+
+        spec = self.settings.encoder
+        return load_encoder(spec if isinstance(spec, str) else spec.model_dump(), device=self.device)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The diffusion pipeline of the run."""
+        from recgen.diffusion.backbone import load_backbone
+
+        s = self.settings
+        return load_backbone(s.backbone, s.ip_adapter, self.device, s.precision, s.lcm_lora)
+
+    def backbone_for(self, name: str) -> Backbone:
+        """Return the pipeline that a generator draws with: the run's, or the checkpoint that its block names."""
+        checkpoint = self.config.generators[name].get("checkpoint")
+        if checkpoint is None:
+            return self.backbone
+        from recgen.diffusion.backbone import load_backbone
+
+        if self._checkpoint is None or self._checkpoint[0] != checkpoint:
+            self._checkpoint = None  # one at a time: the last is let go before the next is loaded
+            s, key = self.settings, f"recgen.{name}.checkpoint"
+            self._checkpoint = (
+                checkpoint,
+                load_backbone(checkpoint, None, self.device, s.precision, s.lcm_lora, key),
+            )
+        return self._checkpoint[1]
+
+    @cached_property
+    def language_model(self) -> LanguageModel | None:
+        """The causal language model of the run, read when it is first used; None where the configuration names none."""
+        if self.settings.llm is None:
+            return None
+        from recgen.features.language import LanguageModel
+
+        return LanguageModel(self.settings.llm, device=self.device)
+
+    @cached_property
+    def split(self) -> hosting.DatasetSplits:
+        """RecBole's datasets, the same for every ranking model of the run: no model's own defaults matter but RecBole's BPR's."""
+        from recbole.model.general_recommender.bpr import BPR
+
+        return hosting.split(
+            hosting.recbole_config(BPR, self.recbole_keys("BPR")), self.config.source, self.settings.target
+        )
+
+    @cached_property
+    def labelled(self) -> dict[str, hosting.DatasetSplits]:
+        """Likes and dislikes by ranking model's name, read when they are first asked for; see `recgen.recommender.feedback`."""
+        return {}
+
+    @cached_property
+    def source(self) -> Path:
+        """The folder of the data set's atomic files; a simulated one lies inside the run's folder."""
+        if self.settings.simulator is not None:
+            return self.folder / "simulated" / self.config.recbole["dataset"]
+        return hosting.data_folder(self.config.recbole)
+
+    @property
+    def images_folder(self) -> Path | None:
+        """The folder of images named by item token, or None where `.item` names each item's image."""
+        if self.settings.simulator is not None:
+            return self.source / "images"
+        return None if self.settings.images is None else Path(self.settings.images)
+
+    def recbole_keys(self, model: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return RecBole's keys for a model by name: our defaults, the YAML's, the model's own block, then `extra`."""
+        from recgen.data.atomic import columns
+
+        files = self.source / self.config.recbole["dataset"]
+        fields = columns(files.with_name(f"{files.name}.inter"), self.separator)
+        keys = hosting.with_defaults(self.config, fields, files.with_name(f"{files.name}.item").exists())
+        if self.settings.simulator is not None:
+            keys["data_path"] = str(self.source.parent)
+        folder = self.folder / "recbole"
+        return {
+            **keys,
+            "checkpoint_dir": str(folder),
+            **self.settings.ranker.settings.get(model, {}),
+            **(extra or {}),
+        }
+
+    def recbole_config(self, model: str, extra: dict[str, Any] | None = None) -> Any:
+        """Return RecBole's Config of a ranking model by name."""
+        cls = plugins.load(plugins.RANKING_MODELS, model, f"{self.config.source}: recgen.ranker")
+        return hosting.recbole_config(cls, self.recbole_keys(model, extra))
+
+    @property
+    def separator(self) -> str:
+        """What separates the columns of the atomic files."""
+        return self.config.recbole.get("field_separator", "\t")
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """dataset/items.parquet."""
+        return read_table(self.folder / "dataset/items.parquet")
+
+    @cached_property
+    def interactions(self) -> pd.DataFrame:
+        """dataset/interactions.parquet."""
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / "dataset/interactions.parquet")
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """dataset/requests.parquet as requests, in its order."""
+        import pandas as pd
+
+        rows = pd.read_parquet(self.folder / "dataset/requests.parquet").to_dict("records")
+        return [
+            Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"])) for row in rows
+        ]
+
+    def features(self, kind: str) -> tuple[list[str], Any]:
+        """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any.
+
+        `kind` is image, text, caption or foreground.
+        """
+        path = self.folder / f"features/{kind}.safetensors"
+        return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], read_features(path)
+
+    @cached_property
+    def data(self) -> RunData:
+        """What generators may learn from."""
+        item_ids = self.items["item_id"].tolist()
+        known = self.interactions[self.interactions["split"] != "test"]
+        user_ids = list(dict.fromkeys(self.interactions["user_id"]))
+        users = {token: row for row, token in enumerate(user_ids)}
+        items = {token: row for row, token in enumerate(item_ids)}
+        rows = known.assign(user=known["user_id"].map(users), item=known["item_id"].map(items))
+        return RunData(
+            user_ids,
+            item_ids,
+            self.items["text"].tolist(),
+            [self.image(path) for path in self.items["image"]],
+            self._aligned("image", items),
+            self._aligned("text", items),
+            rows[["user", "item", "like", "timestamp", "split"]].reset_index(drop=True),
+            self.settings.seed,
+            self._per_item("captions", "caption", "") if "captions" in self.needs else [],
+            self._aligned("caption", items) if "captions" in self.needs else None,
+            [tuple(words) for words in self._per_item("keywords", "keywords", ())]
+            if "keywords" in self.needs
+            else [],
+            [tuple(words) for words in self._per_item("tags", "tags", ())] if "tags" in self.needs else [],
+            self._aligned("foreground", items) if "foregrounds" in self.needs else None,
+        )
+
+    @property
+    def needs(self) -> set[str]:
+        """What the features stage makes of the items beside embeddings, where a generator asks for it."""
+        asked = {need for needs in self.config.needs.values() for need in needs}
+        return asked | {"captions"} if "keywords" in asked else asked  # keywords are made from captions
+
+    def _per_item(self, table: str, column: str, absent: Any) -> list[Any]:
+        """Return a column of features/<table>.parquet, one value per item; `absent` for items that are not in it."""
+        import pandas as pd
+
+        rows = pd.read_parquet(self.folder / f"features/{table}.parquet")
+        found = dict(zip(rows["item_id"], rows[column], strict=True))
+        return [found.get(token, absent) for token in self.items["item_id"]]
+
+    def image(self, path: str | None) -> Path | None:
+        """Return where an image named in items.parquet lies."""
+        return None if path is None else self.folder / path
+
+    def _aligned(self, kind: str, rows: dict[str, int]) -> Any:
+        import numpy as np
+
+        ids, features = self.features(kind)
+        aligned = np.full((len(rows), features.shape[1]), np.nan, dtype=np.float32)
+        aligned[[rows[token] for token in ids]] = features
+        return aligned
+
+    def write_config(self) -> None:
+        """Write the resolved configuration into the run's folder."""
+        text = yaml.safe_dump(self.config.resolved(), sort_keys=False, allow_unicode=True)
+        write_bytes(self.folder / "config.yaml", text.encode())
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles for which a ranking model is trained: with `same_judge` the judge is the reward too."""
+        return ["judge", "verifier"] if self.settings.ranker.same_judge else ["reward", "judge", "verifier"]
+
+    def resolve_role(self, role: str) -> str:
+        """Return the role whose trained model plays `role`."""
+        return role if role in self.roles else "judge"
+
+    def forget(self) -> None:
+        """Drop what was read from the folder, so that a stage reads what the stages before it have just written."""
+        for name in ("items", "interactions", "requests", "data", "split", "labelled"):
+            self.__dict__.pop(name, None)

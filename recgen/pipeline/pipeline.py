@@ -1,0 +1,397 @@
+"""The stages in their order, and the loop that runs them. Read this first.
+
+Each `Task` is a piece of work: what to call, the stage it belongs to, the settings and files it reads, the tasks it comes after
+and the files it owns. A task whose fingerprint is on record is skipped; see `recgen.pipeline.workspace`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from recgen import __version__
+from recgen.assets import asset_folder
+from recgen.config import plugins
+from recgen.config.schema import OpenClip, Tagger
+from recgen.core.errors import UserError, nearest
+from recgen.core.io import digest, identity
+from recgen.data.images import ENDINGS
+from recgen.diffusion.weights import samples_with_lcm
+from recgen.pipeline import preflight
+from recgen.pipeline.cache import ArtifactCache
+from recgen.pipeline.context import RunContext
+from recgen.recommender import recbole as hosting
+
+logger = logging.getLogger("recgen")
+
+STAGES = ("dataset", "features", "ranker", "generator.fit", "generate", "evaluate", "downstream", "report")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work.
+
+    Attributes
+    ----------
+    name, stage
+        Its own name and its stage's.
+    call
+        "module:function" to call with the run and `arguments`; it returns the files it wrote. A name, so that torch, RecBole and
+        diffusers are not imported to find that nothing is to be done.
+    reads
+        The settings and the identities of the files that it reads.
+    after
+        Names of the tasks whose results it reads.
+    owns
+        Files and folders, relative to the run's, that are removed before it starts anew.
+    """
+
+    name: str
+    stage: str
+    call: str
+    reads: dict[str, Any]
+    after: tuple[str, ...] = ()
+    owns: tuple[str, ...] = ()
+    arguments: tuple[Any, ...] = ()
+
+
+def tasks(run: RunContext) -> list[Task]:
+    """Return all work of a run, each task after those it needs."""
+    names = run.settings.generators
+    return [
+        *_data(run),
+        *(_sources(run, name) for name in names if run.config.sources[name]),
+        *_features(run),
+        *(_ranker(run, role) for role in run.roles),
+        *(task for name in names for task in _generator(run, name)),
+        _collect(run),
+        *(_evaluate(run, name) for name in names),
+        _summary(run),
+        *_downstream(run),
+        _report(run),
+    ]
+
+
+def execute(
+    run: RunContext,
+    until: str | None = None,
+    force: str | None = None,
+    goals: Collection[str] | None = None,
+    siblings: ArtifactCache | None = None,
+) -> list[str]:
+    """Run what is not done yet, in order, and return the names of the tasks that ran.
+
+    Parameters
+    ----------
+    run
+        The run, whose folder the caller has locked.
+    until
+        The last stage to run; None runs all.
+    force
+        A stage to do again, with everything that comes after it.
+    goals
+        Names of tasks: only they and what they come after are done; None means all.
+    siblings
+        Runs that may have done a task already, from which it is then taken over.
+    """
+    work = tasks(run)
+    wanted = needed(work, goals)
+    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    prints = fingerprints(work, run.settings.seed)
+    for name in _with_followers(work, force):
+        run.workspace.forget(name)
+    done = []
+    asked = [task for task in work if STAGES.index(task.stage) <= last and task.name in wanted]
+    preflight.check(
+        run, {task.stage for task in asked if not run.workspace.finished(task.name, prints[task.name])}
+    )
+    for task in asked:
+        fingerprint = prints[task.name]
+        if run.workspace.finished(task.name, fingerprint):
+            continue
+        with nullcontext() if siblings is None else siblings.lock(fingerprint):
+            elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
+            if elsewhere:
+                logger.info("%s: taken from %s", task.name, elsewhere)
+            else:
+                _do(run, task, fingerprint)
+                done.append(task.name)
+        if task.stage in ("dataset", "features"):
+            run.forget()
+    return done
+
+
+def _do(run: RunContext, task: Task, fingerprint: str) -> None:
+    logger.info("%s", task.name)
+    started = time.perf_counter()
+    run.workspace.begin(task.name, fingerprint, task.owns)
+    run.prepare_torch()
+    outputs = resolve_name(task.call)(run, *task.arguments)
+    seconds = time.perf_counter() - started
+    run.workspace.finish(task.name, fingerprint, seconds, outputs)
+    logger.info("%s: %.1f s", task.name, seconds)
+
+
+def fingerprints(work: list[Task], seed: int) -> dict[str, str]:
+    """Return each task's fingerprint: of what it reads and, through those before it, of everything behind that."""
+    found: dict[str, str] = {}
+    for task in work:
+        behind = [found[name] for name in task.after]
+        found[task.name] = digest([__version__, task.name, task.reads, seed, behind])
+    return found
+
+
+def _stage(name: str, option: str) -> str:
+    if name not in STAGES:
+        raise UserError(
+            f"{option} {name}", found="no such stage", expected=", ".join(STAGES), todo=nearest(name, STAGES)
+        )
+    return name
+
+
+def needed(work: list[Task], goals: Collection[str] | None) -> set[str]:
+    """Return the names of the goals and of all tasks that they come after; without goals, of all."""
+    wanted = {task.name for task in work} if goals is None else set(goals)
+    for task in reversed(work):
+        if task.name in wanted:
+            wanted.update(task.after)
+    return wanted
+
+
+def _with_followers(work: list[Task], stage: str | None) -> list[str]:
+    """Return the names of a stage's tasks and of all tasks that come after one of them; none without a stage."""
+    chosen: set[str] = set()
+    if stage is not None:
+        _stage(stage, "--force")
+    for task in work:
+        if task.stage == stage or chosen & set(task.after):
+            chosen.add(task.name)
+    return sorted(chosen)
+
+
+def _data(run: RunContext) -> list[Task]:
+    s = run.settings
+    chosen = s.model_dump(
+        include={
+            "target",
+            "images",
+            "image_ids",
+            "text_fields",
+            "like_threshold",
+            "max_bad_images",
+            "simulator",
+        }
+    )
+    reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    return [
+        Task("dataset", "dataset", "recgen.stages.dataset:build", reads, owns=("dataset", "simulated")),
+        Task(
+            "dataset/requests",
+            "dataset",
+            "recgen.stages.dataset:choose",
+            {"requests": s.requests},
+            ("dataset",),
+        ),
+    ]
+
+
+def _features(run: RunContext) -> list[Task]:
+    reads = {"encoder": _weights(run.settings.encoder)}
+    return [
+        Task("features", "features", "recgen.features.store:compute", reads, ("dataset",), ("features",)),
+        *_words(run),
+    ]
+
+
+def _words(run: RunContext) -> list[Task]:
+    """Captions, keywords, tags and foregrounds of the items, where a generator asks for them."""
+    s, found = run.settings, []
+    if "captions" in run.needs:
+        reads = {"captioner": _captioner(run, s.captioner)}
+        owns = (
+            "features/captions",
+            "features/captions.parquet",
+            "features/caption.safetensors",
+            "features/caption.ids.txt",
+        )
+        call = "recgen.features.captions:compute"
+        found.append(Task("features/captions", "features", call, reads, ("features",), owns))
+    if "keywords" in run.needs:
+        endpoint = s.keywords.endpoint
+        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
+        call, after = "recgen.features.item_keywords:compute", ("features/captions",)
+        reads = {"n": s.keywords.n, "model": model}
+        found.append(
+            Task("features/keywords", "features", call, reads, after, ("features/keywords.parquet",))
+        )
+    if "tags" in run.needs:
+        endpoint = s.tags.endpoint
+        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
+        seen = s.tags.image == "endpoint"
+        reads = {
+            "settings": s.tags.model_dump(include={"n", "domain"}),
+            "model": model,
+            "image": ["endpoint", model] if seen else _captioner(run, s.tags.image),
+        }
+        call, files = "recgen.features.tags:compute", ("features/tags.parquet",)
+        found.append(Task("features/tags", "features", call, reads, ("features",), files))
+    if "foregrounds" in run.needs:
+        cut = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
+        call, reads = "recgen.features.foreground:compute", {"foreground": s.foreground}
+        found.append(Task("features/foregrounds", "features", call, reads, ("features",), cut))
+    return found
+
+
+def _captioner(run: RunContext, spec: str | Tagger) -> Any:
+    """Identify what describes the images: a vocabulary by its contents, a model like any weights."""
+    if isinstance(spec, str) and spec != "clip-tagger":
+        return _weights(spec)
+    from recgen.features.vocabulary import vocabulary_file
+
+    return identity(vocabulary_file(spec, run.settings.encoder))
+
+
+def _ranker(run: RunContext, role: str) -> Task:
+    ranker = run.settings.ranker
+    name = getattr(ranker, role)
+    reads = {
+        "keys": hosting.training_keys(run.config.recbole),
+        "model": [name, plugins.target(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
+        "same_judge": ranker.same_judge,
+    }
+    folder = f"ranker/{role}"
+    return Task(folder, "ranker", "recgen.recommender.reward:train", reads, ("features",), (folder,), (role,))
+
+
+def _sources(run: RunContext, name: str) -> Task:
+    reads = {
+        "config": run.config.generators[name],
+        "sources": [_weights(each) for each in run.config.sources[name]],
+    }
+    after = ("dataset/requests",)
+    return Task(f"dataset/{name}", "dataset", "recgen.stages.generate:check", reads, after, arguments=(name,))
+
+
+def _generator(run: RunContext, name: str) -> list[Task]:
+    s = run.settings
+    block, sampling_fields = run.config.generators[name], run.config.sampling_fields[name]
+    reads = {
+        "config": {key: value for key, value in block.items() if key not in sampling_fields},
+        "class": plugins.target(plugins.GENERATORS, run.config.kinds[name]),
+        "weights": [
+            _weights(block.get("checkpoint") or s.backbone),
+            _weights(s.ip_adapter),
+            _weights(s.lcm_lora if samples_with_lcm(block) else None),
+        ],
+        "precision": s.precision,
+        "sources": [_weights(each) for each in run.config.sources[name]],
+    }
+    asked = run.config.needs[name]
+    if "keywords" in asked:  # such a generator learns with the language model too
+        reads["llm"] = _weights(s.llm)
+    fit, draw = f"generator.fit/{name}", f"generate/{name}"
+    needs = (
+        "features",
+        *(f"features/{need}" for need in asked),
+        *(f"ranker/{run.resolve_role(role)}" for role in ("reward", "judge")),
+    )
+    images = (f"creatives/shards/{name}", f"creatives/images/{name}")
+    return [
+        Task(
+            fit, "generator.fit", "recgen.stages.generate:fit", reads, needs, (f"generator/{name}",), (name,)
+        ),
+        Task(
+            draw,
+            "generate",
+            "recgen.stages.generate:generate",
+            {"chunk": s.chunk, "config": {key: block[key] for key in sampling_fields}},
+            (fit, "dataset/requests"),
+            images,
+            (name,),
+        ),
+    ]
+
+
+def _collect(run: RunContext) -> Task:
+    names = run.settings.generators
+    after = tuple(f"generate/{name}" for name in names)
+    return Task("generate", "generate", "recgen.stages.generate:collect", {"generators": names}, after)
+
+
+def _evaluate(run: RunContext, name: str) -> Task:
+    reads = {"what_if": run.settings.ranker.what_if, "reader": _weights("attribute-reader")}
+    after = (f"generate/{name}", *(f"ranker/{role}" for role in run.roles))
+    return Task(
+        f"evaluate/{name}", "evaluate", "recgen.stages.evaluate:measure", reads, after, arguments=(name,)
+    )
+
+
+def _summary(run: RunContext) -> Task:
+    after = ("generate", *(f"evaluate/{name}" for name in run.settings.generators))
+    reads = {"facts": run.settings.model_dump(mode="json", exclude={"gallery", "chunk", "tune", "obtain"})}
+    return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))
+
+
+def _downstream(run: RunContext) -> list[Task]:
+    s = run.settings
+    reads = {
+        "keys": hosting.training_keys(run.config.recbole),
+        "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
+        "settings": s.downstream.model_dump(exclude={"seeds"}),
+    }
+    found = []
+    for source in ("ORI", *s.generators):
+        for seed in range(s.downstream.seeds):
+            name = f"downstream/{source}/{seed}"
+            needs = (
+                ("features", "dataset/requests")
+                if source == "ORI"
+                else (f"downstream/ORI/{seed}", f"generate/{source}")
+            )
+            found.append(
+                Task(
+                    name,
+                    "downstream",
+                    "recgen.stages.downstream:retrain",
+                    reads,
+                    needs,
+                    (name,),
+                    (source, seed),
+                )
+            )
+    last = ("evaluate", *(task.name for task in found))
+    return [*found, Task("downstream", "downstream", "recgen.stages.downstream:summarise", {}, last)]
+
+
+def _report(run: RunContext) -> Task:
+    reads = {"gallery": run.settings.gallery}
+    return Task("report", "report", "recgen.api:report", reads, ("downstream",), ("report.html",))
+
+
+def _weights(spec: str | OpenClip | None) -> Any:
+    """Identify weights: a shipped or local folder by its files, anything else by its name."""
+    if spec is None or isinstance(spec, OpenClip):
+        return None if spec is None else spec.model_dump()
+    folder = asset_folder(spec)
+    return [spec, identity(folder)] if folder.exists() else spec
+
+
+def _source_files(run: RunContext) -> dict[str, str]:
+    """Identify the user's files; what a run simulates follows from its settings."""
+    s, name = run.settings, run.config.recbole["dataset"]
+    if s.simulator is not None:
+        return {}
+    found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
+    if run.images_folder is not None and s.images != "rendered":
+        found["images"] = identity(
+            run.images_folder, ENDINGS
+        )  # a download's lock and list of failures change nothing
+    if s.image_ids is not None:
+        found["image_ids"] = identity(Path(s.image_ids))
+    return found

@@ -1,0 +1,277 @@
+"""Before anything starts: are the data and the weights of a run here, or to be had? All that is missing is said at once.
+
+Only what the work that is left will read is looked for, and nothing is loaded. Weights named by a hub id are here when the hub's
+cache has them; else the hub is asked whether it would give them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recgen.assets import asset_folder
+from recgen.config.schema import OpenClip
+from recgen.core.errors import UserError, brief, nearest
+from recgen.diffusion.weights import (
+    ADAPTER_FILE,
+    LORA_FILE,
+    check_compatibility,
+    samples_with_lcm,
+    weight_file,
+)
+
+if TYPE_CHECKING:
+    from recgen.pipeline.context import RunContext
+
+_PATIENCE = 5.0  # seconds for the hub's answer
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_DRAWING = {"generator.fit", "generate"}
+_NETWORKS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that is not here.
+
+    Attributes
+    ----------
+    where, found, expected
+        As in `UserError`.
+    todo
+        What to do about it, step by step.
+    fetch
+        The command that fetches it, for weights of the hub.
+    """
+
+    where: str
+    found: str
+    expected: str
+    todo: tuple[str, ...] = ()
+    fetch: str = ""
+
+
+def check(run: RunContext, stages: Iterable[str]) -> None:
+    """Raise one `UserError` that names everything that `stages` of a run would read and that is not here, or does not fit.
+
+    Parameters
+    ----------
+    run
+        The run.
+    stages
+        The stages in which something is left to do.
+    """
+    left = set(stages)
+    found = [*_data(run, left), *_weights(run, left)]
+    if len(found) == 1:
+        (one,) = found
+        todo = (
+            f"Where there is a network: {one.fetch}. Then copy {_cache()} here."
+            if one.fetch
+            else "\n  ".join(("", *one.todo))
+        )
+        raise UserError(
+            one.where, found=one.found, expected=one.expected, todo=todo if one.fetch or one.todo else ""
+        )
+    if found:
+        raise UserError(
+            run.config.source,
+            found=f"{len(found)} things missing",
+            expected="data and weights that are here; nothing was started",
+            todo="\n".join(["", *_steps(found), *_without_weights(run, found)]),
+        )
+    if left & _DRAWING:
+        for error in check_compatibility(run):
+            raise error
+
+
+def _steps(found: list[Missing]) -> Iterator[str]:
+    """Yield the lines of a message about several things: data first, then weights by their commands."""
+    for one in found:
+        if not one.fetch:
+            yield f"{one.where}: {one.found}"
+            yield from (f"  {step}" for step in one.todo)
+    fetched = [one for one in found if one.fetch]
+    if fetched:
+        yield f"Weights: fetch them where there is a network, and copy {_cache()} here, or set their keys to local copies"
+        yield from (f"  {one.fetch}  ({one.where})" for one in fetched)
+        yield from sorted({f"  {one.found}" for one in fetched})
+
+
+def _without_weights(run: RunContext, found: list[Missing]) -> Iterator[str]:
+    if any(one.fetch for one in found):
+        yield "Or run on the small models that are shipped"
+        yield f"  recgen run --config {run.config.source} --set recgen.encoder=demo-clip recgen.backbone=demo-sd"
+
+
+def _cache() -> str:
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    return f"~/{cache.relative_to(Path.home())}" if cache.is_relative_to(Path.home()) else str(cache)
+
+
+def _data(run: RunContext, left: set[str]) -> Iterator[Missing]:
+    """Find what is missing of the data set."""
+    s, obtain = run.settings, run.settings.obtain
+    if "dataset" not in left or s.simulator is not None:
+        return
+    file = run.source / f"{run.config.recbole['dataset']}.inter"
+    images = (obtain.images,) if obtain and obtain.images else ()
+    if not file.is_file():
+        steps = (f"get {obtain.get}", f"put it into {obtain.into}", obtain.prepare, *images) if obtain else ()
+        yield Missing(str(file), "no such file", "a RecBole atomic file", steps)
+    elif images and not _any_file(run.images_folder):
+        yield Missing(str(run.images_folder), "no images", "the items' images", images)
+
+
+def _any_file(folder: Path | None) -> bool:
+    return folder is not None and folder.is_dir() and any(folder.iterdir())
+
+
+def _weights(run: RunContext, left: set[str]) -> Iterator[Missing]:
+    """Find which weights can neither be had nor are here."""
+    s, hub = run.settings, _Hub()
+    if left & {"features", "generate"}:
+        yield from _encoder(s.encoder, hub)
+    if "features" in left:
+        yield from _describing(run, hub)
+    words = [s.keywords.endpoint] if "keywords" in run.needs else []
+    words += [s.tags.endpoint] if "tags" in run.needs else []
+    asked = "features" in left and None in words
+    if s.llm is not None and (asked or ("keywords" in run.needs and left & _DRAWING)):
+        yield from hub.missing("recgen.llm", s.llm, "config.json")
+    if left & _DRAWING:
+        yield from _drawing(run, hub)
+
+
+def _describing(run: RunContext, hub: _Hub) -> Iterator[Missing]:
+    """Find what is missing of the models that look at images."""
+    s = run.settings
+    for need, key, spec in (("captions", "captioner", s.captioner), ("tags", "tags.image", s.tags.image)):
+        if need in run.needs and isinstance(spec, str) and spec not in ("clip-tagger", "endpoint"):
+            yield from hub.missing(f"recgen.{key}", spec, "config.json")
+    if "foregrounds" in run.needs and s.foreground == "isnet":
+        if find_spec("rembg") is None:
+            install = "pip install -c constraints.txt -e '.[foreground]'"
+            yield Missing(
+                "recgen.foreground", "isnet without the package rembg", "rembg, or plain-ground", (install,)
+            )
+        if not isnet_weights().is_file():
+            fetch = "python -c 'import rembg; rembg.new_session(\"isnet-general-use\")'"
+            yield Missing(
+                "recgen.foreground", f"no {isnet_weights()}", "its weights, or plain-ground", (fetch,)
+            )
+
+
+def isnet_weights() -> Path:
+    """Return where rembg looks for the weights of `recgen.foreground: isnet`."""
+    data = Path(os.environ.get("XDG_DATA_HOME", "~"))
+    return Path(os.environ.get("U2NET_HOME", data / ".u2net")).expanduser() / "isnet-general-use.onnx"
+
+
+def _drawing(run: RunContext, hub: _Hub) -> Iterator[Missing]:
+    """Find what is missing of pipelines, IP-Adapter and LCM LoRA."""
+    s = run.settings
+    drawers = [name for name in s.generators if run.config.backbones[name]]
+    own = {name: run.config.generators[name].get("checkpoint") for name in drawers}
+    for name, checkpoint in own.items():
+        if checkpoint is not None:
+            yield from hub.missing(f"recgen.{name}.checkpoint", checkpoint, "model_index.json")
+    if any(checkpoint is None for checkpoint in own.values()):
+        yield from hub.missing("recgen.backbone", s.backbone, "model_index.json")
+        if s.ip_adapter is not None:
+            yield from hub.missing_file("recgen.ip_adapter", s.ip_adapter, ADAPTER_FILE)
+    if s.lcm_lora is not None and any(samples_with_lcm(run.config.generators[name]) for name in drawers):
+        yield from hub.missing_file("recgen.lcm_lora", s.lcm_lora, LORA_FILE)
+
+
+def _encoder(spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:
+    """Find out whether an OpenCLIP model named by architecture and tag can be had; its own loader checks folders and files."""
+    if (
+        isinstance(spec, str)
+        or spec.pretrained is None
+        or Path(spec.pretrained).exists()
+        or ":" in spec.model
+    ):
+        return
+    from recgen.core.compat import prepare_torchvision
+
+    prepare_torchvision()
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    known = list_pretrained_tags_by_model(spec.model)
+    if spec.pretrained not in known:
+        expected = (
+            f"a file of weights or one of {', '.join(known)}" if known else "a model that open_clip knows"
+        )
+        found = f"model {spec.model!r} with weights {spec.pretrained!r}"
+        yield Missing("recgen.encoder", found, expected, (nearest(spec.pretrained, known),))
+        return
+    repository = (get_pretrained_cfg(spec.model, spec.pretrained) or {}).get("hf_hub", "").rstrip("/")
+    if repository:
+        yield from hub.missing("recgen.encoder", repository, *_NETWORKS)
+
+
+class _Hub:
+    """The model hub: its cache on this machine, and what it answers; after one failure to answer it is not asked again."""
+
+    def __init__(self) -> None:
+        self._unreachable = ""
+
+    def missing(self, key: str, spec: str, *files: str) -> Iterator[Missing]:
+        """Yield what is missing if none of `files` can be had: `spec` is a shipped model, a folder or a hub id."""
+        if asset_folder(spec).exists():
+            return
+        if not _HUB_ID.fullmatch(spec):
+            yield Missing(key, repr(spec), "a shipped model, a folder that is here, or a hub id")
+        elif reason := self._reason(spec, files):
+            yield Missing(
+                key, reason, "weights that are here or can be downloaded", fetch=f"hf download {spec}"
+            )
+
+    def missing_file(self, key: str, spec: str, default: str) -> Iterator[Missing]:
+        """Yield what is missing if a file of weights cannot be had; see `recgen.diffusion.weights.weight_file`."""
+        repository, subfolder, name = weight_file(spec, default)
+        file = f"{subfolder}/{name}".strip("/")
+        if Path(repository).is_dir():
+            if not (Path(repository) / name).is_file():
+                yield Missing(key, f"{spec!r}, and no file {name} in it", "a safetensors file")
+        elif not _HUB_ID.fullmatch(repository):
+            yield Missing(
+                key, repr(spec), "a shipped adapter, a file that is here, or one of a hub repository"
+            )
+        elif reason := self._reason(repository, (file,)):
+            fetch = f"hf download {repository} {file}"
+            yield Missing(key, reason, "weights that are here or can be downloaded", fetch=fetch)
+
+    def _reason(self, repository: str, files: Iterable[str]) -> str:
+        """Return why none of a repository's files can be had; "" if one is in the cache, or the hub would give it."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+        if any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
+            return ""
+        if constants.HF_HUB_OFFLINE:
+            return f"{repository} is not in the cache, and HF_HUB_OFFLINE is set"
+        reason = ""
+        for file in files:
+            if self._unreachable:
+                return self._unreachable
+            try:
+                get_hf_file_metadata(hf_hub_url(repository, file), timeout=_PATIENCE)
+                return ""
+            except GatedRepoError:
+                reason = f"{repository}: accept its licence on its page, then `hf auth login`"
+            except RepositoryNotFoundError:
+                reason = f"{repository}: the hub does not have it, or not for this login"
+            except EntryNotFoundError:
+                reason = reason or f"{repository} has no file {file}"
+            except Exception as error:  # the HTTP client's many kinds of "no answer"
+                self._unreachable = f"not in the cache, and the hub does not answer ({brief(error)})"
+                reason = self._unreachable
+        return reason

@@ -1,0 +1,238 @@
+"""The run's way into RecBole: its Config, its Dataset split once, its data loaders.
+
+RecBole's Config reads `sys.argv` and evaluates strings of a `config_dict` as Python; here it is given neither, but a YAML
+file that holds the checked configuration. Its training starts TensorBoard writers and checkpoint folders in the working
+directory; those are ours to place (`recgen.recommender.reward`).
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from recgen.config import loader as settings
+from recgen.core.errors import UserError
+from recgen.core.seeding import seed_for
+
+PACKAGED = "ml-100k"  # the one data set inside RecBole's own package
+
+_DATA_KEYS = frozenset(  # RecBole's `dataset_arguments`, and where and how the data is read and split
+    """
+    dataset data_path field_separator seq_separator encoding USER_ID_FIELD ITEM_ID_FIELD RATING_FIELD TIME_FIELD
+    seq_len LABEL_FIELD threshold NEG_PREFIX ITEM_LIST_LENGTH_FIELD LIST_SUFFIX MAX_ITEM_LIST_LENGTH POSITION_FIELD
+    HEAD_ENTITY_ID_FIELD TAIL_ENTITY_ID_FIELD RELATION_ID_FIELD ENTITY_ID_FIELD kg_reverse_r
+    entity_kg_num_interval relation_kg_num_interval load_col unload_col unused_col additional_feat_suffix
+    rm_dup_inter val_interval filter_inter_by_user_or_item user_inter_num_interval item_inter_num_interval
+    alias_of_user_id alias_of_item_id alias_of_entity_id alias_of_relation_id preload_weight normalize_field
+    normalize_all benchmark_filename numerical_features discretization eval_args seed reproducibility
+    """.split()
+)
+_NO_MATTER = (
+    "show_progress",
+    "state",
+    "checkpoint_dir",
+    "log_wandb",
+    "wandb_project",
+    "worker",
+    "log_tensorboard",
+)
+
+
+def data_keys(recbole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of RecBole's keys that decide what the data set is."""
+    return {key: value for key, value in recbole.items() if key in _DATA_KEYS}
+
+
+def training_keys(recbole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of RecBole's keys that may change what a training results in."""
+    return {key: value for key, value in recbole.items() if key not in _NO_MATTER}
+
+
+@dataclass(frozen=True)
+class DatasetSplits:
+    """RecBole's Dataset objects after its own filtering, numbering and splitting."""
+
+    whole: Any
+    train: Any
+    valid: Any
+    test: Any
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """RecBole's data loaders of one training."""
+
+    train: Any
+    valid: Any
+    test: Any
+
+
+def data_folder(recbole: Mapping[str, Any]) -> Path:
+    """Return the folder of the atomic files, where RecBole looks for it."""
+    if recbole["dataset"] == PACKAGED:
+        import recbole as package
+
+        return Path(package.__path__[0]) / "dataset_example" / PACKAGED
+    return Path(recbole.get("data_path", "dataset/")) / recbole["dataset"]
+
+
+def with_defaults(config: settings.Config, columns: list[str], has_items: bool) -> dict[str, Any]:
+    """Return RecBole's keys: recgen's defaults under the YAML's own, and the columns a run needs among those to load.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    columns
+        Field names of the data set's `.inter` file.
+    has_items
+        Whether there is an `.item` file; the catalogue is then all of it, and not the items somebody liked.
+    """
+    given = config.recbole
+    user, item = given.get("USER_ID_FIELD", "user_id"), given.get("ITEM_ID_FIELD", "item_id")
+    rating, time = given.get("RATING_FIELD", "rating"), given.get("TIME_FIELD", "timestamp")
+    threshold = config.settings.like_threshold
+    keys: dict[str, Any] = {
+        "seed": seed_for(config.settings.seed, "recbole") % 2**31,
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+        "metrics": ["Recall", "NDCG"],
+        "topk": [10, 20],
+        "valid_metric": "Recall@20",
+        "show_progress": False,
+        "load_col": {"inter": [user, item], **({"item": [item]} if has_items else {})},
+    }
+    if threshold is not None and rating in columns:
+        keys["val_interval"] = {rating: f"[{threshold},inf)"}
+    keys |= given
+    loaded = keys["load_col"]
+    if isinstance(loaded, dict) and isinstance(loaded.get("inter"), list):
+        wanted = [name for name in (rating, time) if name in columns]
+        keys["load_col"] = {**loaded, "inter": list(dict.fromkeys([*loaded["inter"], *wanted]))}
+    return keys
+
+
+def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:
+    """Return RecBole's Config of a model class from plain keys; nothing in them is evaluated."""
+    from recbole.config import Config
+
+    from recgen.core.compat import register_recbole_model
+
+    register_recbole_model(model)
+    with tempfile.TemporaryDirectory() as folder, _no_arguments():
+        file = Path(folder) / "recgen.yaml"
+        file.write_text(yaml.safe_dump(dict(keys)), encoding="utf-8")
+        return Config(model=model, dataset=keys["dataset"], config_file_list=[str(file)])
+
+
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    """Hide the command line, of which RecBole's Config would take every `--key=value` for its own."""
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
+def split(config: Any, where: str, target: str = "test") -> DatasetSplits:
+    """Load, filter, number and split the data set by RecBole's rules.
+
+    Parameters
+    ----------
+    config
+        RecBole's Config.
+    where
+        The YAML, for messages.
+    target
+        `test` as RecBole splits; `validation` takes the test part away and splits what is left by the same rules: with
+        leave-one-out each user's data end one like sooner, and the former validation item is the test item. Users and items
+        stay those of the whole data set, with their numbers.
+
+    Raises
+    ------
+    UserError
+        Where RecBole refuses the data or leaves nothing to train on.
+    """
+    from recbole.data import create_dataset
+    from recbole.utils import init_seed
+
+    init_seed(config["seed"], config["reproducibility"])
+    csv.field_size_limit(
+        2**31 - 1
+    )  # RecBole reads with pandas' Python engine, which refuses longer titles than 131,072
+    try:
+        whole = create_dataset(config)
+        built = whole.build()
+        if target == "validation":
+            whole = _without_test(whole, built, where)
+            built = whole.build()
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise UserError(
+            where, found=str(error), expected="data that RecBole can load with these keys"
+        ) from error
+    for name, part in zip(("training", "validation", "test"), built, strict=True):
+        if len(part.inter_feat) == 0:
+            raise UserError(
+                where, found=f"no {name} interactions", expected="some of each after filtering and splitting"
+            )
+    return DatasetSplits(whole, *built)
+
+
+def _without_test(whole: Any, built: list[Any], where: str) -> Any:
+    """Return a dataset of the training and validation interactions, ready to be split again."""
+    from recbole.data.interaction import cat_interactions
+
+    if whole.benchmark_filename_list is not None:
+        raise UserError(
+            f"{where}: benchmark_filename",
+            found="a split of one's own",
+            expected="one by RecBole's rules, which can end sooner",
+        )
+    train, valid, _ = built
+    rest = whole.copy(cat_interactions([train.inter_feat, valid.inter_feat]))
+    rest._change_feat_format = lambda: None  # its columns are tensors already
+    return rest
+
+
+def loaders(config: Any, parts: DatasetSplits, keep: np.ndarray | None = None) -> Loaders:
+    """Return the data loaders of one training.
+
+    Parameters
+    ----------
+    config
+        RecBole's Config of the model to train; it must describe the data of `parts`.
+    parts
+        The split data.
+    keep
+        bool ``[n_train]``, the training interactions to use; None uses all. The catalogue stays whole.
+    """
+    from recbole.data import utils
+
+    items, longest = parts.whole.item_num - 1, max(config["topk"])
+    if config["eval_args"]["mode"]["valid"] == "full" and longest > items:
+        raise UserError(
+            f"data set {config['dataset']}",
+            found=f"{items} items",
+            expected=f"at least {longest}, as in topk",
+        )
+    train = parts.train if keep is None else parts.train.copy(parts.train.inter_feat[keep.nonzero()[0]])
+    samplers = utils.create_samplers(config, parts.whole, [train, parts.valid, parts.test])
+    return Loaders(
+        *(
+            utils.get_dataloader(config, phase)(
+                config, data, sampler, shuffle=phase == "train" and config["shuffle"]
+            )
+            for phase, data, sampler in zip(
+                ("train", "valid", "test"), (train, parts.valid, parts.test), samplers, strict=True
+            )
+        )
+    )

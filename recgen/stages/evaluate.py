@@ -1,0 +1,334 @@
+"""The evaluate stage: every metric of every creative, then means, intervals and tests.
+
+Each generator is measured by itself (evaluation/<generator>.parquet and .json), so that one more generator costs one more
+measurement; `summarise` puts them together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from recgen.core.io import write_json, write_parquet
+from recgen.core.seeding import seed_for
+from recgen.features.keywords import Keywords
+from recgen.metrics import distribution, networks, personalisation, semantics, statistics
+from recgen.metrics.registry import BY_KEY
+from recgen.pipeline.context import RunContext
+from recgen.recommender.reward import Ranker
+from recgen.stages.generate import creatives
+
+LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
+BLOCK = 64  # creatives compared with their histories at once: bounds memory
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CreativeBatch:
+    """One generator's creatives, row by row in the order of the requests.
+
+    Attributes
+    ----------
+    users, items
+        Tokens ``[n]``.
+    histories
+        For each creative the catalogue rows of its user's liked items that have an image.
+    rows
+        int64 ``[n]``, the catalogue row of each item.
+    paths
+        The creatives' files.
+    embeddings
+        float32 ``[n, D]``, raw CLIP image embeddings.
+    """
+
+    users: list[str]
+    items: list[str]
+    histories: list[list[int]]
+    rows: np.ndarray
+    paths: list[Path]
+    embeddings: np.ndarray
+
+
+def measure(run: RunContext, name: str) -> list[Path]:
+    """Measure one generator's creatives."""
+    made = load(run, name)
+    columns = {**by_rankers(run, made), **by_clip(run, made), **by_pixels(run, made), **by_truth(run, made)}
+    verifier, permutation = by_verifier(run, made)
+    columns |= verifier
+    table = pd.DataFrame({"user_id": made.users, "item_id": made.items, "generator": name, **columns})
+    folder = run.folder / "evaluation"
+    write_parquet(folder / f"{name}.parquet", table)
+    write_json(folder / f"{name}.json", {"set": as_sets(run, made), "permutation": permutation})
+    return [folder / f"{name}.parquet", folder / f"{name}.json"]
+
+
+def load(run: RunContext, name: str) -> CreativeBatch:
+    """Read one generator's creatives."""
+    chosen, embeddings = creatives(run, name)
+    histories = {(request.user_id, request.item_id): request.history for request in run.requests}
+    rows, data = run.data.item_rows, run.data
+    pairs = list(zip(chosen["user_id"], chosen["item_id"], strict=True))
+    seen = [[rows[item] for item in histories[pair] if data.images[rows[item]] is not None] for pair in pairs]
+    items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
+    paths = [run.folder / path for path in chosen["path"]]
+    return CreativeBatch(
+        chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings
+    )
+
+
+def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
+    """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
+    columns: Columns = {}
+    for role in ("judge", "reward"):
+        ranker = Ranker(run, role)
+        before = ranker.rank_original(made.users, made.items).cpu().numpy()
+        after = ranker.rank(made.users, made.items, made.embeddings).cpu().numpy()
+        columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
+        own = ranker.score_original(made.users, made.items).cpu().numpy()
+        columns[f"score_gain_{role}"] = (
+            ranker.score(made.users, made.items, made.embeddings).cpu().numpy() - own
+        )
+        if role == "judge":
+            columns |= {"rank_original_judge": before, "rank_creative_judge": after}
+    if run.settings.ranker.same_judge:
+        return columns  # one model in both roles: a gap of zero by construction would pass for a measured one
+    gap = personalisation.over_optimisation_gap(columns["delta_r_reward"], columns["delta_r_judge"])
+    return {**columns, "over_optimisation_gap": gap}
+
+
+def by_clip(run: RunContext, made: CreativeBatch) -> Columns:
+    """Similarities in CLIP space to the user's history and words, and to the item's own image and text."""
+    data = run.data
+    histories = {request.user_id: request.history for request in run.requests}
+    keywords = Keywords(data.texts)
+    words = [
+        ", ".join(keywords.of(data.texts[data.item_rows[item]] for item in histories[user]))
+        for user in made.users
+    ]
+    taste = run.encoder.texts(words)
+    taste[[not sentence for sentence in words]] = np.nan
+    return {
+        "cps": personalisation.cps(made.embeddings, taste),
+        "cpis": personalisation.cpis(made.embeddings, data.image_features, made.histories),
+        "cs": semantics.cs(made.embeddings, data.text_features[made.rows]),
+        "cis": semantics.cis(made.embeddings, data.image_features[made.rows]),
+    }
+
+
+def by_pixels(run: RunContext, made: CreativeBatch) -> Columns:
+    """SSIM, and LPIPS where its weights are here, against the history's images and the item's own."""
+    measures: dict[str, Callable[..., np.ndarray]] = {"ssim": semantics.ssim_pairs}
+    if networks.missing("lpips") is None:
+        measures["lpips"] = partial(networks.lpips_pairs, device=run.device)
+    columns = {
+        f"{name}_{side}": np.full(len(made.users), np.nan)
+        for name in measures
+        for side in ("personal", "semantic")
+    }
+    for start in range(0, len(made.users), BLOCK):
+        here = slice(start, start + BLOCK)
+        block = _Block(run, made, here)
+        for name, pairs in measures.items():
+            values = pairs(block.creatives, block.images, block.owners, block.liked)
+            columns[f"{name}_personal"][here] = personalisation.history_mean(
+                values, block.owners, len(block.creatives)
+            )
+            values = pairs(block.creatives, block.images, block.with_own, block.own)
+            columns[f"{name}_semantic"][here.start + block.with_own] = values
+    return columns
+
+
+class _Block:
+    """Some creatives as arrays beside the images they are compared with, each read once."""
+
+    def __init__(self, run: RunContext, made: CreativeBatch, here: slice) -> None:
+        creatives = [_open(path) for path in made.paths[here]]
+        edge = min(*creatives[0].size, LONGEST_EDGE)
+        self.creatives = np.stack([_square(image, edge) for image in creatives])
+        rows, histories = made.rows[here], made.histories[here]
+        known = [run.data.images[row] is not None for row in rows]
+        wanted = sorted({row for history in histories for row in history} | set(rows[known].tolist()))
+        place = {row: position for position, row in enumerate(wanted)}
+        found = [_square(_open(run.data.images[row]), edge) for row in wanted]
+        self.images = np.stack(found) if found else self.creatives[:0]
+        self.owners, self.liked = personalisation.history_pairs(
+            [[place[row] for row in history] for history in histories]
+        )
+        self.with_own = np.flatnonzero(known)
+        self.own = np.array([place[row] for row in rows[known].tolist()], dtype=np.int64)
+
+
+def _open(path: Path | None) -> Image.Image:
+    from recgen.data.images import read_image
+
+    assert path is not None
+    return read_image(path)
+
+
+def _square(image: Image.Image, edge: int) -> np.ndarray:
+    """Return the image's centre, scaled to ``[edge, edge, 3]``."""
+    return np.asarray(ImageOps.fit(image, (edge, edge), Image.Resampling.BOX))
+
+
+def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
+    """What the simulated user truly thinks of the creative, read off the image; nothing where the data is real."""
+    truth = run.folder / "dataset/simulator"
+    if not truth.is_dir():
+        return {}
+    from recgen.assets import asset_folder
+    from recgen.data.simulation.attribute_reader import AttributeReader
+    from recgen.data.simulation.simulator import Truth
+
+    known = Truth.load(truth)
+    own = known.attributes_of(made.items)
+    seen = AttributeReader.load(asset_folder("attribute-reader")).read([_open(path) for path in made.paths])
+    before, after = known.utility(made.users, own), known.utility(made.users, seen)
+    return {
+        "true_utility_gain": personalisation.true_utility_gain(before, after),
+        "content_preservation": semantics.content_preservation(own[:, 0], seen[:, 0]),
+    }
+
+
+def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any]]:
+    """Each creative's chance of being liked by its user, and whether that beats other users' chances (REBECA, algorithm 1)."""
+    verifier = Ranker(run, "verifier")
+    own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
+    users = list(dict.fromkeys(made.users))
+    n = len(made.items)
+    scores = np.stack(
+        [verifier.probability([user] * n, made.items, made.embeddings).cpu().numpy() for user in users]
+    )
+    position = {user: row for row, user in enumerate(users)}
+    owners = [position[user] for user in made.users]
+    test = statistics.permutation_test(scores, owners, seed_for(run.settings.seed, "permutation test"))
+    return {"verifier_score": own}, test.as_json()
+
+
+def as_sets(run: RunContext, made: CreativeBatch) -> dict[str, Any]:
+    """How the creatives as a set compare with the catalogue's images: CMMD, and FID where its weights are here."""
+    real = run.data.image_features
+    real = real[np.isfinite(real).all(axis=1)]
+    if min(len(real), len(made.items)) < 2:
+        return {}
+    values = {"cmmd": distribution.cmmd_by_user(real, made.embeddings, made.users).as_json()}
+    if networks.missing("fid") is None:
+        images = [path for path in run.data.images if path is not None]
+        features = [_inception(run, paths) for paths in (images, made.paths)]
+        distance = distribution.frechet_distance(*features)
+        values["fid"] = statistics.Estimate(distance, None, None, len(made.items)).as_json()
+    return values
+
+
+def _inception(run: RunContext, paths: list[Path]) -> np.ndarray:
+    blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
+    rows = [np.stack([_square(_open(path), 299) for path in block]) for block in blocks]
+    return np.concatenate([networks.inception_features(block, device=run.device) for block in rows])
+
+
+def summarise(run: RunContext) -> list[Path]:
+    """Write per_request.parquet and evaluation/summary.json: means with intervals, and tests between generators."""
+    folder = run.folder / "evaluation"
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in run.settings.generators}
+    others = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in tables}
+    means = {name: {**_means(run, table), **others[name]["set"]} for name, table in tables.items()}
+    summary = {
+        "creatives": means,
+        "tests": {
+            "permutation": {name: other["permutation"] for name, other in others.items()},
+            "paired": list(_paired(run, tables)),
+        },
+        "unavailable": _unavailable(run, means),
+    }
+    write_parquet(run.folder / "per_request.parquet", pd.concat(tables.values(), ignore_index=True))
+    write_json(folder / "summary.json", summary)
+    write_metrics(run, {})
+    return [run.folder / "per_request.parquet", folder / "summary.json"]
+
+
+def _measured(table: pd.DataFrame) -> list[str]:
+    """Return the metrics that have a value per creative, in the order of the metrics' table."""
+    return [key for key, metric in BY_KEY.items() if metric.kind == "creative" and key in table]
+
+
+def _means(run: RunContext, table: pd.DataFrame) -> dict[str, Any]:
+    return {
+        key: statistics.bootstrap_mean(
+            table[key], table["user_id"].to_numpy(), seed_for(run.settings.seed, f"bootstrap {key}")
+        ).as_json()
+        for key in _measured(table)
+    }
+
+
+def _paired(run: RunContext, tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
+    """Compare every two generators over the requests, which all of them have answered in one order."""
+    for (a, first), (b, second) in combinations(tables.items(), 2):
+        for key in _measured(first):
+            seed = seed_for(run.settings.seed, f"paired {key}")
+            users = first["user_id"].to_numpy()
+            yield statistics.paired_difference(first[key], second[key], users, seed).as_json(a, b, key)
+
+
+def _unavailable(run: RunContext, means: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Say what was not measured and what it takes."""
+    reasons: dict[str, str] = {}
+    for metric, keys in {"lpips": ["lpips_personal", "lpips_semantic"], "fid": ["fid"]}.items():
+        reason = networks.missing(metric)
+        reasons |= {key: reason for key in keys if reason is not None}
+    measured = {key for values in means.values() for key in values}
+    if "cmmd" not in measured:
+        reasons["cmmd"] = "it needs two creatives and two images"
+    if run.settings.ranker.same_judge:
+        reasons["over_optimisation_gap"] = (
+            "reward and judge are one model (same_judge: true), so it is zero by construction; run without same_judge"
+        )
+    return reasons
+
+
+def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
+    """Write metrics.json: the summary of the creatives, `downstream` (with its ``tests``), and what the run was."""
+    summary = json.loads((run.folder / "evaluation/summary.json").read_text(encoding="utf-8"))
+    tests = {**summary["tests"], "paired": [*summary["tests"]["paired"], *downstream.get("tests", [])]}
+    sources = downstream.get("sources", {})
+    write_json(
+        run.folder / "metrics.json",
+        {**summary, "downstream": sources, "tests": tests, "run": facts(run)},
+    )
+    return run.folder / "metrics.json"
+
+
+def facts(run: RunContext) -> dict[str, Any]:
+    """Return what a reader must know beside the numbers; nothing that changes from one run to the same run again."""
+    settings = run.settings
+    bad = json.loads((run.folder / "dataset/bad_images.json").read_text(encoding="utf-8"))
+    return {
+        "dataset": run.config.recbole["dataset"],
+        "users": run.interactions["user_id"].nunique(),
+        "items": len(run.items),
+        "images": int(run.items["image"].notna().sum()),
+        "rendered": settings.simulator is not None or settings.images == "rendered",
+        "bad_images": len(bad),
+        "interactions": int((run.interactions["split"] != "none").sum()),
+        "dislikes": int((run.interactions["split"] == "none").sum()),
+        "requests": len(run.requests),
+        "seed": settings.seed,
+        "target": settings.target,
+        "same_judge": settings.ranker.same_judge,
+        "reward": settings.ranker.reward,
+        "judge": settings.ranker.judge,
+        "verifier": settings.ranker.verifier,
+        "what_if": settings.ranker.what_if,
+        "encoder": settings.encoder if isinstance(settings.encoder, str) else settings.encoder.model,
+        "backbone": settings.backbone,
+        "downstream": {"seeds": settings.downstream.seeds, "mix_weight": settings.downstream.mix_weight},
+        "threads": run.threads,
+    }

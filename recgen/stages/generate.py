@@ -1,0 +1,149 @@
+"""The generator.fit and generate stages: fit each generator, then draw its creatives in chunks that survive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL.PngImagePlugin import PngInfo
+
+from recgen.config import plugins
+from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
+from recgen.core.progress import show
+from recgen.data.types import Creative, Request
+from recgen.pipeline.context import RunContext
+from recgen.recommender.reward import Ranker
+
+RECIPE = "recgen"
+"""Key of the PNG text chunk that holds a creative's recipe as JSON."""
+
+
+def generator(run: RunContext, name: str) -> Any:
+    """Return a generator of the run, not fitted."""
+    kind, settings = _kind(run, name)
+    backbone = run.backbone_for(name) if kind.backbones else None
+    return kind(settings, backbone, run.encoder, run.language_model)
+
+
+def _kind(run: RunContext, name: str) -> tuple[Any, Any]:
+    """Return a generator's class and its settings."""
+    kind = plugins.load(plugins.GENERATORS, run.config.kinds[name], f"{run.config.source}: recgen.generators")
+    return kind, kind.Config.model_validate(run.config.generators[name])
+
+
+def check(run: RunContext, name: str) -> list[Path]:
+    """Find out before anything is trained whether a generator that reads files of the user's can serve the requests."""
+    kind, settings = _kind(run, name)
+    kind.check(settings, run.requests)
+    return []
+
+
+def fit(run: RunContext, name: str) -> list[Path]:
+    """Fit one generator on what came before the references and save it to generator/<name>."""
+    folder = run.folder / "generator" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    learner = generator(run, name)
+    learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
+    learner.save(folder)
+    if learner.curves:
+        write_json(folder / "curves.json", learner.curves)
+    flush()
+    return [folder]
+
+
+def generate(run: RunContext, name: str) -> list[Path]:
+    """Draw one generator's creatives.
+
+    The requests are cut into chunks of `recgen.chunk`, the same ones every time; a chunk's images, embeddings and table of rows
+    are written in this order, so that a chunk with a table is a finished one and is not drawn again.
+    """
+    size, drawer = run.settings.chunk, None
+    outputs = []
+    for start in range(0, len(run.requests), size):
+        table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
+        outputs += [table, table.with_suffix(".safetensors")]
+        if not table.exists():
+            drawer = drawer or _fitted(run, name)
+            _draw(run, drawer, name, run.requests[start : start + size], table)
+            show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
+    return outputs
+
+
+def _fitted(run: RunContext, name: str) -> Any:
+    learner = generator(run, name)
+    learner.load(run.folder / "generator" / name)
+    return learner
+
+
+def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
+    """Draw, encode and write one chunk."""
+    creatives = list(drawer.generate(requests, run.data))
+    if [creative.request for creative in creatives] != list(requests):
+        raise RuntimeError(
+            f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
+        )
+    rows = [_write(run, name, creative) for creative in creatives]
+    write_features(
+        table.with_suffix(".safetensors"), run.encoder.images([creative.image for creative in creatives])
+    )
+    flush()
+    write_parquet(table, pd.DataFrame(rows))
+
+
+def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
+    """Write one image with its recipe inside and return its row of the manifest."""
+    request = creative.request
+    recipe = {
+        "generator": name,
+        "user": request.user_id,
+        "item": request.item_id,
+        "seed": request.seed,
+        **creative.recipe,
+    }
+    text = json.dumps(recipe, sort_keys=True, ensure_ascii=True)
+    png = _png(creative, text)
+    key = f"{request.user_id}\x1f{request.item_id}".encode()
+    path = f"creatives/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
+    write_bytes(run.folder / path, png, durable=False)
+    return {
+        "user_id": request.user_id,
+        "item_id": request.item_id,
+        "path": path,
+        "seed": request.seed,
+        "generator": name,
+        "recipe": text,
+        "sha256": hashlib.sha256(png).hexdigest(),
+        "seconds": creative.seconds,
+    }
+
+
+def _png(creative: Creative, recipe: str) -> bytes:
+    information, buffer = PngInfo(), io.BytesIO()
+    information.add_text(RECIPE, recipe)
+    creative.image.convert("RGB").save(buffer, format="PNG", pnginfo=information)
+    return buffer.getvalue()
+
+
+def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request."""
+    tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
+    rows = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
+    return rows, np.concatenate([read_features(path.with_suffix(".safetensors")) for path in tables])
+
+
+def collect(run: RunContext) -> list[Path]:
+    """Join all generators' chunks to creatives/manifest.parquet and embeddings.safetensors.
+
+    Rows follow the generators as the configuration lists them, and within one the requests.
+    """
+    folder = run.folder / "creatives"
+    tables, embeddings = zip(*(creatives(run, name) for name in run.settings.generators), strict=True)
+    write_features(folder / "embeddings.safetensors", np.concatenate(embeddings))
+    write_parquet(folder / "manifest.parquet", pd.concat(tables, ignore_index=True))
+    return [folder / "embeddings.safetensors", folder / "manifest.parquet"]

@@ -91,9 +91,12 @@ class Generator(ABC):
 
     @abstractmethod
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
-        """Yield one creative per request, in the order of `requests`."""
+        """Yield one creative per request, in the order of `requests`.
+
+        `reward` is the ranking model that `fit` was given; a method that asks it nothing draws without it.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -129,7 +129,7 @@ class DreamBooth(Generator):
         return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled).mean()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)

@@ -152,7 +152,7 @@ class Folder(Generator):
         """Learn nothing."""
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order; its recipe names the file, or says that the item's own image stands in."""
         for done, request in enumerate(requests, start=1):

@@ -158,7 +158,7 @@ class TextualInversion(Generator):
         return vectors.detach()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)

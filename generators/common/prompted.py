@@ -70,7 +70,7 @@ class Prompted(Generator):
         return fill(self.config.template, data.texts[data.item_rows[request.item_id]])
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         drawings = (self.drawing(request, data) for request in requests)

@@ -62,7 +62,7 @@ class PMG(Generator):
         return Reader(language_model_of(self), self.backbone, self.config, run_seed)
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)

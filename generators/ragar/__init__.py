@@ -75,7 +75,7 @@ class RAGAR(Generator):
         return Model(language_model, self.backbone, scale, self.config, run_seed)
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)

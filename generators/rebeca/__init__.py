@@ -79,7 +79,7 @@ class REBECA(Generator):
         return self.standardisation.invert(drawn).numpy()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests), self.config.decode, progress)

@@ -45,6 +45,13 @@ class WhatIf(ABC):
         """Return int64 ``[B]``, the ranks of items ``[B]`` for users ``[B]`` as they are."""
         return self._in_chunks(self._rank_original, self._check(users, items), torch.int64)
 
+    def score_all(self, users: torch.Tensor) -> torch.Tensor:
+        """Return float ``[B, n_items]``, the scores of users ``[B]`` for every item as it is; -inf for RecBole's padding item."""
+        (checked,) = self._check(users, users.new_ones(len(users)))[:1]
+        scores = self._in_chunks(self._all_scores, (checked,), torch.float32)
+        scores[:, 0] = -torch.inf
+        return scores
+
     @abstractmethod
     def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor: ...
 
@@ -53,7 +60,7 @@ class WhatIf(ABC):
 
     @abstractmethod
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        """Scores ``[B, n_items]`` of every item as it is, or anything that ranks as they do."""
+        """Scores ``[B, n_items]`` of every item as it is."""
 
     def _score_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return self._all_scores(users).gather(1, items[:, None])[:, 0]

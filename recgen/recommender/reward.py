@@ -217,6 +217,16 @@ class Ranker:
         """Return the 0-based rank ``[B]`` with the items' own images."""
         return self.what_if.rank_original(*self.ids(users, items))
 
+    def score_all(self, users: Sequence[str], items: Sequence[str]) -> Any:
+        """Return the scores ``[B, N]`` of each of B users for each of N items with the items' own images."""
+        import torch
+
+        rows, columns = (
+            torch.as_tensor(self.dataset.token2id(field, np.asarray(tokens, dtype=object)), dtype=torch.long)
+            for field, tokens in ((self.dataset.uid_field, users), (self.dataset.iid_field, items))
+        )
+        return self.what_if.score_all(rows.to(self.model.device))[:, columns.to(self.model.device)]
+
     def _tensor(self, embeddings: Any) -> Any:
         import torch
 

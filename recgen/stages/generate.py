@@ -83,7 +83,7 @@ def _fitted(run: RunContext, name: str) -> Any:
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
     """Draw, encode and write one chunk."""
-    creatives = list(drawer.generate(requests, run.data))
+    creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
     if [creative.request for creative in creatives] != list(requests):
         raise RuntimeError(
             f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"

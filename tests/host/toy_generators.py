@@ -38,7 +38,7 @@ class Toy(Generator):
         self.curves = {"loss": [(0, 1.0), (1, 0.5)]}
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Draw."""
         for request in requests:

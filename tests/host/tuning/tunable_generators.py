@@ -40,7 +40,7 @@ class Tunable(Toy):
         self.mean = [value + 10 * self.config.k for value in self.mean]
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, progress: Progress = silent
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Draw, but not while the file that TUNABLE_GATE names is there."""
         gate = os.environ.get("TUNABLE_GATE")

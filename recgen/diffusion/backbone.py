@@ -21,6 +21,25 @@ from recgen.diffusion.loading import Pipeline, load_pipeline
 from recgen.diffusion.sampling import LCM, Sampling, scheduler
 
 _PROMPTS_KEPT = 1024  # 240 MB of prompt embeddings with Stable Diffusion 1.5
+_PIXELS_ENCODED = (
+    2**21
+)  # by the VAE at once: 8 images of 512 x 512, whose first layers need about 1 KB a pixel
+
+
+class BrokenImageError(RuntimeError):
+    """An image that is no image: pixels that are not finite, or all the same.
+
+    Attributes
+    ----------
+    seed
+        The seed of the condition it was made from, by which whoever asked for it finds the request.
+    problem
+        What is wrong with it.
+    """
+
+    def __init__(self, seed: int, problem: str) -> None:
+        super().__init__(f"{problem}, drawn from seed {seed}")
+        self.seed, self.problem = seed, problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +125,13 @@ class Backbone:
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
     def generate(self, conditions: Sequence[Condition], sampling: Sampling) -> Iterator[Image.Image]:
-        """Yield one RGB image per condition, in order."""
+        """Yield one RGB image per condition, in order.
+
+        Raises
+        ------
+        BrokenImageError
+            If the network's output is not finite, or an image has one colour only. Converted to 8 bits, NaN would be black.
+        """
         for (with_image, *_), run in groupby(conditions, key=_kind):
             rows = list(run)
             if with_image:
@@ -143,7 +168,8 @@ class Backbone:
             extra["cross_attention_kwargs"] = {"interest": self._interest(rows, guided)}
         noise = [torch.Generator().manual_seed(row.seed) for row in rows]
         with self.loras(*self._loras, *self._sampler_loras(sampling, distilled)):
-            return self.pipeline(
+            pixels = self.pipeline(
+                output_type="pt",
                 num_inference_steps=sampling.steps,
                 guidance_scale=sampling.guidance_scale,
                 latents=self._noise(noise),
@@ -151,6 +177,19 @@ class Backbone:
                 **self._text_condition(rows, guided),
                 **extra,
             ).images
+        return self._checked(pixels, rows)
+
+    def _checked(self, pixels: torch.Tensor, rows: Sequence[Condition]) -> list[Image.Image]:
+        """Return pixels ``[B, 3, h, w]`` from 0 to 1 as images, or raise `BrokenImageError` for the first that is none."""
+        flat = pixels.flatten(1)
+        finite, low, high = flat.isfinite().all(1).tolist(), flat.amin(1).tolist(), flat.amax(1).tolist()
+        for place, row in enumerate(rows):
+            if not finite[place]:
+                raise BrokenImageError(row.seed, f"pixels that are not finite numbers, in {self.precision}")
+            if low[place] == high[place]:
+                raise BrokenImageError(row.seed, f"one colour only, {low[place]:.3f}")
+        processor = self.pipeline.image_processor
+        return processor.numpy_to_pil(processor.pt_to_numpy(pixels))
 
     def _sampler_loras(self, sampling: Sampling, distilled: bool) -> tuple[str, ...]:
         if sampling.sampler != LCM or (distilled and self.lcm_lora is None):
@@ -261,14 +300,19 @@ class Backbone:
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Return the scaled latents ``[B, channels, h, w]`` of RGB images, the mean of what the VAE makes of their centres."""
-        edge, vae = self.image_size, self.pipeline.vae
-        squares = [
-            np.asarray(ImageOps.fit(image, (edge, edge), Image.Resampling.BICUBIC)) for image in images
-        ]
-        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
-        return (
-            vae.encode(pixels).latent_dist.mode() - (vae.config.shift_factor or 0)
-        ) * vae.config.scaling_factor
+        edge, at_once = self.image_size, max(_PIXELS_ENCODED // self.image_size**2, 1)
+        squares = [ImageOps.fit(image, (edge, edge), Image.Resampling.BICUBIC) for image in images]
+        blocks = [squares[start : start + at_once] for start in range(0, len(squares), at_once)]
+        return torch.cat(
+            [self._latents(np.stack([np.asarray(image) for image in block])) for block in blocks]
+        )
+
+    def _latents(self, images: np.ndarray) -> torch.Tensor:
+        """Return the scaled latents of uint8 images ``[B, h, w, 3]``."""
+        vae = self.pipeline.vae
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+        mean = vae.encode(pixels).latent_dist.mode()
+        return (mean - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
     def predict(
         self,

@@ -14,9 +14,11 @@ import pandas as pd
 from PIL.PngImagePlugin import PngInfo
 
 from recgen.config import plugins
+from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
+from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
 
@@ -83,7 +85,10 @@ def _fitted(run: RunContext, name: str) -> Any:
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
     """Draw, encode and write one chunk."""
-    creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
+    try:
+        creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
+    except BrokenImageError as error:
+        raise broken(name, requests, error) from error
     if [creative.request for creative in creatives] != list(requests):
         raise RuntimeError(
             f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
@@ -94,6 +99,17 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
     )
     flush()
     write_parquet(table, pd.DataFrame(rows))
+
+
+def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
+    """Return the error of a broken image, which names the request that it was for."""
+    pairs = [f"user {each.user_id!r}, item {each.item_id!r}" for each in requests if each.seed == error.seed]
+    return UserError(
+        f"generator {name}, {' or '.join(pairs) or 'a request'}",
+        found=f"an image of {error.problem}",
+        expected="finite pixels of more than one colour",
+        todo="Where recgen.precision is float16, set bfloat16 or float32; else the weights are damaged or do not fit each other.",
+    )
 
 
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:

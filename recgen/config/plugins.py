@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recgen.core.errors import UserError, nearest
+from recgen.core.errors import UserError, brief, nearest
 from recgen.core.io import identity
 
 GENERATORS = "recgen.generators"
@@ -48,6 +48,12 @@ def source(group: str, name: str) -> dict[str, str]:
     return {"class": entry.value, "version": version, "files": _files(entry.module)}
 
 
+def origin(group: str, name: str) -> str:
+    """Return what an installed name stands for and the package that brought it: ``mine.draw:Mine of mine 1.0``."""
+    entry = _installed(group)[name]
+    return f"{entry.value} of {entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
 def _files(module: str) -> str:
     """Identify the Python files of a module's own package."""
     package, _, rest = module.partition(".")
@@ -72,8 +78,9 @@ def settings_class(kind: str, where: str) -> Any:
         When no generator of that name is installed.
     """
     check(GENERATORS, kind, where)
-    declared = _installed(GENERATOR_SETTINGS).get(kind)
-    return declared.load() if declared is not None else load(GENERATORS, kind, where).Config
+    if kind in _installed(GENERATOR_SETTINGS):
+        return load(GENERATOR_SETTINGS, kind, where)
+    return load(GENERATORS, kind, where).Config
 
 
 def load(group: str, name: str, where: str) -> Any:
@@ -82,7 +89,7 @@ def load(group: str, name: str, where: str) -> Any:
     Parameters
     ----------
     group
-        `GENERATORS` or `RANKING_MODELS`.
+        `GENERATORS`, `GENERATOR_SETTINGS` or `RANKING_MODELS`.
     name
         The name as the user wrote it.
     where
@@ -91,10 +98,17 @@ def load(group: str, name: str, where: str) -> Any:
     Raises
     ------
     UserError
-        When nothing of that name is installed.
+        When nothing of that name is installed, or its package cannot be imported.
     """
     check(group, name, where)
-    return _installed(group)[name].load()
+    try:
+        return _installed(group)[name].load()
+    except Exception as error:  # another package's code may raise anything
+        raise UserError(
+            where,
+            found=f"{name!r}, whose class {origin(group, name)} cannot be imported ({brief(error)})",
+            expected="a package that can be imported",
+        ) from error
 
 
 def check(group: str, name: str, where: str) -> None:

@@ -1,4 +1,4 @@
-"""The generator.fit and generate stages: fit each generator, then draw its creatives in chunks that survive a kill."""
+"""The generator.fit and generate stages: fit each generator, then draw its creatives in shards that survive a kill."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import pandas as pd
 from PIL.PngImagePlugin import PngInfo
 
 from recgen.config import plugins
+from recgen.config.generators import GeneratorSpec
+from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
+from recgen.stages.plugin_calls import calling, checked, title
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -26,34 +29,52 @@ RECIPE = "recgen"
 
 def generator(run: RunContext, name: str) -> Any:
     """Return a generator of the run, not fitted."""
-    kind, settings = _kind(run, name)
-    backbone = run.backbone_for(name) if settings.families else None
-    return kind(settings, backbone, run.encoder, run.language_model)
-
-
-def _kind(run: RunContext, name: str) -> tuple[Any, Any]:
-    """Return a generator's class and its settings."""
     spec = run.config.generators[name]
-    kind = plugins.load(plugins.GENERATORS, spec.kind, f"{run.config.source}: recgen.generators")
-    return kind, kind.Config.model_validate(spec.settings)
+    kind, settings = _kind(run, spec)
+    backbone = run.backbone_for(name) if settings.families else None
+    with calling(spec, "__init__"):
+        return kind(settings, backbone, run.encoder, run.language_model)
+
+
+def _kind(run: RunContext, spec: GeneratorSpec) -> tuple[Any, Any]:
+    """Return a generator's class and its settings.
+
+    Raises
+    ------
+    UserError
+        If the class and what its package declares as its settings do not belong together.
+    """
+    where = f"{run.config.source}: recgen.generators"
+    kind, model = plugins.load(plugins.GENERATORS, spec.kind, where), plugins.settings_class(spec.kind, where)
+    if kind.Config is not model:
+        raise UserError(
+            f"{title(spec)}, its entry point in {plugins.GENERATOR_SETTINGS}",
+            found=f"{model.__module__}.{model.__qualname__}",
+            expected=f"the class's own Config, {kind.Config.__module__}.{kind.Config.__qualname__}",
+        )
+    return kind, model.model_validate(spec.settings)
 
 
 def check(run: RunContext, name: str) -> list[Path]:
     """Find out before anything is trained whether a generator that reads files of the user's can serve the requests."""
-    kind, settings = _kind(run, name)
-    kind.check(settings, run.requests)
+    spec = run.config.generators[name]
+    kind, settings = _kind(run, spec)
+    with calling(spec, "check"):
+        kind.check(settings, run.requests)
     return []
 
 
 def fit(run: RunContext, name: str) -> list[Path]:
     """Fit one generator on what came before the references and save it to generator/<name>."""
-    folder = run.folder / "generator" / name
+    spec, folder = run.config.generators[name], run.folder / "generator" / name
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
-    learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
-    learner.save(folder)
-    if learner.curves:
-        write_json(folder / "curves.json", learner.curves)
+    with calling(spec, "fit"):
+        learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
+    with calling(spec, "save"):
+        learner.save(folder)
+        if learner.curves:
+            write_json(folder / "curves.json", learner.curves)
     flush()
     return [folder]
 
@@ -78,21 +99,19 @@ def generate(run: RunContext, name: str) -> list[Path]:
 
 def _fitted(run: RunContext, name: str) -> Any:
     learner = generator(run, name)
-    learner.load(run.folder / "generator" / name)
+    with calling(run.config.generators[name], "load"):
+        learner.load(run.folder / "generator" / name)
     return learner
 
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
-    """Draw, encode and write one chunk."""
-    creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
-    if [creative.request for creative in creatives] != list(requests):
-        raise RuntimeError(
-            f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
-        )
-    rows = [_write(run, name, creative) for creative in creatives]
-    write_features(
-        table.with_suffix(".safetensors"), run.encoder.images([creative.image for creative in creatives])
-    )
+    """Draw, encode and write one shard."""
+    spec = run.config.generators[name]
+    with calling(spec, "generate"):
+        yielded = drawer.generate(requests, run.data, reward=Ranker(run, "reward"))
+    found = checked(spec, yielded, requests)
+    rows = [_write(run, name, creative) for creative in found]
+    write_features(table.with_suffix(".safetensors"), run.encoder.images([each.image for each in found]))
     flush()
     write_parquet(table, pd.DataFrame(rows))
 
@@ -139,7 +158,7 @@ def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def collect(run: RunContext) -> list[Path]:
-    """Join all generators' chunks to creatives/manifest.parquet and embeddings.safetensors.
+    """Join all generators' shards to creatives/manifest.parquet and embeddings.safetensors.
 
     Rows follow the generators as the configuration lists them, and within one the requests.
     """

@@ -386,7 +386,10 @@ def _source_files(run: RunContext) -> dict[str, str]:
     """Identify the user's files; what a run simulates follows from its settings."""
     s, name = run.settings, run.config.recbole["dataset"]
     if s.simulator is not None:
-        return {}
+        base = run.simulator_base
+        return (
+            {} if base is None else {end: identity(base / f"{base.name}.{end}") for end in ("inter", "item")}
+        )
     found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
     if run.images_folder is not None and s.images != "rendered":
         found["images"] = identity(

@@ -120,7 +120,7 @@ def _rate(truth: Truth, log: pd.DataFrame, seed: int, like_threshold: float) -> 
 def _places(users: Sequence[str], order: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     """Return each user's rows of the log, in the log's order."""
     rows = pd.Series(np.arange(len(users))).groupby(np.asarray(users, dtype=object)).indices
-    return [(user, rows[user]) for user in order]
+    return [(user, np.asarray(rows[user])) for user in order]
 
 
 def _intercept(logit: np.ndarray, likes: float) -> float:

@@ -130,7 +130,8 @@ def execute(
 def _do(run: RunContext, task: Task, fingerprint: str) -> None:
     logger.info("%s", task.name)
     started = time.perf_counter()
-    run.workspace.begin(task.name, fingerprint, task.owns)
+    for name in run.workspace.begin(task.name, fingerprint, task.owns):
+        logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
     run.prepare_torch()
     outputs = resolve_name(task.call)(run, *task.arguments)
     seconds = time.perf_counter() - started

@@ -69,12 +69,39 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        outputs += [table, table.with_suffix(".safetensors")]
-        if not table.exists():
+        if not _intact(run.folder, table):
             drawer = drawer or _fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
+        paths = pd.read_parquet(table, columns=["path"])["path"]
+        outputs += [table, table.with_suffix(".safetensors"), *(run.folder / path for path in paths)]
     return outputs
+
+
+def _intact(folder: Path, table: Path) -> bool:
+    """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
+    if not table.exists() or not table.with_suffix(".safetensors").exists():
+        return False
+    rows = pd.read_parquet(table, columns=["path", "sha256"])
+    return not damaged_images(folder, rows)
+
+
+def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Return the paths of images that are absent from a run's folder or not those that its manifest has the digest of.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    manifest
+        Columns ``path`` (relative to the folder) and ``sha256``.
+    """
+    pairs = zip(manifest["path"], manifest["sha256"], strict=True)
+    return [path for path, digest in pairs if _sha256(folder / path) != digest]
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _fitted(run: RunContext, name: str) -> Any:

@@ -29,14 +29,15 @@ RECIPE = "recgen"
 def generator(run: RunContext, name: str) -> Any:
     """Return a generator of the run, not fitted."""
     kind, settings = _kind(run, name)
-    backbone = run.backbone_for(name) if kind.backbones else None
+    backbone = run.backbone_for(name) if settings.families else None
     return kind(settings, backbone, run.encoder, run.language_model)
 
 
 def _kind(run: RunContext, name: str) -> tuple[Any, Any]:
     """Return a generator's class and its settings."""
-    kind = plugins.load(plugins.GENERATORS, run.config.kinds[name], f"{run.config.source}: recgen.generators")
-    return kind, kind.Config.model_validate(run.config.generators[name])
+    spec = run.config.generators[name]
+    kind = plugins.load(plugins.GENERATORS, spec.kind, f"{run.config.source}: recgen.generators")
+    return kind, kind.Config.model_validate(spec.settings)
 
 
 def check(run: RunContext, name: str) -> list[Path]:
@@ -62,10 +63,10 @@ def fit(run: RunContext, name: str) -> list[Path]:
 def generate(run: RunContext, name: str) -> list[Path]:
     """Draw one generator's creatives.
 
-    The requests are cut into chunks of `recgen.chunk`, the same ones every time; a chunk's images, embeddings and table of rows
-    are written in this order, so that a chunk with a table is a finished one and is not drawn again.
+    The requests are cut into shards of `recgen.shard_size`, the same ones every time; a shard's images, embeddings and table of
+    rows are written in this order, so that a shard with a table is a finished one and is not drawn again.
     """
-    size, drawer = run.settings.chunk, None
+    size, drawer = run.settings.shard_size, None
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"

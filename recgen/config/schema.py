@@ -148,8 +148,20 @@ class TagSettings(Strict):
 
 
 class Simulator(Strict):
-    """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
+    """The data set, with known tastes, that a run makes for itself when the YAML has this block.
 
+    Attributes
+    ----------
+    base
+        A RecBole data set of films, ``ml-100k`` for one: its users, films and ratings are real and only the taste in posters is
+        made up, see `recgen.data.simulation.overlay`. Null makes up everything, in the sizes below.
+    users, items, interactions_per_user, tastes_per_user
+        Sizes of a data set that is made up.
+    seed
+        Seed of all that is made up.
+    """
+
+    base: str | None = None
     users: int = Field(500, ge=2)
     items: int = Field(600, ge=2)
     seed: int = 0

@@ -139,6 +139,14 @@ class RunContext:
         return hosting.data_folder(self.config.recbole)
 
     @property
+    def simulator_base(self) -> Path | None:
+        """The folder of the real data set that a simulated one takes its users, items and ratings from, if any."""
+        simulator = self.settings.simulator
+        if simulator is None or simulator.base is None:
+            return None
+        return hosting.data_folder({**self.config.recbole, "dataset": simulator.base})
+
+    @property
     def images_folder(self) -> Path | None:
         """The folder of images named by item token, or None where `.item` names each item's image."""
         if self.settings.simulator is not None:

@@ -131,7 +131,8 @@ def execute(
 def _do(run: RunContext, task: Task, fingerprint: str) -> None:
     logger.info("%s", task.name)
     started = time.perf_counter()
-    run.workspace.begin(task.name, fingerprint, task.owns)
+    for name in run.workspace.begin(task.name, fingerprint, task.owns):
+        logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
     run.prepare_torch()
     outputs = resolve_name(task.call)(run, *task.arguments)
     seconds = time.perf_counter() - started
@@ -376,7 +377,10 @@ def _source_files(run: RunContext) -> dict[str, str]:
     """Identify the user's files; what a run simulates follows from its settings."""
     s, name = run.settings, run.config.recbole["dataset"]
     if s.simulator is not None:
-        return {}
+        base = run.simulator_base
+        return (
+            {} if base is None else {end: identity(base / f"{base.name}.{end}") for end in ("inter", "item")}
+        )
     found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
     if run.images_folder is not None and s.images != "rendered":
         found["images"] = identity(

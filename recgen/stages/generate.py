@@ -19,6 +19,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
+from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
 from recgen.stages.plugin_calls import calling, checked, title
@@ -89,12 +90,39 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        outputs += [table, table.with_suffix(".safetensors")]
-        if not table.exists():
+        if not _intact(run.folder, table):
             drawer = drawer or _fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
+        paths = pd.read_parquet(table, columns=["path"])["path"]
+        outputs += [table, table.with_suffix(".safetensors"), *(run.folder / path for path in paths)]
     return outputs
+
+
+def _intact(folder: Path, table: Path) -> bool:
+    """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
+    if not table.exists() or not table.with_suffix(".safetensors").exists():
+        return False
+    rows = pd.read_parquet(table, columns=["path", "sha256"])
+    return not damaged_images(folder, rows)
+
+
+def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Return the paths of images that are absent from a run's folder or not those that its manifest has the digest of.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    manifest
+        Columns ``path`` (relative to the folder) and ``sha256``.
+    """
+    pairs = zip(manifest["path"], manifest["sha256"], strict=True)
+    return [path for path, digest in pairs if _sha256(folder / path) != digest]
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _fitted(run: RunContext, name: str) -> Any:
@@ -107,13 +135,27 @@ def _fitted(run: RunContext, name: str) -> Any:
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
     """Draw, encode and write one shard."""
     spec = run.config.generators[name]
-    with calling(spec, "generate"):
-        yielded = drawer.generate(requests, run.data, reward=Ranker(run, "reward"))
-    found = checked(spec, yielded, requests)
+    try:
+        with calling(spec, "generate"):
+            yielded = drawer.generate(requests, run.data, reward=Ranker(run, "reward"))
+        found = checked(spec, yielded, requests)
+    except BrokenImageError as error:
+        raise broken(name, requests, error) from error
     rows = [_write(run, name, creative) for creative in found]
     write_features(table.with_suffix(".safetensors"), run.encoder.images([each.image for each in found]))
     flush()
     write_parquet(table, pd.DataFrame(rows))
+
+
+def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
+    """Return the error of a broken image, which names the request that it was for."""
+    pairs = [f"user {each.user_id!r}, item {each.item_id!r}" for each in requests if each.seed == error.seed]
+    return UserError(
+        f"generator {name}, {' or '.join(pairs) or 'a request'}",
+        found=f"an image of {error.problem}",
+        expected="finite pixels of more than one colour",
+        todo="Where recgen.precision is float16, set bfloat16 or float32; else the weights are damaged or do not fit each other.",
+    )
 
 
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:

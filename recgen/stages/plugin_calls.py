@@ -14,6 +14,7 @@ from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.core.errors import UserError, brief
 from recgen.data.types import Creative, Request
+from recgen.diffusion.backbone import BrokenImageError
 
 
 class GeneratorFailedError(RuntimeError):
@@ -22,7 +23,8 @@ class GeneratorFailedError(RuntimeError):
 
 @contextmanager
 def calling(spec: GeneratorSpec, method: str) -> Iterator[None]:
-    """Give what a generator raises in the block its name; a mistake of the user's and want of memory stay what they are.
+    """Give what a generator raises in the block its name; a mistake of the user's, a broken image and want of memory stay
+    what they are.
 
     Raises
     ------
@@ -31,7 +33,7 @@ def calling(spec: GeneratorSpec, method: str) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, MemoryError, GeneratorFailedError):
+    except (UserError, MemoryError, BrokenImageError, GeneratorFailedError):
         raise
     except Exception as error:
         raise GeneratorFailedError(f"{title(spec)} raised in {method}: {brief(error)}") from error

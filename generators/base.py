@@ -13,6 +13,7 @@ from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Backbone
 from recgen.diffusion.weights import FAMILIES
 from recgen.features.encoders import Encoder
+from recgen.recommender.reward import RewardModel
 
 if TYPE_CHECKING:
     from recgen.features.language import LanguageModel
@@ -82,16 +83,26 @@ class Generator(ABC):
         """Raise `UserError` where `sources` cannot serve `requests`; called before anything is trained."""
 
     @abstractmethod
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn from `data`, and from the ranking model `reward` if the method uses one; set `curves` if it has any.
 
-        `reward` and `judge` are `recgen.recommender.reward.Ranker`s. The judge is for curves only: what it says must not
+        `reward` and `judge` are `recgen.recommender.reward.RewardModel`s. The judge is for curves only: what it says must not
         change what is learned.
         """
 
     @abstractmethod
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in the order of `requests`.
 

@@ -18,7 +18,7 @@ from recgen.core.io import flush, read_features, write_bytes, write_features, wr
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.stages.ranker import reward_model
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -49,7 +49,7 @@ def fit(run: RunContext, name: str) -> list[Path]:
     folder = run.folder / "generator" / name
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
-    learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
+    learner.fit(run.data, reward=reward_model(run, "reward"), judge=reward_model(run, "judge"), progress=show)
     learner.save(folder)
     if learner.curves:
         write_json(folder / "curves.json", learner.curves)
@@ -83,7 +83,7 @@ def _fitted(run: RunContext, name: str) -> Any:
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
     """Draw, encode and write one chunk."""
-    creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
+    creatives = list(drawer.generate(requests, run.data, reward=reward_model(run, "reward")))
     if [creative.request for creative in creatives] != list(requests):
         raise RuntimeError(
             f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"

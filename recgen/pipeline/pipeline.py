@@ -27,7 +27,7 @@ from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
-from recgen.recommender import recbole as hosting
+from recgen.recommender import recbole
 
 logger = logging.getLogger("recgen")
 
@@ -190,7 +190,7 @@ def _data(run: RunContext) -> list[Task]:
             "simulator",
         }
     )
-    reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    reads = {"keys": recbole.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
     return [
         Task("dataset", "dataset", "recgen.stages.dataset:build", reads, owns=("dataset", "simulated")),
         Task(
@@ -263,12 +263,12 @@ def _ranker(run: RunContext, role: str) -> Task:
     ranker = run.settings.ranker
     name = getattr(ranker, role)
     reads = {
-        "keys": hosting.training_keys(run.config.recbole),
+        "keys": recbole.training_keys(run.config.recbole),
         "model": [name, plugins.source(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
-    return Task(folder, "ranker", "recgen.recommender.reward:train", reads, ("features",), (folder,), (role,))
+    return Task(folder, "ranker", "recgen.stages.ranker:train", reads, ("features",), (folder,), (role,))
 
 
 def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
@@ -332,7 +332,7 @@ def _summary(run: RunContext) -> Task:
 def _downstream(run: RunContext) -> list[Task]:
     s = run.settings
     reads = {
-        "keys": hosting.training_keys(run.config.recbole),
+        "keys": recbole.training_keys(run.config.recbole),
         "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
         "settings": s.downstream.model_dump(exclude={"seeds"}),
     }

@@ -30,16 +30,28 @@ class Workspace:
     ----------
     root
         The folder; it is made when it is not there.
+
+    Raises
+    ------
+    UserError
+        If there is something else of that name, or the folder cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_folder(root, error) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder against other processes; the system lets go of it when this process ends, however it ends."""
-        with (self.root / ".lock").open("a+") as file:
+        try:
+            opened = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise _no_folder(self.root, error) from error
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -197,3 +209,13 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 def _facts(file: Path) -> dict[str, Any]:
     status = file.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": content_digest(file)}
+
+
+def _no_folder(root: Path, error: OSError) -> UserError:
+    """Return the error of a run's folder that cannot be written to."""
+    return UserError(
+        f"run folder {root}",
+        found=(error.strerror or type(error).__name__).lower(),
+        expected="a folder that can be written to, or a name that is free",
+        todo="Give another folder with --out.",
+    )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import requests
@@ -18,7 +16,6 @@ from urllib3.util import Retry
 
 from recgen.config.schema import Endpoint
 from recgen.core.errors import UserError
-from recgen.core.io import digest
 
 logger = logging.getLogger("recgen")
 
@@ -31,52 +28,6 @@ class Reply(NamedTuple):
     text: str
     asked: int
     written: int
-
-
-class CompletionCache:
-    """Answers on disk by model and prompt, in one SQLite file; each is safe from a kill as soon as it is there.
-
-    Parameters
-    ----------
-    path
-        The file; it is made when it is not there.
-    model
-        What identifies the model that answers.
-    """
-
-    def __init__(self, path: Path, model: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._model, self._lock = model, threading.Lock()
-        try:
-            self._file = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            self._file.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, prompt TEXT, answer TEXT)"
-            )
-        except sqlite3.DatabaseError as error:
-            raise UserError(
-                str(path), found=f"a file that is none of answers ({error})", expected="one that recgen wrote"
-            ) from error
-
-    def get(self, prompt: str) -> str | None:
-        """Return the answer to a prompt, or None where there is none yet."""
-        with self._lock:
-            row = self._file.execute(
-                "SELECT answer FROM answers WHERE key = ?", (self._key(prompt),)
-            ).fetchone()
-        return None if row is None else row[0]
-
-    def put(self, prompts: Sequence[str], answers: Sequence[str]) -> None:
-        """Keep the answers to some prompts."""
-        rows = [(self._key(prompt), prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        with self._lock, self._file:
-            self._file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
-
-    def _key(self, prompt: str) -> str:
-        return digest([self._model, prompt])
 
 
 class ChatService:

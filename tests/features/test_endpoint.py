@@ -15,7 +15,8 @@ import pytest
 
 from recgen.config.schema import Endpoint
 from recgen.core.errors import UserError
-from recgen.features.endpoint import ChatService, CompletionCache
+from recgen.features.completion import CompletionCache
+from recgen.features.endpoint import ChatService
 
 
 class Service:

@@ -91,7 +91,7 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
     rating, time = keys.get("RATING_FIELD", "rating"), keys.get("TIME_FIELD", "timestamp")
     path = run.source / f"{keys['dataset']}.inter"
     by_time = "eval_args" not in keys or (keys["eval_args"] or {}).get("order") == "TO"
-    table = read_atomic(path, run.separator, [user, item, *([time] if by_time else [])])
+    table = read_atomic(path, run.separator, [user, item, *([time] if by_time else [])], ids=[user, item])
     if "RATING_FIELD" in keys and rating not in table:
         read_atomic(path, run.separator, [rating])
     table = table.rename(columns={user: "user_id", item: "item_id", rating: "rating", time: "timestamp"})
@@ -205,7 +205,7 @@ def _item_file(run: RunContext) -> pd.DataFrame:
     path, key = run.source / f"{keys['dataset']}.item", keys.get("ITEM_ID_FIELD", "item_id")
     if not path.exists():
         return pd.DataFrame(index=pd.Index([], name=key))
-    table = read_atomic(path, run.separator, [key])
+    table = read_atomic(path, run.separator, [key], ids=[key])
     twice = table[key].duplicated(keep=False)
     if twice.any():
         first = table[key][twice].iloc[0]

@@ -29,11 +29,11 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
-from recgen import api as session
 from recgen.config.loader import Config, load_config
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
 from recgen.pipeline import cache as sharing
+from recgen.pipeline import session
 from recgen.tuning.page import build
 from recgen.tuning.results import facts
 from recgen.tuning.space import contains, own_values, space

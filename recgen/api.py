@@ -147,6 +147,16 @@ def report_again(folder: str, compare: Iterable[str], out: str | None = None) ->
         return build(Path(folder), others)
 
 
+def draw(folder: str, user: str, item: str, out: str, generator: str | None = None) -> str:
+    """Draw an image of an item for a user into a PNG file with its recipe inside, and return a line that says where it is."""
+    from recgen.core.io import write_bytes
+    from recgen.stages.generate import png
+
+    creative = Run(folder).draw(user, item, generator)
+    write_bytes(Path(out), png(creative, json.dumps(creative.recipe, sort_keys=True, ensure_ascii=True)))
+    return f"{out}: item {item} for user {user}, drawn by {creative.generator}"
+
+
 def simulate(out: str, users: int, items: int, seed: int) -> str:
     """Make a simulated data set and return a line that says what it is."""
     from recgen.data.simulation.simulator import simulate as make

@@ -51,7 +51,7 @@ def export(folder: str, to: str, name: str, source: str | None = None, images: b
     """
     _check_name(to, name)
     run = open_run(folder)
-    with run.workspace.lock():
+    with run.workspace.reading():
         source = _source(run, source)
         if images and source == ORIGINAL:
             raise UserError(

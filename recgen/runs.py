@@ -112,8 +112,9 @@ class Run:
 
         Returns
         -------
-        The image (RGB) and its whole recipe, as the PNGs of the run carry it. A pair that the run has drawn gets the same pixels;
-        for any other the history is what the user is known to like (no test interaction but those before the item itself, at
+        The image (RGB) and its whole recipe, as the PNGs of the run carry it. A pair that the run has drawn is read from its
+        file: drawn alone, not among others, a pixel can differ by one of 256 levels, because the order of a sum follows the batch. For
+        any other pair the history is what the user is known to like (no test interaction but those before the item itself, at
         most 20), and the seed follows from the run's seed, the user and the item, as it does for the run's own requests.
 
         Raises
@@ -121,11 +122,29 @@ class Run:
         UserError
             For an unknown user, item or generator, and for a generator that the run has not fitted yet.
         """
+        name = self._generator(generator)
+        request = self._request(str(user), str(item))
+        return self._drawn(name, request) or self._draw(name, request)
+
+    def _drawn(self, name: str, request: Request) -> Creative | None:
+        """Return the image that the run has drawn for a request; None where it has not."""
+        from PIL import Image
+
+        from recgen.data.types import Creative
+
+        if not (self.folder / "creatives/manifest.parquet").is_file():
+            return None
+        table = self.creatives
+        same = (table["user_id"] == request.user_id) & (table["item_id"] == request.item_id)
+        for row in table[same & (table["generator"] == name)].itertuples():
+            with Image.open(str(row.path)) as file:
+                return Creative(request, name, file.convert("RGB"), dict(row.recipe), float(row.seconds))
+        return None
+
+    def _draw(self, name: str, request: Request) -> Creative:
         from recgen.recommender.reward import Ranker
         from recgen.stages.generate import recipe
 
-        name = self._generator(generator)
-        request = self._request(str(user), str(item))
         drawer = self._drawer(name)
         type(drawer).check(drawer.config, [request])
         reward: Ranker = self.__dict__.setdefault("_reward", Ranker(self.context, "reward"))

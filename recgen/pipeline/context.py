@@ -12,6 +12,7 @@ import yaml
 from recgen.config import plugins
 from recgen.config.loader import Config
 from recgen.core.io import read_features, read_table, write_bytes
+from recgen.core.machine import cores
 from recgen.data.types import Request, RunData
 from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole as hosting
@@ -51,7 +52,7 @@ class RunContext:
         if self.settings.threads is not None:
             return self.settings.threads
         if not record.exists():
-            write_bytes(record, f"{len(os.sched_getaffinity(0))}\n".encode())
+            write_bytes(record, f"{cores()}\n".encode())
         return int(record.read_text())
 
     def prepare_torch(self) -> None:

@@ -8,7 +8,7 @@ written; with another fingerprint its old outputs are removed first.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, read_json, write_json
+from recgen.core.machine import Held, try_lock
 
 
 class Workspace:
@@ -35,34 +36,42 @@ class Workspace:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder against other processes; the system lets go of it when this process ends, however it ends."""
-        with (self.root / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UserError(
-                    f"run folder {self.root}",
-                    found=f"process {holder} at work in it",
-                    expected="no other run",
-                    todo="Wait for it to end, or give another folder with --out.",
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            self._sweep()
+        lock = self.root / ".lock"
+        try:
+            with try_lock(lock):
+                lock.write_text(str(os.getpid()))
+                self._sweep()
+                yield
+        except Held as error:
+            raise UserError(
+                f"run folder {self.root}",
+                found=f"process {lock.read_text().strip() or 'unknown'} at work in it",
+                expected="no other run",
+                todo="Wait for it to end, or give another folder with --out.",
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the folder as `lock` does where it can be written; a read-only one changes under nobody's hands."""
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            yield
+            return
+        with self.lock():
             yield
 
     def busy(self) -> bool:
         """Return whether a process holds the folder at this moment."""
         if not (self.root / ".lock").exists():
             return False
-        with (self.root / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        try:
+            with try_lock(self.root / ".lock"):
+                return False
+        except Held:
+            return True
 
     def _sweep(self) -> None:
         """Remove what a killed process was in the middle of writing."""

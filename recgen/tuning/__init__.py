@@ -32,6 +32,7 @@ from optuna.study import Study
 from recgen.config.loader import Config, load_config
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
+from recgen.core.machine import cores
 from recgen.pipeline import cache as sharing
 from recgen.pipeline import session
 from recgen.tuning.page import build
@@ -99,7 +100,7 @@ def _setting(root: Path, config: Config, workers: int) -> StudyContext:
     path = root / BASE
     with sharing.file_lock(root / ".base"):
         if not path.exists():
-            threads = config.settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+            threads = config.settings.threads or max(1, cores() // workers)
             settings = config.settings.model_copy(update={"threads": threads})
             space(config)  # its mistakes are named after the file that the user gave
             write_bytes(root / _NAME, f"{uuid4().hex}\n".encode())

@@ -138,11 +138,12 @@ def report_again(folder: str, compare: Iterable[str], out: str | None = None) ->
     """
     from recgen.pipeline.workspace import Workspace
     from recgen.report import build
+    from recgen.report.run_files import RunFiles
 
     others = [Path(other) for other in compare]
     if out is not None:
         return build(Path(folder), others, Path(out))
-    Run(folder)  # so that a mistyped name makes no folder
+    RunFiles.read(Path(folder))  # so that a mistyped name makes no folder
     with Workspace(Path(folder)).lock():
         return build(Path(folder), others)
 

@@ -112,10 +112,12 @@ class Run:
 
         Returns
         -------
-        The image (RGB) and its whole recipe, as the PNGs of the run carry it. A pair that the run has drawn is read from its
-        file: drawn alone, not among others, a pixel can differ by one of 256 levels, because the order of a sum follows the batch. For
-        any other pair the history is what the user is known to like (no test interaction but those before the item itself, at
-        most 20), and the seed follows from the run's seed, the user and the item, as it does for the run's own requests.
+        The image (RGB) and its whole recipe, as the PNGs of the run carry it.
+
+        A pair that the run has drawn is read from its file: drawn alone instead of among others, a pixel can differ by one of 256
+        levels, because the order of a sum follows the batch. For any other pair the history is what the user is known to like
+        (no test interaction but those before the item itself, at most 20), and the seed follows from the run's seed, the user
+        and the item, as it does for the run's own requests.
 
         Raises
         ------
@@ -136,9 +138,10 @@ class Run:
             return None
         table = self.creatives
         same = (table["user_id"] == request.user_id) & (table["item_id"] == request.item_id)
-        for row in table[same & (table["generator"] == name)].itertuples():
-            with Image.open(str(row.path)) as file:
-                return Creative(request, name, file.convert("RGB"), dict(row.recipe), float(row.seconds))
+        rows: list[dict[Any, Any]] = table[same & (table["generator"] == name)].to_dict("records")
+        for row in rows:
+            with Image.open(row["path"]) as file:
+                return Creative(request, name, file.convert("RGB"), row["recipe"], row["seconds"])
         return None
 
     def _draw(self, name: str, request: Request) -> Creative:

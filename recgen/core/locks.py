@@ -1,14 +1,14 @@
-"""A folder held by one process at a time."""
+"""One process at a time in a folder."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recgen.core.errors import UserError
+from recgen.core.machine import Held, try_lock
 
 
 @contextmanager
@@ -27,19 +27,15 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
     UserError
         When another process holds it.
     """
-    with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"{what} {folder}",
-                found=f"process {holder} at work in it",
-                expected="no other run",
-                todo="Wait for it to end, or give another folder with --out.",
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    lock = folder / ".lock"
+    try:
+        with try_lock(lock):
+            lock.write_text(str(os.getpid()))
+            yield
+    except Held as error:
+        raise UserError(
+            f"{what} {folder}",
+            found=f"process {lock.read_text().strip() or 'unknown'} at work in it",
+            expected="no other run",
+            todo="Wait for it to end, or give another folder with --out.",
+        ) from error

@@ -11,6 +11,7 @@ import yaml
 
 from recgen.config.loader import Config
 from recgen.core.io import read_features, read_table, write_bytes
+from recgen.core.machine import cores
 from recgen.data.types import Request, RunData
 from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole
@@ -50,7 +51,7 @@ class RunContext:
         if self.settings.threads is not None:
             return self.settings.threads
         if not record.exists():
-            write_bytes(record, f"{len(os.sched_getaffinity(0))}\n".encode())
+            write_bytes(record, f"{cores()}\n".encode())
         return int(record.read_text())
 
     def prepare_torch(self) -> None:

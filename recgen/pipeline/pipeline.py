@@ -128,6 +128,19 @@ def execute(
     return done
 
 
+def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:
+    """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing."""
+    work = tasks(run)
+    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    prints = fingerprints(work, run.settings.seed)
+    again = set(_with_followers(work, force))
+    return [
+        (task.name, task.name not in again and run.workspace.finished(task.name, prints[task.name]))
+        for task in work
+        if STAGES.index(task.stage) <= last
+    ]
+
+
 def _do(run: RunContext, task: Task, fingerprint: str) -> None:
     logger.info("%s", task.name)
     started = time.perf_counter()

@@ -9,15 +9,17 @@ fingerprint finds what it had written; with another fingerprint its old outputs 
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
 from recgen.core.locks import folder_lock
+from recgen.core.machine import Held, try_lock
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
@@ -54,16 +56,28 @@ class Workspace:
             self._sweep()
             yield
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the folder as `lock` does where it can be written; a read-only one changes under nobody's hands."""
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            yield
+            return
+        with self.lock():
+            yield
+
     def busy(self) -> bool:
         """Return whether a process holds the folder at this moment."""
         if not (self.root / ".lock").exists():
             return False
-        with (self.root / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        try:
+            with try_lock(self.root / ".lock"):
+                return False
+        except Held:
+            return True
 
     def _sweep(self) -> None:
         """Remove what a killed process was in the middle of writing."""

@@ -93,7 +93,7 @@ def generate(run: RunContext, name: str) -> list[Path]:
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
         if not _intact(run.folder, table):
-            drawer = drawer or _fitted(run, name)
+            drawer = drawer or fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
         paths = pd.read_parquet(table, columns=["path"])["path"]
@@ -127,7 +127,8 @@ def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _fitted(run: RunContext, name: str) -> Any:
+def fitted(run: RunContext, name: str) -> Any:
+    """Return a generator of the run as `fit` saved it."""
     learner = generator(run, name)
     with calling(run.config.generators[name], "load"):
         learner.load(run.folder / "generator" / name)
@@ -163,18 +164,11 @@ def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> U
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
     """Write one image with its recipe inside and return its row of the manifest."""
     request = creative.request
-    recipe = {
-        "generator": name,
-        "user": request.user_id,
-        "item": request.item_id,
-        "seed": request.seed,
-        **creative.recipe,
-    }
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=True)
-    png = _png(creative, text)
+    text = json.dumps(recipe(name, creative), sort_keys=True, ensure_ascii=True)
+    image = png(creative, text)
     key = f"{request.user_id}\x1f{request.item_id}".encode()
     path = f"creatives/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
-    write_bytes(run.folder / path, png, durable=False)
+    write_bytes(run.folder / path, image, durable=False)
     return {
         "user_id": request.user_id,
         "item_id": request.item_id,
@@ -182,12 +176,20 @@ def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
         "seed": request.seed,
         "generator": name,
         "recipe": text,
-        "sha256": hashlib.sha256(png).hexdigest(),
+        "sha256": hashlib.sha256(image).hexdigest(),
         "seconds": creative.seconds,
     }
 
 
-def _png(creative: Creative, recipe: str) -> bytes:
+def recipe(name: str, creative: Creative) -> dict[str, Any]:
+    """Return everything that makes a creative again: the generator's name in the run, its request and what it drew from."""
+    request = creative.request
+    asked = {"generator": name, "user": request.user_id, "item": request.item_id, "seed": request.seed}
+    return {**asked, **creative.recipe}
+
+
+def png(creative: Creative, recipe: str) -> bytes:
+    """Return a creative as a PNG file with its recipe, as JSON, in a text chunk."""
     information, buffer = PngInfo(), io.BytesIO()
     information.add_text(RECIPE, recipe)
     creative.image.convert("RGB").save(buffer, format="PNG", pnginfo=information)

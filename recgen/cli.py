@@ -219,6 +219,7 @@ def simulate(out: str, users: int, items: int, seed: int) -> None:
 @click.option(
     "--max-mib", type=_POSITIVE, default=64.0, show_default=True, help="The largest image; 64 are read."
 )
+@click.option("--allow-private", is_flag=True, help="Also fetch from this machine and private networks.")
 def download(urls: Path, out: Path, max_mib: float, **limits: Any) -> None:
     """Fetch the images of a list; the same command goes on where it stopped."""
     from recgen.data.download import downloader as fetching

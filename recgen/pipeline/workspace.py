@@ -10,15 +10,14 @@ fingerprint finds what it had written; with another fingerprint its old outputs 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
+from recgen.core.locks import folder_lock
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
@@ -48,24 +47,10 @@ class Workspace:
     def lock(self) -> Iterator[None]:
         """Hold the folder against other processes; the system lets go of it when this process ends, however it ends."""
         try:
-            opened = (self.root / ".lock").open("a+")
+            (self.root / ".lock").touch()
         except OSError as error:
             raise _no_folder(self.root, error) from error
-        with opened as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UserError(
-                    f"run folder {self.root}",
-                    found=f"process {holder} at work in it",
-                    expected="no other run",
-                    todo="Wait for it to end, or give another folder with --out.",
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with folder_lock(self.root, "run folder"):
             self._sweep()
             yield
 

@@ -24,8 +24,8 @@ from recgen.features.keywords import Keywords
 from recgen.metrics import distribution, networks, personalisation, semantics, statistics
 from recgen.metrics.registry import BY_KEY
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
 from recgen.stages.generate import creatives
+from recgen.stages.ranker import reward_model
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
@@ -90,7 +90,7 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
     columns: Columns = {}
     for role in ("judge", "reward"):
-        ranker = Ranker(run, role)
+        ranker = reward_model(run, role)
         before = ranker.rank_original(made.users, made.items).cpu().numpy()
         after = ranker.rank(made.users, made.items, made.embeddings).cpu().numpy()
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
@@ -201,7 +201,7 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
 
 def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any]]:
     """Each creative's chance of being liked by its user, and whether that beats other users' chances (REBECA, algorithm 1)."""
-    verifier = Ranker(run, "verifier")
+    verifier = reward_model(run, "verifier")
     own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
     users = list(dict.fromkeys(made.users))
     n = len(made.items)

@@ -21,8 +21,8 @@ from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
 from recgen.stages.plugin_calls import calling, checked, title
+from recgen.stages.ranker import reward_model
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -71,7 +71,9 @@ def fit(run: RunContext, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
     with calling(spec, "fit"):
-        learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
+        learner.fit(
+            run.data, reward=reward_model(run, "reward"), judge=reward_model(run, "judge"), progress=show
+        )
     with calling(spec, "save"):
         learner.save(folder)
         if learner.curves:
@@ -137,7 +139,7 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
     spec = run.config.generators[name]
     try:
         with calling(spec, "generate"):
-            yielded = drawer.generate(requests, run.data, reward=Ranker(run, "reward"))
+            yielded = drawer.generate(requests, run.data, reward=reward_model(run, "reward"))
         found = checked(spec, yielded, requests)
     except BrokenImageError as error:
         raise broken(name, requests, error) from error

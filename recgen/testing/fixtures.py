@@ -36,7 +36,7 @@ def data(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> RunData:
     texts = [f"a thing number {item}" for item in range(ITEMS)]
     drawn = encoder.images([Image.open(path) for path in images if path is not None])
     none = np.full((1, drawn.shape[1]), np.nan, dtype=np.float32)
-    words = [(f"word{item % 4}", f"word{item % 7}") for item in range(ITEMS)]
+    words: list[tuple[str, ...]] = [(f"word{item % 4}", f"word{item % 7}") for item in range(ITEMS)]
     return RunData(
         user_ids=[f"u{user}" for user in range(USERS)],
         item_ids=[f"i{item}" for item in range(ITEMS)],

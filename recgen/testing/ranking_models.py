@@ -15,7 +15,7 @@ from safetensors.torch import load, save, save_file
 from recgen.core.compat import register_recbole_model
 
 USERS, ITEMS, PER_USER, DIM = 24, 30, 10, 12
-_NEAR = {"rtol": 1e-4, "atol": 1e-5}
+_NEAR: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def write_dataset(folder: Path) -> dict[str, Any]:

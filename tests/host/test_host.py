@@ -50,7 +50,7 @@ print(*sys.modules)
 
 
 def test_settings_are_those_of_the_generators_class():
-    for name in plugins.names(plugins.GENERATORS):
+    for name in set(plugins.names(plugins.GENERATORS)) - {"broken"}:  # that one cannot be imported
         kind = plugins.load(plugins.GENERATORS, name, "test")
         assert kind.Config is plugins.settings_class(name, "test") and kind.name == name
 

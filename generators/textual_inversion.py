@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import GroupedConfig, Groups, Lessons, find_groups
+from generators.common.clusters import ClusterTrainer, GroupedConfig, Groups, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.prompted import PLACE, Template
 from generators.common.sampling import Drawing, draw
@@ -136,15 +136,15 @@ class TextualInversion(Generator):
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn each group's vectors on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
-        lessons = Lessons(self, data, liked)
+        trainer = ClusterTrainer(self, data, liked)
         start = self.words.initial(self.config.initial).repeat(self.groups.count, self.config.vectors, 1)
-        learned = [self._learn(group, first, lessons, progress) for group, first in enumerate(start)]
+        learned = [self._learn(group, first, trainer, progress) for group, first in enumerate(start)]
         self.vectors = torch.stack(learned) if learned else start
-        self.curves = lessons.curves
+        self.curves = trainer.curves
 
-    def _learn(self, group: int, start: Tensor, lessons: Lessons, progress: Progress) -> Tensor:
+    def _learn(self, group: int, start: Tensor, trainer: ClusterTrainer, progress: Progress) -> Tensor:
         vectors = start.clone().requires_grad_(True)
-        data, words, backbone = lessons.data, self.words, self.backbone
+        data, words, backbone = trainer.data, self.words, self.backbone
 
         def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
             keys = [(str(group), f"{data.item_ids[row]}/{place}") for place, row in enumerate(rows)]
@@ -154,7 +154,7 @@ class TextualInversion(Generator):
             condition = words([data.texts[row] for row in rows], vectors)
             return denoising_losses(backbone, condition, clean, noise, timesteps).mean()
 
-        lessons.train(group, {"vectors": vectors}, self.config.learning_rate, loss, progress)
+        trainer.train(group, {"vectors": vectors}, self.config.learning_rate, loss, progress)
         return vectors.detach()
 
     def generate(

@@ -17,7 +17,7 @@ _PARTS = ("decoder.", "image_tokens", "mapper.")
 """Of RAGAR's extractor what PMG trains: LoRA, the multimodal tokens and the mapper. It has no fusing attention."""
 
 
-class Reader(nn.Module):
+class PreferenceEncoder(nn.Module):
     """Keywords and text to condition.
 
     The preference are soft embeddings, which the mapper makes of the language model's states, and then the keywords through the

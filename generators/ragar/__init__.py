@@ -17,17 +17,17 @@ from generators.common.sampling import Drawing, draw
 from generators.common.training import (
     Learned,
     language_model_of,
+    learned_users,
     load_learned,
     restore,
     save_learned,
-    taught,
     trainable,
 )
 from generators.ragar.calibrator import Scale
 from generators.ragar.generation import conditions
-from generators.ragar.model import Model, read_case
+from generators.ragar.model import Model, make_example
 from generators.ragar.settings import Settings
-from generators.ragar.train import Trainer, lessons
+from generators.ragar.train import Trainer, training_examples
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
 
@@ -56,9 +56,9 @@ class RAGAR(Generator):
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
         if reward is None and self.config.beta > 0 and self.config.r > 0:
             raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
-        found = lessons(data, self.config)
+        found = training_examples(data, self.config)
         nobody = f"no user with more than {self.config.min_history} likes before the reference"
-        self.learned = taught(found.train, found.held_out, "ragar", nobody)
+        self.learned = learned_users(found.train, found.held_out, "ragar", nobody)
         self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
         trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
         self.curves = trainer.train(found, progress)
@@ -84,24 +84,26 @@ class RAGAR(Generator):
     def _drawings(self, requests: Sequence[Request], data: RunData) -> Iterable[Drawing]:
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
-            cases = [
-                read_case(
+            examples = [
+                make_example(
                     data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config
                 )
                 for r in batch
             ]
-            out = self.model(cases)
+            out = self.model(examples)
             actions = self.model.decodable(out, out.action[:, None])[:, 0]
-            drawn = conditions(actions, [case.text for case in cases], [r.seed for r in batch], self.config)
-            for case, condition in zip(cases, drawn, strict=True):
+            drawn = conditions(
+                actions, [example.text for example in examples], [r.seed for r in batch], self.config
+            )
+            for example, condition in zip(examples, drawn, strict=True):
                 yield (
                     condition,
                     {
-                        "prompt": case.text,
-                        "keywords": list(case.keywords),
-                        "retrieved": [data.item_ids[row] for row in case.retrieved.rows],
-                        "weights": [round(float(weight), 4) for weight in case.retrieved.weights],
-                        "known_user": case.user in self.learned["train"],
+                        "prompt": example.text,
+                        "keywords": list(example.keywords),
+                        "retrieved": [data.item_ids[row] for row in example.retrieved.rows],
+                        "weights": [round(float(weight), 4) for weight in example.retrieved.weights],
+                        "known_user": example.user in self.learned["train"],
                     },
                 )
 

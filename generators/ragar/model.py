@@ -22,7 +22,7 @@ from recgen.features.prompts import preference_prompt
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Example:
     """A user and an item, and all that RAGAR knows of them.
 
     Attributes
@@ -53,7 +53,7 @@ class Case:
         return f"{self.user}\x1f{self.item}"
 
 
-def read_case(data: RunData, user: str, item: str, history: Sequence[int], settings: Settings) -> Case:
+def make_example(data: RunData, user: str, item: str, history: Sequence[int], settings: Settings) -> Example:
     """Return what is known of a user, of whom `history` (catalogue rows, oldest first) was liked before, and an item."""
     row = data.item_rows[item]
     latest = list(history)[-HISTORY:]
@@ -62,12 +62,12 @@ def read_case(data: RunData, user: str, item: str, history: Sequence[int], setti
         retrieve(latest, row, data.caption_features, data.image_features, k) for k in (settings.k, 0)
     )
     words = top_keywords([data.keywords[i] for i in latest], settings.keywords, settings.min_keyword_count)
-    return Case(user, item, data.texts[row], data.captions[row], tuple(words), found, whole.preference)
+    return Example(user, item, data.texts[row], data.captions[row], tuple(words), found, whole.preference)
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What the network says of a batch of cases.
+    """What the network says of a batch of examples.
 
     Attributes
     ----------
@@ -120,13 +120,13 @@ class Model(nn.Module):
         self.scale = scale.to(device)
         self.to(device)
 
-    def forward(self, cases: Sequence[Case]) -> Output:
-        """Return the preferences of cases and what the losses compare of them."""
-        words = [", ".join([case.text, *case.keywords]) for case in cases]
-        prompts = [preference_prompt(case.keywords, case.text) for case in cases]
+    def forward(self, examples: Sequence[Example]) -> Output:
+        """Return the preferences of examples and what the losses compare of them."""
+        words = [", ".join([example.text, *example.keywords]) for example in examples]
+        prompts = [preference_prompt(example.keywords, example.text) for example in examples]
         read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
-        retrieved = self._points([case.retrieved.preference for case in cases])
-        liked = self._points([case.liked for case in cases])
+        retrieved = self._points([example.retrieved.preference for example in examples])
+        liked = self._points([example.liked for example in examples])
         multimodal = read.pooled_multimodal()
         if self.settings.action == "tokens":
             projected = self.backbone.image_tokens(self.scale.invert(retrieved)).float().mean(1)
@@ -135,9 +135,9 @@ class Model(nn.Module):
         point = self.calibrator.corrected(action[:, None], retrieved, liked)[:, 0]
         return Output(action, liked, point, retrieved, multimodal)
 
-    def semantics(self, cases: Sequence[Case]) -> Tensor:
+    def semantics(self, examples: Sequence[Example]) -> Tensor:
         """Return E_sem of the references at the condition's width ``[B, width]``: what eq. 16 draws E_m to."""
-        return self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
+        return self.backbone.embed_prompts([example.caption for example in examples]).float().mean(1)
 
     def decodable(self, out: Output, actions: Tensor) -> Tensor:
         """Return what the UNet takes of actions ``[B, n, ...]``: raw image embeddings ``[B, n, D]``; tokens are already that."""

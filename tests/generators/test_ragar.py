@@ -1,4 +1,4 @@
-"""RAGAR: each equation worked out by hand on a small case, what trains, and the contract of every generator."""
+"""RAGAR: each equation worked out by hand on a small example, what trains, and the contract of every generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from generators.ragar.preference import PROMPT_TOKENS, PreferenceExtractor, Shap
 from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
 from generators.ragar.retrieval import retrieve
 from generators.ragar.settings import Settings
-from generators.ragar.train import lessons
+from generators.ragar.train import training_examples
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
@@ -278,17 +278,21 @@ def test_semantic_and_total_loss_known_answer() -> None:
 
 def test_references_are_earlier_likes_with_what_was_liked_before_them(data) -> None:
     settings = Settings(**SMALL)
-    found = lessons(data, settings)
+    found = training_examples(data, settings)
     likes = data.interactions[data.interactions["like"]].sort_values("timestamp")
-    users = {case.user for case in found.train}
-    assert users and not users & {case.user for case in found.held_out} and len(users) <= settings.train_users
+    users = {example.user for example in found.train}
+    assert (
+        users
+        and not users & {example.user for example in found.held_out}
+        and len(users) <= settings.train_users
+    )
     for user in users:
         items = [data.item_ids[i] for i in likes.loc[likes["user"] == data.user_rows[user], "item"]]
-        mine = [case for case in found.train if case.user == user]
-        assert [case.item for case in mine] == items[-2:][-len(mine) :]
-        for case in mine:
-            before = items[: items.index(case.item)][-HISTORY:]
-            assert {data.item_ids[row] for row in case.retrieved.rows} <= set(before)
+        mine = [example for example in found.train if example.user == user]
+        assert [example.item for example in mine] == items[-2:][-len(mine) :]
+        for example in mine:
+            before = items[: items.index(example.item)][-HISTORY:]
+            assert {data.item_ids[row] for row in example.retrieved.rows} <= set(before)
 
 
 def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data, language_model) -> None:

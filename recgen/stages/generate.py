@@ -14,9 +14,11 @@ import pandas as pd
 from PIL.PngImagePlugin import PngInfo
 
 from recgen.config import plugins
+from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
+from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
 
@@ -27,14 +29,15 @@ RECIPE = "recgen"
 def generator(run: RunContext, name: str) -> Any:
     """Return a generator of the run, not fitted."""
     kind, settings = _kind(run, name)
-    backbone = run.backbone_for(name) if kind.backbones else None
+    backbone = run.backbone_for(name) if settings.families else None
     return kind(settings, backbone, run.encoder, run.language_model)
 
 
 def _kind(run: RunContext, name: str) -> tuple[Any, Any]:
     """Return a generator's class and its settings."""
-    kind = plugins.load(plugins.GENERATORS, run.config.kinds[name], f"{run.config.source}: recgen.generators")
-    return kind, kind.Config.model_validate(run.config.generators[name])
+    spec = run.config.generators[name]
+    kind = plugins.load(plugins.GENERATORS, spec.kind, f"{run.config.source}: recgen.generators")
+    return kind, kind.Config.model_validate(spec.settings)
 
 
 def check(run: RunContext, name: str) -> list[Path]:
@@ -60,19 +63,46 @@ def fit(run: RunContext, name: str) -> list[Path]:
 def generate(run: RunContext, name: str) -> list[Path]:
     """Draw one generator's creatives.
 
-    The requests are cut into chunks of `recgen.chunk`, the same ones every time; a chunk's images, embeddings and table of rows
-    are written in this order, so that a chunk with a table is a finished one and is not drawn again.
+    The requests are cut into shards of `recgen.shard_size`, the same ones every time; a shard's images, embeddings and table of
+    rows are written in this order, so that a shard with a table is a finished one and is not drawn again.
     """
-    size, drawer = run.settings.chunk, None
+    size, drawer = run.settings.shard_size, None
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        outputs += [table, table.with_suffix(".safetensors")]
-        if not table.exists():
+        if not _intact(run.folder, table):
             drawer = drawer or _fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
+        paths = pd.read_parquet(table, columns=["path"])["path"]
+        outputs += [table, table.with_suffix(".safetensors"), *(run.folder / path for path in paths)]
     return outputs
+
+
+def _intact(folder: Path, table: Path) -> bool:
+    """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
+    if not table.exists() or not table.with_suffix(".safetensors").exists():
+        return False
+    rows = pd.read_parquet(table, columns=["path", "sha256"])
+    return not damaged_images(folder, rows)
+
+
+def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Return the paths of images that are absent from a run's folder or not those that its manifest has the digest of.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    manifest
+        Columns ``path`` (relative to the folder) and ``sha256``.
+    """
+    pairs = zip(manifest["path"], manifest["sha256"], strict=True)
+    return [path for path, digest in pairs if _sha256(folder / path) != digest]
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _fitted(run: RunContext, name: str) -> Any:
@@ -83,7 +113,10 @@ def _fitted(run: RunContext, name: str) -> Any:
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
     """Draw, encode and write one chunk."""
-    creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
+    try:
+        creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
+    except BrokenImageError as error:
+        raise broken(name, requests, error) from error
     if [creative.request for creative in creatives] != list(requests):
         raise RuntimeError(
             f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
@@ -94,6 +127,17 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
     )
     flush()
     write_parquet(table, pd.DataFrame(rows))
+
+
+def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
+    """Return the error of a broken image, which names the request that it was for."""
+    pairs = [f"user {each.user_id!r}, item {each.item_id!r}" for each in requests if each.seed == error.seed]
+    return UserError(
+        f"generator {name}, {' or '.join(pairs) or 'a request'}",
+        found=f"an image of {error.problem}",
+        expected="finite pixels of more than one colour",
+        todo="Where recgen.precision is float16, set bfloat16 or float32; else the weights are damaged or do not fit each other.",
+    )
 
 
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from generators.common.training import (
     load_learned,
     restore,
     save_learned,
-    trainable,
 )
 from generators.ragar.calibrator import Scale
+from generators.ragar.examples import ExampleBuilder, training_examples
 from generators.ragar.generation import conditions
-from generators.ragar.model import Model, make_example
+from generators.ragar.model import Model
 from generators.ragar.settings import Settings
-from generators.ragar.train import Trainer, training_examples
+from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
 
@@ -48,9 +48,9 @@ class RAGAR(Generator):
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
-        if reward is None and self.config.beta > 0 and self.config.r > 0:
+        if reward is None and self.config.learns_from_reward:
             raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
-        found = training_examples(data, self.config)
+        found = training_examples(ExampleBuilder(data, self.config, reward))
         nobody = f"no user with more than {self.config.min_history} likes before the reference"
         self.learned = learned_users(found.train, found.held_out, "ragar", nobody)
         self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
@@ -72,18 +72,16 @@ class RAGAR(Generator):
         self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
-        yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
+        yield from draw(self, requests, self._drawings(requests, data, reward), self.config.decode, progress)
 
     @torch.no_grad()
-    def _drawings(self, requests: Sequence[Request], data: RunData) -> Iterable[Drawing]:
+    def _drawings(self, requests: Sequence[Request], data: RunData, reward: Any) -> Iterable[Drawing]:
+        builder = ExampleBuilder(data, self.config, reward)
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
-            examples = [
-                make_example(
-                    data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config
-                )
-                for r in batch
-            ]
+            histories = [[data.item_rows[token] for token in r.history] for r in batch]
+            triples = [(r.user_id, r.item_id, own) for r, own in zip(batch, histories, strict=True)]
+            examples = builder.build(triples)
             out = self.model(examples)
             actions = self.model.decodable(out, out.action[:, None])[:, 0]
             drawn = conditions(
@@ -104,7 +102,7 @@ class RAGAR(Generator):
     def save(self, folder: Path) -> None:
         """Write what trained (the frozen language model is named, not copied), the embeddings' scale and who was learned from."""
         scale = {f"scale.{part}": getattr(self.model.scale, part) for part in _SCALE}
-        save_learned(self, folder, trainable(self.model), self.learned, scale)
+        save_learned(self, folder, self.model.state(), self.learned, scale)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
@@ -116,5 +114,5 @@ class RAGAR(Generator):
         """
         state, self.learned = load_learned(folder, "RAGAR")
         self.model = self._model(Scale(*(state.pop(f"scale.{part}") for part in _SCALE)), 0)
-        restore(trainable(self.model), state, folder)
+        restore(self.model.state(), state, folder)
         self.model.eval()

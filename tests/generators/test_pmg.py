@@ -293,5 +293,5 @@ def test_settings_are_checked(wrong: dict) -> None:
 def test_requests_of_more_than_a_block(backbone, encoder, data, language_model, monkeypatch) -> None:
     generator = fitted(backbone, encoder, data, language_model, max_steps=1)
     whole = pixels(list(generator.generate(REQUESTS[:5], data)))
-    monkeypatch.setattr("generators.pmg._BATCH", 2)
+    monkeypatch.setattr("generators.pmg.generator._BATCH", 2)
     np.testing.assert_allclose(pixels(list(generator.generate(REQUESTS[:5], data))), whole, atol=1.01 / 255)

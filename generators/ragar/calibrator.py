@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_COMPONENTS = 16
-_SPEED = 30.0
+_COMPONENTS = 8
+_SPEED = 200.0
 _LEAST = 1e-3  # a component with less of the first one's deviation is noise
 
 
@@ -108,8 +108,9 @@ class Calibrator(nn.Module):
     the policy: what few numbers do can be learned from few images. A balance for all users, and a linear layer over the leading
     components of P_gen, of E_m (what the language model says) and of P_ret make them.
 
-    Coefficients are about 1, the weights of the language model about a hundredth: `_SPEED` is the factor that lets one learning
-    rate suit both. The number of inputs and their scale do not depend on any width, so neither does the pace of learning.
+    Coefficients are about 1; the language model's weights may move by thousandths before what it says is no longer what was
+    measured. `_SPEED` is the factor that lets one learning rate suit both. The number of inputs and their scale do not depend on
+    any width, so neither does the pace of learning.
 
     Parameters
     ----------
@@ -148,7 +149,7 @@ class Calibrator(nn.Module):
         """
         rows = (general, language, retrieved)
         inputs = [whitening(given) for whitening, given in zip(self.inputs.values(), rows, strict=True)]
-        return _SPEED * (self.balance + self.correct(torch.cat(inputs, 1) / self.correct.in_features**0.5))
+        return _SPEED * (self.balance + self.correct(torch.cat(inputs, 1)))
 
     def corrected(self, coefficients: Tensor, retrieved: Tensor, liked: Tensor) -> Tensor:
         """Return the preferences, points ``[B, n, D]``, of coefficients ``[B, n, 2 + m]``; P_ret and the mean of the history are

@@ -95,7 +95,7 @@ class Settings(LearningConfig):
     )
     gamma: float = Field(1.0, ge=0, description="weight of the semantic loss, eq. 16")
 
-    learning_rate: float = Field(1e-3, gt=0, description="of all that trains; falls to zero over max_steps")
+    learning_rate: float = Field(1e-4, gt=0, description="of all that trains; falls to zero over max_steps")
     train_decode: Sampling = Field(
         Sampling.model_validate({"steps": _TRAIN_STEPS}),
         description=f"how images are sampled in training: as decode says, but for what is given here and {_TRAIN_STEPS} steps",

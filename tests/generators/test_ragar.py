@@ -222,12 +222,9 @@ def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -
     start = calibrator(general, language, retrieved)
     assert start.tolist() == [[0.0, 0.0, 0.0]] * 2
     assert torch.equal(calibrator.corrected(start[:, None], retrieved, liked)[:, 0], retrieved)
-    inputs = calibrator.correct.in_features
     with torch.no_grad():
-        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]) / 30)
-        calibrator.correct.weight[2, 0] = (
-            inputs**0.5 / 30
-        )  # the first component of P_gen, -1 and 1 over these two
+        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]) / 200)
+        calibrator.correct.weight[2, 0] = 1 / 200  # the first component of P_gen, -1 and 1 over these two
     found = calibrator(general, language, retrieved)
     torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 0.0], [0.5, 2.0, 2.0]]))
     points = calibrator.corrected(found[:, None], retrieved, liked)[:, 0]

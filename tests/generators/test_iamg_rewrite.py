@@ -64,7 +64,7 @@ def demo():
 
 
 def test_tokens_are_those_of_the_backbones_text_encoder(demo) -> None:
-    """What the rewrite calls short enough is read to its last tag; one word more is not."""
+    """What the rewrite calls short enough is context to its last tag; one word more is not."""
 
     def fits(text: str) -> bool:
         return demo.count_tokens(text) <= demo.prompt_limit
@@ -79,8 +79,8 @@ def test_tokens_are_those_of_the_backbones_text_encoder(demo) -> None:
     )
     kept = found.text.split(", ", 1)
     assert not fits(", ".join([kept[0] + " garden", kept[1]])) and found.text.endswith("mint, dots, skull")
-    read = demo.pipeline.tokenizer(found.text, truncation=True, max_length=32).input_ids
-    assert "skull" in demo.pipeline.tokenizer.decode(read)
+    context = demo.pipeline.tokenizer(found.text, truncation=True, max_length=32).input_ids
+    assert "skull" in demo.pipeline.tokenizer.decode(context)
     ends = demo.end_states([found.text, "a skull"])
     assert ends.shape == (2, 128)
     torch.testing.assert_close(ends[1], demo.embed_prompts(["a skull"])[0, demo.count_tokens("a skull") - 1])

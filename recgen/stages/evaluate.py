@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
+from scipy.special import expit
 
 from recgen.core.io import write_json, write_parquet
 from recgen.core.seeding import seed_for
 from recgen.features.keywords import Keywords
 from recgen.metrics import distribution, networks, personalisation, semantics, statistics
+from recgen.metrics.permutation import permutation_within_items
 from recgen.metrics.registry import BY_KEY
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
@@ -199,19 +201,26 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
     }
 
 
-def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any]]:
-    """Each creative's chance of being liked by its user, and whether that beats other users' chances (REBECA, algorithm 1)."""
+def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any] | None]:
+    """Each creative's chance of being liked by its user, and whether it beats other users' of the same item (REBECA, algorithm 1)."""
     verifier = Ranker(run, "verifier")
     own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
-    users = list(dict.fromkeys(made.users))
-    n = len(made.items)
-    scores = np.stack(
-        [verifier.probability([user] * n, made.items, made.embeddings).cpu().numpy() for user in users]
-    )
-    position = {user: row for row, user in enumerate(users)}
-    owners = [position[user] for user in made.users]
-    test = statistics.permutation_test(scores, owners, seed_for(run.settings.seed, "permutation test"))
-    return {"verifier_score": own}, test.as_json()
+    original = expit(verifier.score_original(made.users, made.items).cpu().numpy())
+    seed = seed_for(run.settings.seed, "permutation test")
+    test = permutation_within_items(_verifier_groups(verifier, made), seed)
+    columns = {"verifier_score": own, "verifier_gain": own - original}
+    return columns, None if test is None else test.as_json()
+
+
+def _verifier_groups(verifier: Ranker, made: CreativeBatch) -> Iterator[np.ndarray]:
+    """Yield for each item the scores of its users (rows) for the images made for them (columns)."""
+    for rows in pd.Series(range(len(made.items))).groupby(made.items).indices.values():
+        users, items = ([tokens[row] for row in rows] for tokens in (made.users, made.items))
+        k = len(rows)
+        scores = verifier.probability(
+            np.repeat(users, k).tolist(), items * k, np.tile(made.embeddings[rows], (k, 1))
+        )
+        yield scores.cpu().numpy().reshape(k, k)
 
 
 def as_sets(run: RunContext, made: CreativeBatch) -> dict[str, Any]:

@@ -4,9 +4,9 @@
 gets an image is a liked one: whatever makes an item stand out then looks like success, one constant picture included, and nothing
 can be said of images for items that a recommender has yet to place.
 
-*blind*: items are drawn without a look at the test part, from all heights of popularity, and each is asked for by several users who
-have not met it, whether they will like it or not. Several users per item are what makes it possible to ask whether a user's own
-image beats another user's image of the same item.
+*blind*: items are drawn without a look at the test part, from all heights of popularity, and each is asked for by several users
+who have not met it, whether they will like it or not. Several users per item make it possible to ask whether a user's own image
+beats another user's image of the same item.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def blind(
     count
         How many items, equally many from each fifth of the catalogue by number of likes before the test part.
     per_item
-        How many users an item. They are drawn from all users with a history who have not met the item, by a seed of user and item,
-        so that another item changes nothing.
+        How many users an item. They are drawn from all users with a history who have not met the item, by a seed of user and
+        item, so that another item changes nothing.
     users
         How many users may be asked at all; None for all.
 

@@ -202,7 +202,7 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
 
 
 def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any] | None]:
-    """Each creative's chance of being liked by its user, and whether it beats other users' of the same item (REBECA, algorithm 1)."""
+    """Each creative's chance of a like, and whether it beats other users' of the same item (REBECA, algorithm 1)."""
     verifier = Ranker(run, "verifier")
     own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
     original = expit(verifier.score_original(made.users, made.items).cpu().numpy())
@@ -330,7 +330,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "dislikes": int((run.interactions["split"] == "none").sum()),
         "requests": len(run.requests),
         "seed": settings.seed,
-        "target": settings.target,
+        "target": settings.eval_split,
         "same_judge": settings.ranker.same_judge,
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,

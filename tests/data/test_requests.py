@@ -13,7 +13,7 @@ from recgen.data import requests
 
 @pytest.fixture(scope="module")
 def log() -> pd.DataFrame:
-    """Sixty users with 12 interactions each with 50 items, some far more popular than others; the last of each user is the test."""
+    """Sixty users with 12 interactions each with 50 items, some far more popular than others; each user's last is the test."""
     rng = np.random.default_rng(0)
     weights = 1 / np.arange(1, 51)
     rows = []

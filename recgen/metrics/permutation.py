@@ -35,8 +35,8 @@ def permutation_within_items(
 
     REBECA (algorithm 1) deals the images of all items out to all users. An image of an item that its user went on to like then
     passes whatever it was drawn from, the item's own image included; so here images change hands among the users of one item
-    only, and what the item itself is worth cancels out. It is valid for any generator whose images of an item are exchangeable between
-    users when it knows nothing of them.
+    only, and what the item itself is worth cancels out. It is valid for any generator whose images of an item are exchangeable
+    between users when it knows nothing of them.
 
     Parameters
     ----------

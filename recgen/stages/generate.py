@@ -90,8 +90,8 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        if not _intact(run.folder, table):
-            drawer = drawer or _fitted(run, name)
+        if not intact(run.folder, table):
+            drawer = drawer or fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
         paths = pd.read_parquet(table, columns=["path"])["path"]
@@ -99,7 +99,7 @@ def generate(run: RunContext, name: str) -> list[Path]:
     return outputs
 
 
-def _intact(folder: Path, table: Path) -> bool:
+def intact(folder: Path, table: Path) -> bool:
     """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
     if not table.exists() or not table.with_suffix(".safetensors").exists():
         return False
@@ -125,7 +125,7 @@ def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _fitted(run: RunContext, name: str) -> Any:
+def fitted(run: RunContext, name: str) -> Any:
     learner = generator(run, name)
     with calling(run.config.generators[name], "load"):
         learner.load(run.folder / "generator" / name)
@@ -141,10 +141,20 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
         found = checked(spec, yielded, requests)
     except BrokenImageError as error:
         raise broken(name, requests, error) from error
-    rows = [_write(run, name, creative) for creative in found]
-    write_features(table.with_suffix(".safetensors"), run.encoder.images([each.image for each in found]))
+    write_shard(table, *keep(run, name, found))
+
+
+def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
+    rows = pd.DataFrame([_write(run, name, creative) for creative in made])
+    return rows, run.encoder.images([creative.image for creative in made])
+
+
+def write_shard(table: Path, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
+    """Write a shard's embeddings and, when they and its images are on disk, its table."""
+    write_features(table.with_suffix(".safetensors"), embeddings)
     flush()
-    write_parquet(table, pd.DataFrame(rows))
+    write_parquet(table, rows)
 
 
 def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
@@ -195,6 +205,10 @@ def _png(creative: Creative, recipe: str) -> bytes:
 def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request."""
     tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
+    if not tables:  # a control that no request has an image for
+        return pd.DataFrame(columns=["user_id", "item_id", "path"]), np.zeros(
+            (0, run.encoder.dim), np.float32
+        )
     rows = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return rows, np.concatenate([read_features(path.with_suffix(".safetensors")) for path in tables])
 

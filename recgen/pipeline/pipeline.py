@@ -198,7 +198,7 @@ def _data(run: RunContext) -> list[Task]:
             "dataset/requests",
             "dataset",
             "recgen.stages.dataset:choose",
-            {"requests": s.requests},
+            s.model_dump(include={"requests"}),
             ("dataset",),
         ),
     ]

@@ -26,8 +26,8 @@ from recgen.config.loader import load_config
 from recgen.core.io import write_json
 from recgen.data.types import Request
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
 from recgen.stages.generate import generator
+from recgen.stages.ranker import reward_model
 
 HERE = Path(__file__).parent
 REQUESTS = 140
@@ -86,7 +86,7 @@ def prepared(work: Path, seed: int) -> RunContext:
 
 def measure(run: RunContext, folder: Path, name: str, changes: dict[str, Any]) -> None:
     """Fit one arm and keep what the truth and the judge say of its images, and its curves; where it trained, zeroed too."""
-    reward, judge = Ranker(run, "reward"), Ranker(run, "judge")
+    reward, judge = reward_model(run, "reward"), reward_model(run, "judge")
     made: RAGAR = generator(run, "ragar")
     made.config = Settings(**configured(run, changes))
     made.fit(run.data, reward, judge)

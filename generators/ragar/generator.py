@@ -85,7 +85,9 @@ class RAGAR(Generator):
         yield from draw(self, requests, self._drawings(requests, data, reward), self.config.decode, progress)
 
     @torch.no_grad()
-    def _drawings(self, requests: Sequence[Request], data: RunData, reward: Any) -> Iterable[Drawing]:
+    def _drawings(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterable[Drawing]:
         builder = ExampleBuilder(data, self.config, reward)
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]

@@ -180,6 +180,37 @@ class Simulator(Strict):
     tastes_per_user: int = Field(1, ge=1)
 
 
+class Requests(Strict):
+    """Which images are asked for; see `recgen.data.requests`. A number instead of this block is ``{protocol: paper, users: N}``.
+
+    Attributes
+    ----------
+    protocol
+        `blind`: items drawn without a look at the test part and stratified by popularity, each for several users who have not met
+        it. `paper`: each user's last like, one item a user; what such a run cannot show, its report says.
+    users
+        How many users may be asked; null means all of them.
+    items
+        How many items are asked for (blind).
+    per_item
+        How many users an item (blind).
+    """
+
+    protocol: Literal["blind", "paper"] = "blind"
+    users: int | None = Field(None, ge=1)
+    items: int = Field(50, ge=1)
+    per_item: int = Field(4, ge=2)
+
+    @model_validator(mode="after")
+    def _paper_has_an_item_per_user(self) -> Requests:
+        if self.protocol == "paper" and {"items", "per_item"} & self.model_fields_set:
+            raise ValueError("items and per_item with protocol: blind only; a user has one last like")
+        return self
+
+
+Control = Literal["original", "constant", "swapped", "random_item", "blank", "placebo"]
+
+
 class Range(Strict):
     """Numbers to try from `low` to `high`, both included: whole ones where both are whole; `step` apart, or on a `log` scale."""
 
@@ -324,8 +355,13 @@ class Settings(Strict):
         edge; `isnet`, the network of DIS through rembg (``pip install 'recgen[foreground]'``).
     generators
         Names of the generators to fit and compare.
+    controls
+        What every generator is measured beside: the item's own image (`original`), one image for everybody (`constant`), another
+        user's creative of the same item (`swapped`), another item's image (`random_item`), a black one (`blank`), and the best by
+        the reward of eight noises under one prompt (`placebo`, which draws eight images a request). Without `placebo` no report
+        can tell a gain from what selecting by a ranking model earns by itself.
     requests
-        How many users get an image; null means all of them.
+        How many users get an image, of their last like; null means all of them; a block for items drawn blind, see `Requests`.
     shard_size
         Requests per unit of generation: what a kill can cost.
     like_threshold
@@ -359,7 +395,8 @@ class Settings(Strict):
     foreground: Literal["plain-ground", "isnet"] = "plain-ground"
     ranker: Rankers = Rankers()
     generators: list[str] = Field(["ragar"], min_length=1)
-    requests: int | None = Field(None, ge=1)
+    controls: list[Control] = ["original", "constant", "swapped", "random_item", "blank"]
+    requests: Annotated[int, Field(ge=1)] | Requests | None = None
     shard_size: int = Field(32, ge=1)
     like_threshold: float | None = 4.0
     max_bad_images: float = Field(0.05, ge=0, le=1)

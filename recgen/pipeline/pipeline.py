@@ -24,7 +24,7 @@ from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest, identity
 from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
-from recgen.pipeline import preflight
+from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
 from recgen.recommender import recbole
@@ -71,8 +71,9 @@ def tasks(run: RunContext) -> list[Task]:
         *_features(run),
         *(_ranker(run, role) for role in run.roles),
         *(task for spec in specs for task in _generator(run, spec)),
+        *_controls(run),
         _collect(run),
-        *(_evaluate(run, name) for name in names),
+        *(_evaluate(run, name) for name in (*names, *controls.names(run.settings))),
         _summary(run),
         *_downstream(run),
         _report(run),
@@ -210,7 +211,7 @@ def _data(run: RunContext) -> list[Task]:
             "dataset/requests",
             "dataset",
             "recgen.stages.dataset:choose",
-            {"requests": s.requests},
+            s.model_dump(include={"requests"}),
             ("dataset",),
         ),
     ]
@@ -320,6 +321,32 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     ]
 
 
+def _controls(run: RunContext) -> list[Task]:
+    """The controls: from the catalogue's images and the reward, or from what a generator has drawn."""
+    s, found = run.settings, []
+    for name in controls.names(s):
+        source = name.removeprefix(controls.SWAPPED)
+        swaps = source != name
+        reads: dict[str, Any] = {"shard_size": s.shard_size}
+        after = ["features", "dataset/requests", f"ranker/{run.resolve_role('reward')}"]
+        if swaps:
+            after.append(f"generate/{source}")
+        if name == controls.PLACEBO:
+            reads |= {
+                "weights": _weights(s.backbone),
+                "precision": s.precision,
+                "sampled as": _first_decode(run),
+            }
+        call = f"recgen.stages.controls:{'swap' if swaps else 'draw'}"
+        owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
+        found.append(Task(f"generate/{name}", "generate", call, reads, tuple(after), owns, (name,)))
+    return found
+
+
+def _first_decode(run: RunContext) -> Any:
+    return run.config.generators[run.settings.generators[0]].settings.get("decode")
+
+
 def _collect(run: RunContext) -> Task:
     names = run.settings.generators
     after = tuple(f"generate/{name}" for name in names)
@@ -335,7 +362,8 @@ def _evaluate(run: RunContext, name: str) -> Task:
 
 
 def _summary(run: RunContext) -> Task:
-    after = ("generate", *(f"evaluate/{name}" for name in run.settings.generators))
+    measured = (*run.settings.generators, *controls.names(run.settings))
+    after = ("generate", *(f"evaluate/{name}" for name in measured))
     reads = {
         "facts": run.settings.model_dump(mode="json", exclude={"gallery", "shard_size", "tune", "download"})
     }

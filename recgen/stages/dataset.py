@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from recgen.config.schema import Requests
 from recgen.core.errors import UserError
 from recgen.core.io import flush, write_bytes, write_json, write_parquet
-from recgen.core.seeding import seed_for
+from recgen.data import requests
 from recgen.data.atomic import read_atomic
 from recgen.data.catalogue import (
     Bad,
@@ -29,8 +29,6 @@ from recgen.data.catalogue import (
 )
 from recgen.data.convert.target import PROVENANCE
 from recgen.pipeline.context import RunContext
-
-HISTORY = 20  # RAGAR's longest history
 
 
 def build(run: RunContext) -> list[Path]:
@@ -170,33 +168,17 @@ def _place(path: Path, root: Path) -> str:
 
 
 def choose(run: RunContext) -> list[Path]:
-    """Write dataset/requests.parquet: one request per user with a reference, or as many as are wanted.
-
-    The reference is the user's last test item. Which users are chosen follows from the seed and each user alone, so that
-    asking for more adds users and changes none. The history is what the user liked before, at most 20 items.
-    """
-    seed, wanted = run.settings.seed, run.settings.requests
-    likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
-    users = {
-        str(user): rows
-        for user, rows in likes.groupby("user_id", sort=False)
-        if (rows["split"] == "test").any()
-    }
-    chosen = sorted(users, key=lambda user: seed_for(seed, "chosen for a request", user))[:wanted]
-    rows = [_request(seed, user, users[user]) for user in users if user in set(chosen)]
+    """Write dataset/requests.parquet by the protocol of `recgen.requests`; see `recgen.data.requests`."""
+    seed, plan = run.settings.seed, run.settings.requests
+    if isinstance(plan, Requests) and plan.protocol == "blind":
+        items = run.items.loc[run.items["image"].notna(), "item_id"].tolist()
+        chosen = requests.blind(run.interactions, items, seed, plan.items, plan.per_item, plan.users)
+    else:
+        likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
+        chosen = requests.last_likes(likes, seed, plan.users if isinstance(plan, Requests) else plan)
     path = run.folder / "dataset/requests.parquet"
-    write_parquet(path, pd.DataFrame(rows, columns=["user_id", "item_id", "seed", "history"]))
+    write_parquet(path, chosen)
     return [path]
-
-
-def _request(seed: int, user: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the request of one user from the user's liked interactions, oldest first."""
-    last = int(np.flatnonzero(rows["split"] == "test")[-1])
-    reference = str(rows["item_id"].iloc[last])
-    earlier = dict.fromkeys(rows["item_id"].iloc[:last])
-    history = [item for item in earlier if item != reference][-HISTORY:]
-    draw = seed_for(seed, "request", user, reference)
-    return {"user_id": user, "item_id": reference, "seed": draw, "history": history}
 
 
 def _item_file(run: RunContext) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        if not _intact(run.folder, table):
+        if not intact(run.folder, table):
             drawer = drawer or fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
@@ -101,7 +101,7 @@ def generate(run: RunContext, name: str) -> list[Path]:
     return outputs
 
 
-def _intact(folder: Path, table: Path) -> bool:
+def intact(folder: Path, table: Path) -> bool:
     """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
     if not table.exists() or not table.with_suffix(".safetensors").exists():
         return False
@@ -144,10 +144,20 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
         found = checked(spec, yielded, requests)
     except BrokenImageError as error:
         raise broken(name, requests, error) from error
-    rows = [_write(run, name, creative) for creative in found]
-    write_features(table.with_suffix(".safetensors"), run.encoder.images([each.image for each in found]))
+    write_shard(table, *keep(run, name, found))
+
+
+def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
+    rows = pd.DataFrame([_write(run, name, creative) for creative in made])
+    return rows, run.encoder.images([creative.image for creative in made])
+
+
+def write_shard(table: Path, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
+    """Write a shard's embeddings and, when they and its images are on disk, its table."""
+    write_features(table.with_suffix(".safetensors"), embeddings)
     flush()
-    write_parquet(table, pd.DataFrame(rows))
+    write_parquet(table, rows)
 
 
 def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
@@ -199,6 +209,10 @@ def png(creative: Creative, recipe: str) -> bytes:
 def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request."""
     tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
+    if not tables:  # a control that no request has an image for
+        return pd.DataFrame(columns=["user_id", "item_id", "path"]), np.zeros(
+            (0, run.encoder.dim), np.float32
+        )
     rows = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return rows, np.concatenate([read_features(path.with_suffix(".safetensors")) for path in tables])
 

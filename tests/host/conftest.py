@@ -77,6 +77,7 @@ def write_config(dataset: Path, tiny_clip: Path, tiny_diffusion: Path) -> Callab
             "ip_adapter": None,
             "generators": ["toy"],
             "shard_size": 5,
+            "controls": [],  # test_controls.py has them
             "downstream": {"seeds": 2},
             **changes,
         }

@@ -12,7 +12,6 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
 from recgen.stages import generate
 from recgen.stages.plugin_calls import GeneratorFailedError
 

@@ -87,6 +87,7 @@ setup(
             "stable_diffusion = generators.stable_diffusion:StableDiffusion",
             "openjourney = generators.stable_diffusion:Openjourney",
             "ip_adapter = generators.ip_adapter:IPAdapter",
+            "taste = generators.taste:Taste",
             "pmg = generators.pmg:PMG",
             "iamg = generators.iamg:IAMG",
             "folder = generators.folder:Folder",

@@ -227,6 +227,12 @@ class Ranker:
         )
         return self.what_if.score_all(rows.to(self.model.device))[:, columns.to(self.model.device)]
 
+    def unseen(self) -> Any:
+        """Return a table of encounters that the model was not trained on: user_id, item_id (tokens) and like (bool)."""
+        from recgen.recommender.unseen import unseen_encounters
+
+        return unseen_encounters(self.run, getattr(self.run.settings.ranker, self.role))
+
     def _tensor(self, embeddings: Any) -> Any:
         import torch
 

@@ -149,7 +149,7 @@ class Taste(Generator):
     ) -> Tried:
         """Return what the images drawn under a strength keep, and what they are thought of."""
         conditions = [
-            self._drawing(request, answer, data, strength)[0]
+            self.drawing(request, answer, data, strength)[0]
             for request, answer in zip(requests, answers, strict=True)
         ]
         images = self.backbone.generate(conditions, strength.sampling(self.config.decode))
@@ -194,7 +194,7 @@ class Taste(Generator):
                 found.append(Answer(chosen, image, sources, int(counts[row])))
         return found
 
-    def _drawing(self, request: Request, answer: Answer, data: RunData, strength: Strength) -> Drawing:
+    def drawing(self, request: Request, answer: Answer, data: RunData, strength: Strength) -> Drawing:
         """Return what one image is drawn from under a strength, and the recipe that tells why."""
         text = data.texts[data.item_rows[request.item_id]]
         words = unnamed(answer.words, text, self.groups)[: strength.words]
@@ -228,7 +228,7 @@ class Taste(Generator):
         """Yield one creative per request, in order."""
         strength = self.learned.strength
         drawings = (
-            self._drawing(request, answer, data, strength)
+            self.drawing(request, answer, data, strength)
             for request, answer in zip(requests, self.answers(requests, data, reward), strict=True)
         )
         yield from draw(self, requests, drawings, strength.sampling(self.config.decode), progress)
@@ -247,7 +247,7 @@ class Taste(Generator):
         strength = replace(self.learned.strength, scale=0.0)
         rows = []
         for request, answer in zip(requests, self.answers(requests, data, reward), strict=True):
-            _, recipe = self._drawing(request, answer, data, strength)
+            _, recipe = self.drawing(request, answer, data, strength)
             words = [word["phrase"] for word in recipe["words"]]
             rows.append(
                 (request.user_id, request.item_id, recipe["prompt"], recipe["negative_prompt"], words)

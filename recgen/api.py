@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recgen.config.loader import load_config, remember
+from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.cache import ArtifactCache
@@ -30,14 +30,12 @@ def run(
     With `share`, what runs beside this folder have finished is taken over from them.
     """
     folder = Path(out) if out is not None else Path("runs") / Path(config).stem
-    memory = folder / "stages/generators.cache"
-    loaded = load_config(config, overrides, memory)
+    loaded = load_config(config, overrides)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
     work = RunContext(loaded, folder)
     with work.workspace.lock(), logging_to(folder / "log.txt"):
         started = time.perf_counter()
-        remember(loaded, memory)
         work.write_config()
         siblings = ArtifactCache(folder.resolve().parent) if share else None
         done = pipeline.execute(work, until, force, siblings=siblings)

@@ -142,10 +142,10 @@ def _data() -> Iterator[Finding]:
     )
     for name in shipped():
         config = load_config(name)
-        if config.settings.obtain is not None:
+        if config.settings.download is not None:
             folder = data_folder(config.recbole)
             here = (folder / f"{folder.name}.inter").is_file()
-            obtain = config.settings.obtain
+            obtain = config.settings.download
             yield (
                 here,
                 folder.name,

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from generators.ip_adapter import IPAdapter
-from generators.ip_adapter import Settings as MeanSettings
+from generators.ip_adapter_mean import IPAdapterMean
+from generators.ip_adapter_mean import Settings as MeanSettings
 from generators.taste import Settings, Taste
 from generators.taste.asked import NOTHING, Asked, Sources
 from generators.taste.generator import Answer
@@ -87,7 +87,7 @@ class Arms:
 
     def ip_adapter_mean(self) -> list[Image.Image]:
         """The mean image of the history through IP-Adapter."""
-        generator = IPAdapter(MeanSettings(decode=DECODE), self.run.backbone, self.run.encoder)
+        generator = IPAdapterMean(MeanSettings(decode=DECODE), self.run.backbone, self.run.encoder)
         return [creative.image for creative in generator.generate(self.requests, self.run.data)]
 
     def contrast_embedding(self) -> list[Image.Image]:

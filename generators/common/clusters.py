@@ -10,33 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from generators.base import Generator, GeneratorConfig, Progress
+from generators.base import Generator, Progress
 from generators.common.denoising import image_latents
 from generators.common.training import HISTORY, Curves, batches, likes_by_user
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 from recgen.data.types import Request, RunData
-from recgen.diffusion.backbone import Sampling
 
 _ROUNDS = 50  # of k-means, which settles sooner
 _CURVES = 12  # groups with a curve in the report
 _WATCHED = 16  # images on which a curve's losses are measured
-
-
-class GroupedConfig(GeneratorConfig):
-    """The settings they share."""
-
-    clusters: int | None = Field(
-        8, ge=1, description="groups of users, by k-means on the mean embedding of what they liked"
-    )
-    negative_prompt: str = ""
-    max_steps: int = Field(500, ge=1, description="optimiser steps for each group")
-    images_per_step: int = Field(8, ge=1)
-    decode: Sampling = Sampling.model_validate({})
 
 
 @dataclass(frozen=True, eq=False)

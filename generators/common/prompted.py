@@ -5,26 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator
-
-from generators.base import Generator, GeneratorConfig, Progress, silent
+from generators.base import Generator, Progress, silent
 from generators.common.sampling import Drawing, draw
+from generators.common.settings import PLACE
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Sampling
-
-PLACE = "{text}"
-
-
-def _has_place(template: str) -> str:
-    if PLACE not in template:
-        raise ValueError(f"a template with {PLACE} where the item's text goes")
-    return template
-
-
-Template = Annotated[str, AfterValidator(_has_place)]
-"""A prompt with ``{text}`` in the place of the item's text; other braces are left as they are."""
 
 
 def fill(template: str, text: str) -> str:
@@ -36,14 +22,6 @@ def fill(template: str, text: str) -> str:
     'a poster of a film about a ship, {detailed}'
     """
     return template.replace(PLACE, text)
-
-
-class PromptedConfig(GeneratorConfig):
-    """The settings they share."""
-
-    template: Template = PLACE
-    negative_prompt: str = ""
-    decode: Sampling = Sampling.model_validate({})
 
 
 class Prompted(Generator):

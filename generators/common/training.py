@@ -1,4 +1,4 @@
-"""What generators that learn from earlier likes share: their settings, whom they learn from, how training ends, what is saved."""
+"""What generators that learn from earlier likes share: whom they learn from, how training ends, what is saved."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from generators.base import Generator, GeneratorConfig
+from generators.base import Generator
+from generators.common.settings import TrainingConfig
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng
 from recgen.data.types import RunData
-from recgen.diffusion.backbone import Sampling
 from recgen.features.language import LanguageModel
 
 HISTORY = 20
@@ -34,49 +33,6 @@ class Lesson(Protocol):
     @property
     def user(self) -> str:
         """The user's token."""
-
-
-class TrainingConfig(GeneratorConfig):
-    """Settings of a generator that learns from users' earlier likes."""
-
-    requests_per_step: int = Field(16, ge=1)
-    max_steps: int = Field(1000, ge=1)
-    evaluate_every: int = Field(10, ge=1)
-    patience: int = Field(
-        5, ge=1, description="evaluations of the held-out users without a better one before training stops"
-    )
-    train_users: int = Field(
-        512, ge=1, description="users learned from, at most; users drawn by the run's seed"
-    )
-    held_out_users: int = Field(32, ge=1, description="users who decide when to stop; never learned from")
-    references_per_user: int = Field(
-        4, ge=1, description="latest likes of a user that serve as references in training"
-    )
-    min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
-    decode: Sampling = Sampling.model_validate({})
-
-
-class LearningConfig(TrainingConfig):
-    """Settings of a generator that reads users by the preference extractor and learns from their earlier likes."""
-
-    keywords: int = Field(
-        8, ge=0, description="n of w': the user's most frequent keywords that the language model reads"
-    )
-    min_keyword_count: int = Field(
-        2, ge=1, description="history items that must have a keyword before it counts"
-    )
-    image_tokens: int = Field(4, ge=1, description="L, tokens added to the language model's vocabulary")
-    lora_rank: int = Field(8, ge=1)
-    mapper_layers: int = Field(4, ge=1)
-    mapper_width: int = Field(64, ge=4)
-    mapper_queries: int = Field(4, ge=1, description="soft preference embeddings that the mapper makes")
-    heads: int = Field(4, ge=1)
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> LearningConfig:
-        if self.mapper_width % self.heads:
-            raise ValueError(f"mapper_width {self.mapper_width} must be a multiple of heads {self.heads}")
-        return self
 
 
 def likes_by_user(data: RunData) -> dict[int, list[int]]:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from generators.common.training import TrainingConfig
-from recgen.diffusion.backbone import Sampling
+from generators.common.settings import TrainingConfig
+from recgen.diffusion.sampling import Sampling
 
 TAGS, INTEREST, DOMAIN = "{tags}", "{interest}", "{domain}"
 
@@ -28,6 +28,9 @@ class Settings(TrainingConfig):
     `lambda1`, `lambda2` and `decode` are read in drawing only. Training weighs the parts of eq. 13 by `train_lambda1` and
     `train_lambda2`, so that a study of the strengths does not train again for each.
     """
+
+    needs = frozenset({"tags", "foregrounds"})
+    sampling_fields = frozenset({"decode", "lambda1", "lambda2"})
 
     rewrite: bool = Field(
         True, description="false is table 7's without interest rewrite: T* is the item's own text"
@@ -58,3 +61,7 @@ class Settings(TrainingConfig):
     max_steps: int = Field(2000, ge=1)
     evaluate_every: int = Field(100, ge=1)
     decode: Sampling = Sampling.model_validate({"steps": 50})
+
+    def requires_ip_adapter(self) -> bool:
+        """Return True: the adapter's attention is what trains."""
+        return True

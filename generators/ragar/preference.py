@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from generators.common.training import LearningConfig
+from generators.common.settings import LearningConfig
 from recgen.core.compat import prepare_torchvision
 from recgen.core.seeding import seed_for
 from recgen.features.language import LanguageModel

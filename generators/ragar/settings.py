@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from generators.common.training import LearningConfig
-from recgen.diffusion.backbone import Sampling
+from generators.common.settings import LearningConfig
+from recgen.diffusion.sampling import Sampling
 
 
 class Settings(LearningConfig):
@@ -18,6 +18,8 @@ class Settings(LearningConfig):
     acts on the few coefficients of the calibrator's correction, decodes the samples of a request from one noise, so that they
     differ by their action only, and tries every perturbation together with its mirror image.
     """
+
+    needs = frozenset({"captions", "keywords"})
 
     k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
 
@@ -53,3 +55,7 @@ class Settings(LearningConfig):
         Sampling.model_validate({"steps": 5, "sampler": "dpm++2m", "guidance_scale": 3.0}),
         description="how the images of a training step are sampled: fewer steps than creatives",
     )
+
+    def requires_ip_adapter(self) -> bool:
+        """Return True: a preference is an image embedding; with `tokens`, eq. 10 still compares them with its image tokens."""
+        return True

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from generators.base import GeneratorConfig
-from recgen.diffusion.backbone import Sampling
+from generators.settings import GeneratorConfig
+from recgen.diffusion.sampling import Sampling
 
 PROMPTS: dict[str, tuple[str, str]] = {
     "T0": ("", ""),
@@ -80,3 +80,31 @@ class Settings(GeneratorConfig):
                 f"prior_steps {self.prior_steps} must not exceed train_timesteps {self.train_timesteps}"
             )
         return self
+
+    def requires_ip_adapter(self) -> bool:
+        """Return whether the prior draws: it makes image embeddings."""
+        return self.condition == "prior"
+
+
+class PromptSettings(Settings):
+    """Defaults of T0: no image condition, no prompt."""
+
+    condition: Literal["prior", "none"] = "none"
+
+
+class ShortPromptSettings(PromptSettings):
+    """Defaults of T1: no image condition, the short prompt."""
+
+    prompt: Literal["T0", "T1", "T2"] = "T1"
+
+
+class LongPromptSettings(PromptSettings):
+    """Defaults of T2: no image condition, the long prompt."""
+
+    prompt: Literal["T0", "T1", "T2"] = "T2"
+
+
+class NoUESettings(Settings):
+    """Defaults of REBECA-NoUE: a prior that is not told the user."""
+
+    user_embeddings: bool = False

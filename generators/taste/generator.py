@@ -65,8 +65,6 @@ class Taste(Generator):
 
     name = "taste"
     Config = Settings
-    sampling_fields = frozenset[str]()
-    """None: `fit` draws too, to find the strengths."""
     config: Settings
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -74,16 +72,6 @@ class Taste(Generator):
         self._learned: Learned | None = None
         self._asked: Asked | None = None
         self.groups: list[Group] = word_groups(self.config, self.encoder)
-
-    @classmethod
-    def requires_ip_adapter(cls, config: Settings) -> bool:
-        """An image embedding goes through IP-Adapter; words do not need one."""
-        return config.show != "words"
-
-    @classmethod
-    def sources(cls, config: Settings) -> list[str]:
-        """The vocabulary, where it is the user's own."""
-        return [] if config.vocabulary is None else [config.vocabulary]
 
     @property
     def learned(self) -> Learned:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from generators.base import GeneratorConfig
+from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
 
 TEXT, WORDS = "{text}", "{words}"
@@ -20,6 +20,9 @@ def _has_places(template: str) -> str:
 
 class Settings(GeneratorConfig):
     """What taste's block of the YAML accepts."""
+
+    sampling_fields = frozenset[str]()
+    """None: `fit` draws too, to find the strengths."""
 
     show: Literal["image", "words", "both"] = Field(
         "both", description="how the style is given to the pipeline; words need no IP-Adapter"
@@ -46,3 +49,11 @@ class Settings(GeneratorConfig):
     )
     negative_prompt: str = ""
     decode: Sampling = Sampling.model_validate({})
+
+    def requires_ip_adapter(self) -> bool:
+        """Return whether an image embedding is shown; words do not need an IP-Adapter."""
+        return self.show != "words"
+
+    def external_files(self) -> list[str]:
+        """Return the vocabulary, where it is the user's own."""
+        return [] if self.vocabulary is None else [self.vocabulary]

@@ -148,8 +148,20 @@ class TagSettings(Strict):
 
 
 class Simulator(Strict):
-    """Size and seed of the simulated data set that a run makes for itself when the YAML has this block."""
+    """The data set, with known tastes, that a run makes for itself when the YAML has this block.
 
+    Attributes
+    ----------
+    base
+        A RecBole data set of films, ``ml-100k`` for one: its users, films and ratings are real and only the taste in posters is
+        made up, see `recgen.data.simulation.overlay`. Null makes up everything, in the sizes below.
+    users, items, interactions_per_user, tastes_per_user
+        Sizes of a data set that is made up.
+    seed
+        Seed of all that is made up.
+    """
+
+    base: str | None = None
     users: int = Field(500, ge=2)
     items: int = Field(600, ge=2)
     seed: int = 0
@@ -180,7 +192,7 @@ class Choice(Strict):
     choices: list[bool | int | float | str] = Field(min_length=1)
 
 
-class Obtain(Strict):
+class Download(Strict):
     """How to come by the data set; said when it is not here.
 
     Attributes
@@ -266,12 +278,12 @@ class Settings(Strict):
     ----------
     seed
         Every random number of the run follows from it.
-    target
+    eval_split
         What the run is about: `test`, each user's last like; or `validation`, which runs everything on data that end before the
         test part, so that what was for validation takes its place. That is how `recgen tune` measures.
     threads
         CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
-    obtain
+    download
         How to come by the data set, for the message that is given when it is not here.
     images
         A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
@@ -282,7 +294,6 @@ class Settings(Strict):
         Columns of `.item` that make an item's text; null takes every token column but the item's id and image.
     encoder, backbone, ip_adapter
         `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
-        Where `ip_adapter` is a mapping it is the block of the generator of that name, and its key `ip_adapter` is the adapter.
     lcm_lora
         The LoRA of the sampler `lcm`, for the backbone's family, as diffusers takes it; null where nothing samples with lcm.
     precision
@@ -304,7 +315,7 @@ class Settings(Strict):
         Names of the generators to fit and compare.
     requests
         How many users get an image; null means all of them.
-    chunk
+    shard_size
         Requests per unit of generation: what a kill can cost.
     like_threshold
         Ratings from here up are likes; null, or data without ratings, makes every interaction one.
@@ -314,12 +325,14 @@ class Settings(Strict):
         How many requests the report shows.
     tune
         What `recgen tune` does.
+    extra_keys
+        RecBole keys at top level that neither RecBole nor recgen's ranking models have, such as another package's own.
     """
 
     seed: int = 0
-    target: Literal["test", "validation"] = "test"
+    eval_split: Literal["test", "validation"] = "test"
     threads: int | None = Field(None, ge=1)
-    obtain: Obtain | None = None
+    download: Download | None = None
     images: str | None = None
     image_ids: str | None = None
     text_fields: list[str] | None = None
@@ -336,13 +349,14 @@ class Settings(Strict):
     ranker: Rankers = Rankers()
     generators: list[str] = Field(["ragar"], min_length=1)
     requests: int | None = Field(None, ge=1)
-    chunk: int = Field(32, ge=1)
+    shard_size: int = Field(32, ge=1)
     like_threshold: float | None = 4.0
     max_bad_images: float = Field(0.05, ge=0, le=1)
     downstream: Downstream = Downstream()
     simulator: Simulator | None = None
     gallery: int = Field(24, ge=0)
     tune: Tune = Tune()
+    extra_keys: list[str] = []
 
 
 SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}

@@ -21,6 +21,25 @@ from recgen.diffusion.loading import Pipeline, load_pipeline
 from recgen.diffusion.sampling import LCM, Sampling, scheduler
 
 _PROMPTS_KEPT = 1024  # 240 MB of prompt embeddings with Stable Diffusion 1.5
+_PIXELS_ENCODED = (
+    2**21
+)  # by the VAE at once: 8 images of 512 x 512, whose first layers need about 1 KB a pixel
+
+
+class BrokenImageError(RuntimeError):
+    """An image that is no image: pixels that are not finite, or all the same.
+
+    Attributes
+    ----------
+    seed
+        The seed of the condition it was made from, by which whoever asked for it finds the request.
+    problem
+        What is wrong with it.
+    """
+
+    def __init__(self, seed: int, problem: str) -> None:
+        super().__init__(f"{problem}, drawn from seed {seed}")
+        self.seed, self.problem = seed, problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +93,7 @@ class Backbone:
     ) -> None:
         self.pipeline, self.name, self.adapter, self.lcm_lora = pipeline, name, adapter, lcm_lora
         self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
-        self._scheduler_config = dict(pipeline.scheduler.config)
+        self.scheduler_config = dict(pipeline.scheduler.config)
         self._loras: tuple[str, ...] = ()
 
     @property
@@ -106,7 +125,13 @@ class Backbone:
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
     def generate(self, conditions: Sequence[Condition], sampling: Sampling) -> Iterator[Image.Image]:
-        """Yield one RGB image per condition, in order."""
+        """Yield one RGB image per condition, in order.
+
+        Raises
+        ------
+        BrokenImageError
+            If the network's output is not finite, or an image has one colour only. Converted to 8 bits, NaN would be black.
+        """
         for (with_image, *_), run in groupby(conditions, key=_kind):
             rows = list(run)
             if with_image:
@@ -130,7 +155,7 @@ class Backbone:
             )
 
     def _batch(self, rows: Sequence[Condition], sampling: Sampling, with_image: bool) -> list[Image.Image]:
-        self.pipeline.scheduler = scheduler(sampling.sampler, self._scheduler_config)
+        self.pipeline.scheduler = scheduler(sampling.sampler, self.scheduler_config)
         distilled = (
             self.pipeline.unet.config.time_cond_proj_dim is not None
         )  # its guidance is an input, not two passes
@@ -143,14 +168,28 @@ class Backbone:
             extra["cross_attention_kwargs"] = {"interest": self._interest(rows, guided)}
         noise = [torch.Generator().manual_seed(row.seed) for row in rows]
         with self.loras(*self._loras, *self._sampler_loras(sampling, distilled)):
-            return self.pipeline(
+            pixels = self.pipeline(
+                output_type="pt",
                 num_inference_steps=sampling.steps,
                 guidance_scale=sampling.guidance_scale,
-                latents=self._noise(noise),
+                latents=self.draw_noise(noise),
                 generator=noise,  # lcm draws on in every step
-                **self._text_condition(rows, guided),
+                **self.text_condition(rows, guided),
                 **extra,
             ).images
+        return self._checked(pixels, rows)
+
+    def _checked(self, pixels: torch.Tensor, rows: Sequence[Condition]) -> list[Image.Image]:
+        """Return pixels ``[B, 3, h, w]`` from 0 to 1 as images, or raise `BrokenImageError` for the first that is none."""
+        flat = pixels.flatten(1)
+        finite, low, high = flat.isfinite().all(1).tolist(), flat.amin(1).tolist(), flat.amax(1).tolist()
+        for place, row in enumerate(rows):
+            if not finite[place]:
+                raise BrokenImageError(row.seed, f"pixels that are not finite numbers, in {self.precision}")
+            if low[place] == high[place]:
+                raise BrokenImageError(row.seed, f"one colour only, {low[place]:.3f}")
+        processor = self.pipeline.image_processor
+        return processor.numpy_to_pil(processor.pt_to_numpy(pixels))
 
     def _sampler_loras(self, sampling: Sampling, distilled: bool) -> tuple[str, ...]:
         if sampling.sampler != LCM or (distilled and self.lcm_lora is None):
@@ -193,7 +232,7 @@ class Backbone:
         positive = torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
-    def _text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
+    def text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
         """Return the pipeline's arguments that hold the text: tokens, pooled embeddings where it reads any, their negatives."""
         tokens, pooled = self._encoded([row.prompt for row in rows])
         if rows[0].prompt_embedding is not None:
@@ -256,19 +295,24 @@ class Backbone:
     @cached_property
     def noise_scheduler(self) -> DDPMScheduler:
         """The forward process the UNet was trained on, for those who train against it."""
-        return DDPMScheduler.from_config(self._scheduler_config)
+        return DDPMScheduler.from_config(self.scheduler_config)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Return the scaled latents ``[B, channels, h, w]`` of RGB images, the mean of what the VAE makes of their centres."""
-        edge, vae = self.image_size, self.pipeline.vae
-        squares = [
-            np.asarray(ImageOps.fit(image, (edge, edge), Image.Resampling.BICUBIC)) for image in images
-        ]
-        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
-        return (
-            vae.encode(pixels).latent_dist.mode() - (vae.config.shift_factor or 0)
-        ) * vae.config.scaling_factor
+        edge, at_once = self.image_size, max(_PIXELS_ENCODED // self.image_size**2, 1)
+        squares = [ImageOps.fit(image, (edge, edge), Image.Resampling.BICUBIC) for image in images]
+        blocks = [squares[start : start + at_once] for start in range(0, len(squares), at_once)]
+        return torch.cat(
+            [self._latents(np.stack([np.asarray(image) for image in block])) for block in blocks]
+        )
+
+    def _latents(self, images: np.ndarray) -> torch.Tensor:
+        """Return the scaled latents of uint8 images ``[B, h, w, 3]``."""
+        vae = self.pipeline.vae
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+        mean = vae.encode(pixels).latent_dist.mode()
+        return (mean - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
 
     def predict(
         self,
@@ -304,7 +348,7 @@ class Backbone:
         more = {} if interest is None else {"cross_attention_kwargs": {"interest": interest.to(unet.dtype)}}
         return unet(noisy, timesteps, condition.to(unet.dtype), added_cond_kwargs=extra, **more).sample
 
-    def _noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    def draw_noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         noise = [torch.randn(shape, generator=generator) for generator in generators]

@@ -61,6 +61,18 @@ class Encoder:
         batch = torch.stack([self.preprocess(image) for image in images])
         return self.model.encode_image(batch.to(self.device)).float().cpu().numpy()
 
+    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return raw image embeddings ``[B, D]`` of square images, pixels ``[B, 3, h, w]`` from 0 to 1 that gradients reach.
+
+        The images are scaled by anti-aliased bicubic interpolation, as `images` scales them; pixels are not rounded to 8 bits.
+        """
+        settings = open_clip.get_model_preprocess_cfg(self.model)
+        edge = settings["size"] if isinstance(settings["size"], int) else settings["size"][0]
+        if pixels.shape[-1] != edge:
+            pixels = torch.nn.functional.interpolate(pixels, (edge, edge), mode="bicubic", antialias=True)
+        mean, std = (pixels.new_tensor(settings[name])[:, None, None] for name in ("mean", "std"))
+        return self.model.encode_image((pixels.to(self.device) - mean) / std).float()
+
     @torch.inference_mode()
     def texts(self, sentences: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Return raw text embeddings, float32 ``[n, D]``; text beyond the model's context length is cut off."""

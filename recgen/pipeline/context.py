@@ -92,7 +92,7 @@ class RunContext:
 
     def backbone_for(self, name: str) -> Backbone:
         """Return the pipeline that a generator draws with: the run's, or the checkpoint that its block names."""
-        checkpoint = self.config.generators[name].get("checkpoint")
+        checkpoint = self.config.generators[name].checkpoint
         if checkpoint is None:
             return self.backbone
         from recgen.diffusion.backbone import load_backbone
@@ -121,7 +121,9 @@ class RunContext:
         from recbole.model.general_recommender.bpr import BPR
 
         return hosting.split(
-            hosting.recbole_config(BPR, self.recbole_keys("BPR")), self.config.source, self.settings.target
+            hosting.recbole_config(BPR, self.recbole_keys("BPR")),
+            self.config.source,
+            self.settings.eval_split,
         )
 
     @cached_property
@@ -135,6 +137,14 @@ class RunContext:
         if self.settings.simulator is not None:
             return self.folder / "simulated" / self.config.recbole["dataset"]
         return hosting.data_folder(self.config.recbole)
+
+    @property
+    def simulator_base(self) -> Path | None:
+        """The folder of the real data set that a simulated one takes its users, items and ratings from, if any."""
+        simulator = self.settings.simulator
+        if simulator is None or simulator.base is None:
+            return None
+        return hosting.data_folder({**self.config.recbole, "dataset": simulator.base})
 
     @property
     def images_folder(self) -> Path | None:
@@ -230,7 +240,7 @@ class RunContext:
     @property
     def needs(self) -> set[str]:
         """What the features stage makes of the items beside embeddings, where a generator asks for it."""
-        asked = {need for needs in self.config.needs.values() for need in needs}
+        asked = {need for spec in self.config.generators.values() for need in spec.needs}
         return asked | {"captions"} if "keywords" in asked else asked  # keywords are made from captions
 
     def _per_item(self, table: str, column: str, absent: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from typing import Any
 from recgen import __version__
 from recgen.assets import asset_folder
 from recgen.config import plugins
+from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip, Tagger
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest, identity
@@ -63,13 +64,13 @@ class Task:
 
 def tasks(run: RunContext) -> list[Task]:
     """Return all work of a run, each task after those it needs."""
-    names = run.settings.generators
+    names, specs = run.settings.generators, run.config.generators.values()
     return [
         *_data(run),
-        *(_sources(run, name) for name in names if run.config.sources[name]),
+        *(_external_files(run, spec) for spec in specs if spec.external_files),
         *_features(run),
         *(_ranker(run, role) for role in run.roles),
-        *(task for name in names for task in _generator(run, name)),
+        *(task for spec in specs for task in _generator(run, spec)),
         _collect(run),
         *(_evaluate(run, name) for name in names),
         _summary(run),
@@ -130,7 +131,8 @@ def execute(
 def _do(run: RunContext, task: Task, fingerprint: str) -> None:
     logger.info("%s", task.name)
     started = time.perf_counter()
-    run.workspace.begin(task.name, fingerprint, task.owns)
+    for name in run.workspace.begin(task.name, fingerprint, task.owns):
+        logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
     run.prepare_torch()
     outputs = resolve_name(task.call)(run, *task.arguments)
     seconds = time.perf_counter() - started
@@ -179,7 +181,7 @@ def _data(run: RunContext) -> list[Task]:
     s = run.settings
     chosen = s.model_dump(
         include={
-            "target",
+            "eval_split",
             "images",
             "image_ids",
             "text_fields",
@@ -262,59 +264,46 @@ def _ranker(run: RunContext, role: str) -> Task:
     name = getattr(ranker, role)
     reads = {
         "keys": hosting.training_keys(run.config.recbole),
-        "model": [name, plugins.target(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
+        "model": [name, plugins.source(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
     return Task(folder, "ranker", "recgen.recommender.reward:train", reads, ("features",), (folder,), (role,))
 
 
-def _sources(run: RunContext, name: str) -> Task:
-    reads = {
-        "config": run.config.generators[name],
-        "sources": [_weights(each) for each in run.config.sources[name]],
-    }
-    after = ("dataset/requests",)
-    return Task(f"dataset/{name}", "dataset", "recgen.stages.generate:check", reads, after, arguments=(name,))
+def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
+    reads = {"config": spec.settings, "files": [_weights(each) for each in spec.external_files]}
+    call, after = "recgen.stages.generate:check", ("dataset/requests",)
+    return Task(f"dataset/{spec.name}", "dataset", call, reads, after, arguments=(spec.name,))
 
 
-def _generator(run: RunContext, name: str) -> list[Task]:
-    s = run.settings
-    block, sampling_fields = run.config.generators[name], run.config.sampling_fields[name]
+def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
+    s, name = run.settings, spec.name
     reads = {
-        "config": {key: value for key, value in block.items() if key not in sampling_fields},
-        "class": plugins.target(plugins.GENERATORS, run.config.kinds[name]),
+        "config": spec.fit_settings,
+        "source": plugins.source(plugins.GENERATORS, spec.kind),
         "weights": [
-            _weights(block.get("checkpoint") or s.backbone),
+            _weights(spec.checkpoint or s.backbone),
             _weights(s.ip_adapter),
-            _weights(s.lcm_lora if samples_with_lcm(block) else None),
+            _weights(s.lcm_lora if samples_with_lcm(spec.settings) else None),
         ],
         "precision": s.precision,
-        "sources": [_weights(each) for each in run.config.sources[name]],
+        "files": [_weights(each) for each in spec.external_files],
     }
-    asked = run.config.needs[name]
-    if "keywords" in asked:  # such a generator learns with the language model too
+    if "keywords" in spec.needs:  # such a generator learns with the language model too
         reads["llm"] = _weights(s.llm)
     fit, draw = f"generator.fit/{name}", f"generate/{name}"
     needs = (
         "features",
-        *(f"features/{need}" for need in asked),
+        *(f"features/{need}" for need in spec.needs),
         *(f"ranker/{run.resolve_role(role)}" for role in ("reward", "judge")),
     )
+    drawn = {"shard_size": s.shard_size, "config": spec.draw_settings}
     images = (f"creatives/shards/{name}", f"creatives/images/{name}")
+    stage = "recgen.stages.generate"
     return [
-        Task(
-            fit, "generator.fit", "recgen.stages.generate:fit", reads, needs, (f"generator/{name}",), (name,)
-        ),
-        Task(
-            draw,
-            "generate",
-            "recgen.stages.generate:generate",
-            {"chunk": s.chunk, "config": {key: block[key] for key in sampling_fields}},
-            (fit, "dataset/requests"),
-            images,
-            (name,),
-        ),
+        Task(fit, "generator.fit", f"{stage}:fit", reads, needs, (f"generator/{name}",), (name,)),
+        Task(draw, "generate", f"{stage}:generate", drawn, (fit, "dataset/requests"), images, (name,)),
     ]
 
 
@@ -334,7 +323,9 @@ def _evaluate(run: RunContext, name: str) -> Task:
 
 def _summary(run: RunContext) -> Task:
     after = ("generate", *(f"evaluate/{name}" for name in run.settings.generators))
-    reads = {"facts": run.settings.model_dump(mode="json", exclude={"gallery", "chunk", "tune", "obtain"})}
+    reads = {
+        "facts": run.settings.model_dump(mode="json", exclude={"gallery", "shard_size", "tune", "download"})
+    }
     return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))
 
 
@@ -386,7 +377,10 @@ def _source_files(run: RunContext) -> dict[str, str]:
     """Identify the user's files; what a run simulates follows from its settings."""
     s, name = run.settings, run.config.recbole["dataset"]
     if s.simulator is not None:
-        return {}
+        base = run.simulator_base
+        return (
+            {} if base is None else {end: identity(base / f"{base.name}.{end}") for end in ("inter", "item")}
+        )
     found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
     if run.images_folder is not None and s.images != "rendered":
         found["images"] = identity(

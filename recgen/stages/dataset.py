@@ -50,10 +50,14 @@ def build(run: RunContext) -> list[Path]:
 
 def _simulate(run: RunContext) -> None:
     """Make the simulated data set inside the run's folder, and put its truth where only evaluation looks."""
+    from recgen.data.simulation.overlay import overlay
     from recgen.data.simulation.simulator import simulate
 
     size = run.settings.simulator
     assert size is not None
+    if run.simulator_base is not None:
+        overlay(run.simulator_base, run.source, size.seed, run.settings.like_threshold or 4.0, run.separator)
+        return
     simulate(run.source, size.users, size.items, size.seed, size.interactions_per_user, size.tastes_per_user)
 
 

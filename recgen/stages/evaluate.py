@@ -321,7 +321,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "dislikes": int((run.interactions["split"] == "none").sum()),
         "requests": len(run.requests),
         "seed": settings.seed,
-        "target": settings.target,
+        "target": settings.eval_split,
         "same_judge": settings.ranker.same_judge,
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,

@@ -1,4 +1,4 @@
-"""The generator.fit and generate stages: fit each generator, then draw its creatives in chunks that survive a kill."""
+"""The generator.fit and generate stages: fit each generator, then draw its creatives in shards that survive a kill."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import pandas as pd
 from PIL.PngImagePlugin import PngInfo
 
 from recgen.config import plugins
+from recgen.config.generators import GeneratorSpec
+from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
+from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
+from recgen.stages.plugin_calls import calling, checked, title
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -26,33 +30,52 @@ RECIPE = "recgen"
 
 def generator(run: RunContext, name: str) -> Any:
     """Return a generator of the run, not fitted."""
-    kind, settings = _kind(run, name)
-    backbone = run.backbone_for(name) if kind.backbones else None
-    return kind(settings, backbone, run.encoder, run.language_model)
+    spec = run.config.generators[name]
+    kind, settings = _kind(run, spec)
+    backbone = run.backbone_for(name) if settings.families else None
+    with calling(spec, "__init__"):
+        return kind(settings, backbone, run.encoder, run.language_model)
 
 
-def _kind(run: RunContext, name: str) -> tuple[Any, Any]:
-    """Return a generator's class and its settings."""
-    kind = plugins.load(plugins.GENERATORS, run.config.kinds[name], f"{run.config.source}: recgen.generators")
-    return kind, kind.Config.model_validate(run.config.generators[name])
+def _kind(run: RunContext, spec: GeneratorSpec) -> tuple[Any, Any]:
+    """Return a generator's class and its settings.
+
+    Raises
+    ------
+    UserError
+        If the class and what its package declares as its settings do not belong together.
+    """
+    where = f"{run.config.source}: recgen.generators"
+    kind, model = plugins.load(plugins.GENERATORS, spec.kind, where), plugins.settings_class(spec.kind, where)
+    if kind.Config is not model:
+        raise UserError(
+            f"{title(spec)}, its entry point in {plugins.GENERATOR_SETTINGS}",
+            found=f"{model.__module__}.{model.__qualname__}",
+            expected=f"the class's own Config, {kind.Config.__module__}.{kind.Config.__qualname__}",
+        )
+    return kind, model.model_validate(spec.settings)
 
 
 def check(run: RunContext, name: str) -> list[Path]:
     """Find out before anything is trained whether a generator that reads files of the user's can serve the requests."""
-    kind, settings = _kind(run, name)
-    kind.check(settings, run.requests)
+    spec = run.config.generators[name]
+    kind, settings = _kind(run, spec)
+    with calling(spec, "check"):
+        kind.check(settings, run.requests)
     return []
 
 
 def fit(run: RunContext, name: str) -> list[Path]:
     """Fit one generator on what came before the references and save it to generator/<name>."""
-    folder = run.folder / "generator" / name
+    spec, folder = run.config.generators[name], run.folder / "generator" / name
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
-    learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
-    learner.save(folder)
-    if learner.curves:
-        write_json(folder / "curves.json", learner.curves)
+    with calling(spec, "fit"):
+        learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
+    with calling(spec, "save"):
+        learner.save(folder)
+        if learner.curves:
+            write_json(folder / "curves.json", learner.curves)
     flush()
     return [folder]
 
@@ -60,40 +83,79 @@ def fit(run: RunContext, name: str) -> list[Path]:
 def generate(run: RunContext, name: str) -> list[Path]:
     """Draw one generator's creatives.
 
-    The requests are cut into chunks of `recgen.chunk`, the same ones every time; a chunk's images, embeddings and table of rows
-    are written in this order, so that a chunk with a table is a finished one and is not drawn again.
+    The requests are cut into shards of `recgen.shard_size`, the same ones every time; a shard's images, embeddings and table of
+    rows are written in this order, so that a shard with a table is a finished one and is not drawn again.
     """
-    size, drawer = run.settings.chunk, None
+    size, drawer = run.settings.shard_size, None
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        outputs += [table, table.with_suffix(".safetensors")]
-        if not table.exists():
+        if not _intact(run.folder, table):
             drawer = drawer or _fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
+        paths = pd.read_parquet(table, columns=["path"])["path"]
+        outputs += [table, table.with_suffix(".safetensors"), *(run.folder / path for path in paths)]
     return outputs
+
+
+def _intact(folder: Path, table: Path) -> bool:
+    """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
+    if not table.exists() or not table.with_suffix(".safetensors").exists():
+        return False
+    rows = pd.read_parquet(table, columns=["path", "sha256"])
+    return not damaged_images(folder, rows)
+
+
+def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Return the paths of images that are absent from a run's folder or not those that its manifest has the digest of.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    manifest
+        Columns ``path`` (relative to the folder) and ``sha256``.
+    """
+    pairs = zip(manifest["path"], manifest["sha256"], strict=True)
+    return [path for path, digest in pairs if _sha256(folder / path) != digest]
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _fitted(run: RunContext, name: str) -> Any:
     learner = generator(run, name)
-    learner.load(run.folder / "generator" / name)
+    with calling(run.config.generators[name], "load"):
+        learner.load(run.folder / "generator" / name)
     return learner
 
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
-    """Draw, encode and write one chunk."""
-    creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
-    if [creative.request for creative in creatives] != list(requests):
-        raise RuntimeError(
-            f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
-        )
-    rows = [_write(run, name, creative) for creative in creatives]
-    write_features(
-        table.with_suffix(".safetensors"), run.encoder.images([creative.image for creative in creatives])
-    )
+    """Draw, encode and write one shard."""
+    spec = run.config.generators[name]
+    try:
+        with calling(spec, "generate"):
+            yielded = drawer.generate(requests, run.data, reward=Ranker(run, "reward"))
+        found = checked(spec, yielded, requests)
+    except BrokenImageError as error:
+        raise broken(name, requests, error) from error
+    rows = [_write(run, name, creative) for creative in found]
+    write_features(table.with_suffix(".safetensors"), run.encoder.images([each.image for each in found]))
     flush()
     write_parquet(table, pd.DataFrame(rows))
+
+
+def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
+    """Return the error of a broken image, which names the request that it was for."""
+    pairs = [f"user {each.user_id!r}, item {each.item_id!r}" for each in requests if each.seed == error.seed]
+    return UserError(
+        f"generator {name}, {' or '.join(pairs) or 'a request'}",
+        found=f"an image of {error.problem}",
+        expected="finite pixels of more than one colour",
+        todo="Where recgen.precision is float16, set bfloat16 or float32; else the weights are damaged or do not fit each other.",
+    )
 
 
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
@@ -138,7 +200,7 @@ def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def collect(run: RunContext) -> list[Path]:
-    """Join all generators' chunks to creatives/manifest.parquet and embeddings.safetensors.
+    """Join all generators' shards to creatives/manifest.parquet and embeddings.safetensors.
 
     Rows follow the generators as the configuration lists them, and within one the requests.
     """

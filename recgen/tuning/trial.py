@@ -67,7 +67,7 @@ class StudyContext:
 
     def variant(self, values: dict[str, Any], target: str, generators: list[str]) -> Config:
         """Return the base configuration with values by key below `recgen:`, about validation or test, for some generators."""
-        changes = {**values, "target": target, "generators": generators}
+        changes = {**values, "eval_split": target, "generators": generators}
         overrides = [f"recgen.{key}={json.dumps(value)}" for key, value in changes.items()]
         return replace(load_config(str(self.root / BASE), overrides), source=self.config.source)
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from generators import dreambooth, textual_inversion
 from generators.common.clusters import Groups, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
-from generators.dreambooth import DreamBooth, _put_on
+from generators.dreambooth import DreamBooth
+from generators.dreambooth.generator import _put_on
 from generators.textual_inversion import TextualInversion, Words, token
 from recgen.core.errors import UserError
 from recgen.data.simulation.attributes import MOTIFS, Attributes

@@ -329,7 +329,7 @@ def test_strengths_of_drawing_are_not_read_by_fit(backbone, encoder, data, tmp_p
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     fitted(backbone, encoder, data, max_steps=1, train_lambda2=0.7).save(tmp_path / "c")
     assert (tmp_path / "a/model.safetensors").read_bytes() != (tmp_path / "c/model.safetensors").read_bytes()
-    assert IAMG.sampling_fields == {"decode", "lambda1", "lambda2"}
+    assert IAMG.Config.sampling_fields == {"decode", "lambda1", "lambda2"}
 
 
 def test_what_each_ablation_leaves_out(backbone, encoder, data, tmp_path) -> None:

@@ -196,7 +196,7 @@ def test_words_are_drawn_by_a_pipeline_without_ip_adapter(
     generator = fitted(backbone, encoder, data, reward, show="words")
     (creative,) = generator.generate([REQUESTS[0]], data, reward)
     assert creative.recipe["words"] and "images" not in creative.recipe
-    assert not Taste.requires_ip_adapter(Settings(show="words")) and Taste.requires_ip_adapter(Settings())
+    assert not Settings(show="words").requires_ip_adapter() and Settings().requires_ip_adapter()
 
 
 def test_a_folder_without_taste_is_a_users_mistake(backbone, encoder, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def write_config(dataset: Path, tiny_clip: Path, tiny_diffusion: Path) -> Callab
             "backbone": str(tiny_diffusion),
             "ip_adapter": None,
             "generators": ["toy"],
-            "chunk": 5,
+            "shard_size": 5,
             "downstream": {"seeds": 2},
             **changes,
         }

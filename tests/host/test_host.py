@@ -31,6 +31,30 @@ def test_asking_for_help_imports_nothing_heavy():
     assert not {"torch", "recbole", "pandas", "numpy", "transformers", "diffusers", "pydantic"} & set(loaded)
 
 
+def test_checking_a_configuration_imports_no_model_and_no_recbole():
+    program = """
+import sys
+from recgen.config.loader import load_config, plugins, shipped
+for name in shipped():
+    load_config(name)
+for name in plugins.names(plugins.GENERATORS):
+    plugins.settings_class(name, "test")
+print(*sys.modules)
+"""
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found = set(loaded.stdout.split())
+    assert "generators.ragar.settings" in found
+    assert (
+        not {"torch", "recbole", "diffusers", "transformers", "pandas", "generators.ragar.generator"} & found
+    )
+
+
+def test_settings_are_those_of_the_generators_class():
+    for name in plugins.names(plugins.GENERATORS):
+        kind = plugins.load(plugins.GENERATORS, name, "test")
+        assert kind.Config is plugins.settings_class(name, "test") and kind.name == name
+
+
 def test_configurations_are_shipped():
     assert {"demo", "simulated", "ml-100k-posters"} <= set(shipped())
     assert "MICRO" not in shipped(), "a model's defaults are no configuration"

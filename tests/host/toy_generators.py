@@ -18,6 +18,8 @@ from recgen.data.types import Creative, Request, RunData
 class ToyConfig(GeneratorConfig):
     """One number for drawing, and one for fitting."""
 
+    sampling_fields = frozenset({"strength"})
+
     strength: float = Field(0.5, ge=0, le=1)
     brightness: float = 0.0
 
@@ -27,7 +29,6 @@ class Toy(Generator):
 
     name = "toy"
     Config = ToyConfig
-    sampling_fields = frozenset({"strength"})
     mean: list[float]
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
@@ -67,11 +68,17 @@ class Other(Toy):
     name = "other"
 
 
+class WordyConfig(ToyConfig):
+    """The same, with words asked for."""
+
+    needs = frozenset({"keywords"})
+
+
 class Wordy(Toy):
     """The same, by a method that asks for keywords and a language model; it keeps what it was given."""
 
     name = "wordy"
-    needs = frozenset({"keywords"})
+    Config = WordyConfig
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn the mean colour, and look at the words."""

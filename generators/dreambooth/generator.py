@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import Field, model_validator
 from safetensors.torch import load_file
 from torch import Tensor
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import GroupedConfig, Groups, Lessons, find_groups
+from generators.common.clusters import Groups, Lessons, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
-from generators.common.prompted import PLACE, Template, fill
+from generators.common.prompted import fill
 from generators.common.sampling import finish
+from generators.dreambooth.settings import Settings
 from recgen.core.errors import UserError, brief
 from recgen.core.seeding import numpy_rng, seed_for, torch_generator
 from recgen.data.types import Creative, Request, RunData
@@ -39,35 +39,11 @@ Lora = Mapping[str, Tensor]
 """A LoRA in diffusers' format: tensors by name, all of the UNet."""
 
 
-class Settings(GroupedConfig):
-    """What dreambooth's block of the YAML accepts."""
-
-    clusters: int = Field(
-        8, ge=1, description="groups of users, by k-means on the mean embedding of what they liked"
-    )
-    template: Template = PLACE
-    rank: int = Field(4, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    prior_weight: float = Field(
-        0.0, ge=0, description="of the loss on the backbone's own images of items' texts; 0 for none"
-    )
-    prior_images: int = Field(64, ge=1, description="how many of them, shared by all clusters")
-
-    @model_validator(mode="after")
-    def _prior_has_another_prompt(self) -> Settings:
-        if self.prior_weight > 0 and self.template == PLACE:
-            raise ValueError(
-                "with prior_weight, a template that says more than {text}, such as '{text}, in sks style'"
-            )
-        return self
-
-
 class DreamBooth(Generator):
     """Draws the item's text with the LoRA of the user's cluster; with none for a user of whom no liked image is known."""
 
     name = "dreambooth"
     Config = Settings
-    sampling_fields = frozenset({"negative_prompt"})  # fit draws the prior's images as decode says
     config: Settings
 
     groups: Groups

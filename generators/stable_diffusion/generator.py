@@ -6,27 +6,11 @@ the run's backbone, or another one that `checkpoint` names, so that one run can 
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from generators.common.prompted import PLACE, Prompted, PromptedConfig, Template
+from generators.common.prompted import Prompted
 from generators.common.sampling import Drawing
+from generators.stable_diffusion.settings import OpenjourneySettings, Settings
 from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Condition
-
-
-class Settings(PromptedConfig):
-    """What stable_diffusion's block of the YAML accepts."""
-
-    checkpoint: str | None = Field(
-        None, description="a diffusers folder or hub id instead of the run's backbone"
-    )
-
-
-class OpenjourneySettings(Settings):
-    """Defaults of openjourney: the published checkpoint and the words it was fine-tuned with."""
-
-    checkpoint: str | None = "prompthero/openjourney"
-    template: Template = f"mdjrny-v4 style {PLACE}"
 
 
 class StableDiffusion(Prompted):

@@ -14,49 +14,22 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import AfterValidator, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.func import functional_call
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import GroupedConfig, Groups, Lessons, find_groups
+from generators.common.clusters import Groups, Lessons, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
-from generators.common.prompted import PLACE, Template
 from generators.common.sampling import Drawing, draw
+from generators.common.settings import PLACE
+from generators.textual_inversion.settings import STYLE, Settings
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Backbone, Condition
-
-STYLE = "{style}"
-
-
-def _has_words(words: str) -> str:
-    if not words.strip():
-        raise ValueError("one word or more")
-    return words
-
-
-def _has_style(template: str) -> str:
-    if template.count(STYLE) != 1:
-        raise ValueError(f"a template with one {STYLE} where the learned words go")
-    return template
-
-
-class Settings(GroupedConfig):
-    """What textual_inversion's block of the YAML accepts. ``clusters: null`` learns words for every user."""
-
-    template: Annotated[Template, AfterValidator(_has_style)] = f"{PLACE}, in the style of {STYLE}"
-    vectors: int = Field(
-        4, ge=1, description="learned vectors per group, side by side where the template says {style}"
-    )
-    initial: Annotated[str, AfterValidator(_has_words)] = Field(
-        "style", description="words whose mean vector the learned ones start from"
-    )
-    learning_rate: float = Field(5e-3, gt=0)
 
 
 class Words(torch.nn.Module):
@@ -118,10 +91,6 @@ class TextualInversion(Generator):
 
     name = "textual_inversion"
     Config = Settings
-    backbones = frozenset(
-        {"stable-diffusion"}
-    )  # XL reads two encoders' words, and a pooled embedding of them
-    sampling_fields = frozenset({"negative_prompt", "decode"})
     config: Settings
 
     groups: Groups

@@ -20,13 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from PIL import Image
-from pydantic import Field
 
-from generators.base import Generator, GeneratorConfig, Progress, silent
+from generators.base import Generator, Progress, silent
+from generators.folder.settings import Settings
 from recgen.core.errors import UserError, brief
 from recgen.data.images import BadImageError, read_image
 from recgen.data.types import Creative, Request, RunData
@@ -34,19 +34,6 @@ from recgen.data.types import Creative, Request, RunData
 _MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SHORTEST_EDGE = 16  # SSIM looks through a window of 11 pixels
 _NAMED = 10  # of the requests without an image, in a message
-
-
-class Settings(GeneratorConfig):
-    """What folder's block of the YAML accepts."""
-
-    path: str = Field(description="the folder")
-    manifest: str | None = Field(
-        None, description="the manifest's name in it; null for manifest.csv or manifest.parquet"
-    )
-    missing: Literal["error", "original"] = Field(
-        "error",
-        description="a request without a usable image stops the run, or gets the item's own image",
-    )
 
 
 @dataclass(frozen=True)
@@ -128,13 +115,7 @@ class Folder(Generator):
 
     name = "folder"
     Config = Settings
-    backbones = frozenset()
     config: Settings
-
-    @classmethod
-    def sources(cls, config: Settings) -> list[str]:
-        """Return the folder: a run notices when an image or the manifest changes."""
-        return [config.path]
 
     @classmethod
     def check(cls, config: Settings, requests: Sequence[Request]) -> None:

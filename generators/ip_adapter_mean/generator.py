@@ -1,4 +1,4 @@
-"""ip_adapter: plain IP-Adapter on the mean of a history's image embeddings, with the item's text as prompt.
+"""ip_adapter_mean: plain IP-Adapter on the mean of a history's image embeddings, with the item's text as prompt.
 
 Nothing is learned, and in a public benchmark it beats PMG on likeness to the history (INTREBID/PMG-Bench), so no method may skip
 it. ``prompt: none`` is that benchmark's form, an image for the user and not of the item; the default keeps the item's text, so
@@ -7,37 +7,25 @@ that it competes on equal terms with generators that must show the item.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from generators.common.prompted import Prompted, PromptedConfig
+from generators.common.prompted import Prompted
 from generators.common.sampling import Drawing
+from generators.ip_adapter_mean.settings import Settings
 from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Condition
 
 
-class Settings(PromptedConfig):
-    """What ip_adapter's block of the YAML accepts; ``decode.ip_adapter_scale`` weighs the history against the text."""
-
-    prompt: Literal["text", "none"] = "text"
-
-
-class IPAdapter(Prompted):
+class IPAdapterMean(Prompted):
     """Draws the mean of what the user liked, said to be the item by its text.
 
     The mean is over raw embeddings of the history's items that have an image. Where none has one, the image is drawn from the
     item's text alone, under either setting of `prompt`, and its recipe says ``history_images: 0``.
     """
 
-    name = "ip_adapter"
+    name = "ip_adapter_mean"
     Config = Settings
     config: Settings
-
-    @classmethod
-    def requires_ip_adapter(cls, config: Settings) -> bool:
-        """The history is shown as an image, whatever the prompt."""
-        return True
 
     def drawing(self, request: Request, data: RunData) -> Drawing:
         """Return the history's mean embedding and, as asked, the item's text."""

@@ -1,0 +1,131 @@
+"""I-AM-G: Interest Augmented Multimodal Generator (Wang et al., Findings of EMNLP 2024).
+
+The tags that a user's history has in common rewrite an item's text (`rewrite`); texts near the rewritten one and images near
+the item's own are fused to an interest embedding (`ira`); and the UNet attends to the item's foreground, the rewritten text and
+the interest by decoupled cross-attentions (`decoupled`), of which the image's train with the interest's (`train`).
+
+docs/decisions.md says what the paper leaves open and how it is settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from generators.base import Generator, Progress, silent
+from generators.common.sampling import finish
+from generators.common.training import Learned, load_learned, restore, taught, write_learned
+from generators.iamg.conditions import Read, Reader
+from generators.iamg.decoupled import Adapter, Strengths
+from generators.iamg.ira import InterestRetrieveAttention
+from generators.iamg.settings import Settings
+from generators.iamg.train import Trainer, lessons, parameters
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Condition
+
+
+class IAMG(Generator):
+    """The generator of the paper; `Settings` says which settings are its ablations."""
+
+    name = "iamg"
+    Config = Settings
+    config: Settings
+
+    adapter: Adapter
+    ira: InterestRetrieveAttention | None
+    learned: Learned
+    _reader: Reader | None = None
+
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Train on earlier likes as references (eq. 14); neither `reward` nor `judge` is used."""
+        self._prepare()
+        train, held_out = lessons(data, self.config)
+        self.learned = taught(
+            train, held_out, "iamg", f"no user with a liked image after {self.config.min_history} likes"
+        )
+        self.curves = Trainer(self.adapter, self.ira, self._read_with(data), self.config).train(
+            train, held_out, progress
+        )
+
+    def _prepare(self) -> None:
+        """Begin with the IP-Adapter's own attention, and with an IRA that has learned nothing."""
+        self.adapter = Adapter(self.backbone)
+        self.ira = None
+        if self.config.ira:
+            self.ira = InterestRetrieveAttention(self.backbone.condition_width, self.config.heads)
+            self.ira.to(self.backbone.pipeline.device)
+
+    def _read_with(self, data: RunData) -> Reader:
+        if self._reader is None or self._reader.data is not data:
+            self._reader = Reader(self.backbone, self.encoder, data, self.config)
+        return self._reader
+
+    def generate(
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+    ) -> Iterator[Creative]:
+        """Yield one creative per request, in order."""
+        yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
+
+    def _drawn(
+        self, requests: Sequence[Request], data: RunData
+    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+        size = self.config.decode.batch_size
+        for start in range(0, len(requests), size):
+            block = requests[start : start + size]
+            pairs = [
+                (data.item_rows[r.item_id], [data.item_rows[token] for token in r.history]) for r in block
+            ]
+            reads = self._read_with(data).read(pairs)
+            yield from zip(
+                self._images(block, reads, data), (self._recipe(read, data) for read in reads), strict=True
+            )
+
+    @torch.no_grad()
+    def _images(self, requests: Sequence[Request], reads: Sequence[Read], data: RunData) -> list[Image.Image]:
+        """Draw requests by eq. 13; guidance (eq. 15) is against no text, no image and no interest."""
+        config, reader = self.config, self._read_with(data)
+        images = reader.foregrounds(reads)
+        interests = [None] * len(reads)
+        if self.ira is not None and config.lambda2:
+            interests = list(reader.interest(reads, self.ira).cpu().numpy())
+        conditions = [
+            Condition(request.seed, read.rewritten.text, "", image, interest_tokens=interest)
+            for request, read, image, interest in zip(requests, reads, images, interests, strict=True)
+        ]
+        strengths = Strengths(config.decode.ip_adapter_scale, config.lambda1, config.lambda2)
+        with self.adapter.worn_by(self.backbone, strengths):
+            return list(self.backbone.generate(conditions, config.decode))
+
+    def _recipe(self, read: Read, data: RunData) -> dict[str, Any]:
+        rewritten = read.rewritten
+        return {
+            "prompt": rewritten.text,
+            "tags": list(rewritten.tags),
+            "interest": list(rewritten.interest),
+            "words_cut": rewritten.cut,
+            "tags_left_out": list(rewritten.left_out),
+            "texts": [data.item_ids[row] for row in read.texts],
+            "images": [data.item_ids[row] for row in read.images],
+            "lambda1": self.config.lambda1,
+            "lambda2": self.config.lambda2 if self.ira is not None else 0.0,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the trained projections and the users learned from; the backbone is named by the run, not copied."""
+        write_learned(folder, parameters(self.adapter, self.ira), self.learned)
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If `folder` holds no I-AM-G, or one of other sizes than these settings'.
+        """
+        state, self.learned = load_learned(folder, "I-AM-G")
+        self._prepare()
+        restore(parameters(self.adapter, self.ira), state, folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import ArrayLike
     from torch import Tensor
 
@@ -40,6 +41,12 @@ class RewardModel(Protocol):
 
     def score_all(self, users: Sequence[str], items: Sequence[str]) -> Tensor:
         """Return float32 ``[B, N]``: the scores of B users for each of N items, with the items' own images."""
+
+    def unseen(self) -> pd.DataFrame:
+        """Return encounters the model was not trained on: columns user_id, item_id (tokens) and like (bool).
+
+        Whoever weighs what the model says against something else learns the weights from these.
+        """
 
 
 class Ranker:
@@ -116,10 +123,12 @@ class LazyRanker:
     ----------
     load
         Returns the `Ranker` to ask; called at most once.
+    unseen
+        Returns the table of `RewardModel.unseen`.
     """
 
-    def __init__(self, load: Callable[[], Ranker]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], Ranker], unseen: Callable[[], pd.DataFrame]) -> None:
+        self._load, self.unseen = load, unseen
 
     @cached_property
     def loaded(self) -> Ranker:

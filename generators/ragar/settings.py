@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from generators.common.settings import LearningConfig
 from recgen.diffusion.sampling import Sampling
@@ -108,7 +108,10 @@ class Settings(LearningConfig):
         if not isinstance(values, dict):
             return values
         filled = {**(PAPER if values.get("preset") == "paper" else {}), **values}
-        decode = Sampling.model_validate(filled.get("decode") or {}).model_dump()
+        try:
+            decode = Sampling.model_validate(filled.get("decode") or {}).model_dump()
+        except ValidationError:
+            return filled  # the field's own check says what is wrong, and where
         own = filled.get("train_decode") or {}
         own = own.model_dump() if isinstance(own, Sampling) else own
         if isinstance(own, dict):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from recgen.features.captions import best_phrases
 
 from recgen import api
 from recgen.assets import asset_folder
@@ -19,6 +18,7 @@ from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import SIZES
 from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
+from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker

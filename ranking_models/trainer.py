@@ -23,7 +23,7 @@ SCORES_PER_STEP = 1 << 22
 
 
 class RankingTrainer(Trainer):
-    """RecBole's `Trainer` with what our models need.
+    """RecBole's `Trainer` with what our models need; RecBole's own models may be trained by it too.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class RankingTrainer(Trainer):
             super().__init__(config, model)
         self.saved_model_file = str(Path(self.saved_model_file).with_suffix(""))  # a folder, not a pickle
         self.history: list[dict[str, Any]] = []
-        self._best: dict[str, torch.Tensor] | None = None
+        self._best: tuple[dict[str, torch.Tensor], Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         optimizer = super()._build_optimizer(**kwargs)
@@ -94,15 +94,23 @@ class RankingTrainer(Trainer):
 
         def keep_best(epoch: int, score: float) -> None:
             if self.cur_step == 0:  # RecBole's count of evaluations since the best one
-                self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self._best = self._parameters()
             if callback_fn:
                 callback_fn(epoch, score)
 
         result = super().fit(train_data, valid_data, verbose, saved, show_progress, keep_best)
         if self._best is not None:
-            self.model.load_state_dict(self._best)
+            self.model.load_state_dict(self._best[0])
+            self.model.load_other_parameter(
+                self._best[1]
+            )  # LightGCN's cached embeddings are of an epoch, too
         self.model.eval()
         return result
+
+    def _parameters(self) -> tuple[dict[str, torch.Tensor], Any]:
+        """Return a copy of the model's state dict, and what RecBole saves beside it."""
+        state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return state, copy.deepcopy(self.model.other_parameter())
 
     def record(self) -> dict[str, Any]:
         """Return what training did, for ``training.json``: every epoch, the best validation result, and the seconds."""

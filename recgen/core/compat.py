@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,34 @@ def register_recbole_model(model_class: Any) -> None:
 
 
 _RECBOLE_DEFAULTS: dict[str, Path] = {}
+
+
+def prepare_recbole_graphs() -> None:
+    """Make RecBole's graph models (LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN, MCCLK) build their graphs.
+
+    They call `dok_matrix._update`, which scipy dropped in 1.13 (RecBole issues 2034, 2090 and 2185).
+    """
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda matrix, data: matrix._dict.update(data)
+
+
+@contextmanager
+def recbole_checkpoints() -> Iterator[None]:
+    """Let RecBole read its own checkpoints inside this block, for example by `load_data_and_model`.
+
+    Since torch 2.6 `torch.load` reads tensors alone unless told otherwise, and RecBole's checkpoints are pickles of its Config
+    (RecBole issues 2212 and 2215, pull request 2219). A pickle can run any code: use this for files of your own only.
+    """
+    import torch
+
+    original = torch.load
+    torch.load = partial(original, weights_only=False)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.load = original
 
 
 class _NoTensorboard:

@@ -340,20 +340,22 @@ def _summary(run: RunContext) -> Task:
 
 def _downstream(run: RunContext) -> list[Task]:
     s = run.settings
+    model = s.downstream.model or s.ranker.judge
     reads = {
         "keys": recbole.training_keys(run.config.recbole),
-        "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
-        "settings": s.downstream.model_dump(exclude={"seeds"}),
+        "model": [model, s.ranker.settings.get(model), s.ranker.what_if],
+        "settings": s.downstream.model_dump(exclude={"model", "controls", "seeds"}),
     }
     found = []
-    for source in ("ORI", *s.generators):
+    controls = ("SHUFFLED", "NONE") if s.downstream.controls else ()
+    for source in ("ORI", *controls, *s.generators):
         for seed in range(s.downstream.seeds):
             name = f"downstream/{source}/{seed}"
-            needs = (
-                ("features", "dataset/requests")
-                if source == "ORI"
-                else (f"downstream/ORI/{seed}", f"generate/{source}")
-            )
+            needs: tuple[str, ...] = (f"downstream/ORI/{seed}", f"generate/{source}")
+            if source == "ORI":
+                needs = ("features", "dataset/requests")
+            elif source in controls:
+                needs = (f"downstream/ORI/{seed}",)
             found.append(
                 Task(
                     name,

@@ -298,10 +298,16 @@ def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
     """Write metrics.json: the summary of the creatives, `downstream` (with its ``tests``), and what the run was."""
     summary = json.loads((run.folder / "evaluation/summary.json").read_text(encoding="utf-8"))
     tests = {**summary["tests"], "paired": [*summary["tests"]["paired"], *downstream.get("tests", [])]}
-    sources = downstream.get("sources", {})
+    sources, baselines = downstream.get("sources", {}), downstream.get("baselines", {})
     write_json(
         run.folder / "metrics.json",
-        {**summary, "downstream": sources, "tests": tests, "run": facts(run)},
+        {
+            **summary,
+            "downstream": sources,
+            "downstream_baselines": baselines,
+            "tests": tests,
+            "run": facts(run),
+        },
     )
     return run.folder / "metrics.json"
 
@@ -329,6 +335,10 @@ def facts(run: RunContext) -> dict[str, Any]:
         "what_if": settings.ranker.what_if,
         "encoder": settings.encoder if isinstance(settings.encoder, str) else settings.encoder.model,
         "backbone": settings.backbone,
-        "downstream": {"seeds": settings.downstream.seeds, "mix_weight": settings.downstream.mix_weight},
+        "downstream": {
+            "model": settings.downstream.model or settings.ranker.judge,
+            "seeds": settings.downstream.seeds,
+            "mix_weight": settings.downstream.mix_weight,
+        },
         "threads": run.threads,
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+from recgen.core.errors import UserError
 
 
 def prepare_torchvision() -> None:
@@ -92,7 +93,18 @@ def recbole_checkpoints() -> Iterator[None]:
     import torch
 
     original = torch.load
-    torch.load = partial(original, weights_only=False)  # type: ignore[assignment]
+
+    def load(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, (str, Path)) and Path(file).is_dir():
+            raise UserError(
+                str(file),
+                found="a folder, as our ranking models are saved, without RecBole's Config",
+                expected="a checkpoint of RecBole's own models",
+                todo="Build the model from its Config and call ranking_models.checkpoint.load(model, folder).",
+            )
+        return original(file, *args, **{"weights_only": False, **kwargs})
+
+    torch.load = load
     try:
         yield
     finally:

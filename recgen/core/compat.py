@@ -104,7 +104,7 @@ def recbole_checkpoints() -> Iterator[None]:
             )
         return original(file, *args, **{"weights_only": False, **kwargs})
 
-    torch.load = load
+    torch.load = load  # type: ignore[assignment]
     try:
         yield
     finally:

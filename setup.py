@@ -1,12 +1,17 @@
 """Packaging of recgen; see constraints.txt for the set of versions that is tested."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+VERSION = re.search(
+    r'__version__ = "(.+?)"', Path(__file__).with_name("recgen").joinpath("core/version.py").read_text()
+).group(1)
+
 setup(
     name="recgen",
-    version="0.1.0",
+    version=VERSION,
     description="Personalised item images for RecBole, judged by the recommender itself",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -57,7 +57,7 @@ class Ranker:
     model
         The model, whose parameters must not change any more; it is put in evaluation mode.
     dataset
-        The RecBole dataset whose ids the model uses.
+        The RecBole dataset that the model was trained on, whose ids it uses.
     mode
         How a replaced image is scored: ``exact`` or ``own_row``, see `ranking_models.what_if.scorer`.
 

@@ -146,7 +146,7 @@ def load_ranker(run: RunContext, role: str) -> Ranker:
     data = recbole.loaders(task.config, task.parts, task.keep)
     run.prepare_torch()
     model = checkpoint.load(build(task.config, data), task.parts.whole, run.folder / "ranker" / role)
-    return Ranker(model, task.parts.whole, run.settings.ranker.what_if)
+    return Ranker(model, data.train.dataset, run.settings.ranker.what_if)
 
 
 def reward_model(run: RunContext, role: str) -> LazyRanker:

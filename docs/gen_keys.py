@@ -13,9 +13,9 @@ from recgen.config.schema import Settings
 
 HEAD = """# Every key of the YAML
 
-RecBole's keys stand at the top level and mean what they mean in RecBole. Everything else stands below `recgen:`. A generator has a block
-of its own name there; so has a name of your own for one, `sharper: {generator: ragar, ...}`. This page is made from the classes that
-check a configuration; the last column names them.
+RecBole's keys stand at the top level and mean what they mean in RecBole. Everything else stands below `recgen:`.
+A generator has a block of its own name there; so has a name of your own for one, `sharper: {generator: ragar, ...}`.
+This page is made from the classes that check a configuration; the last column names them.
 """
 
 
@@ -23,7 +23,13 @@ def table(rows: Iterable[Key]) -> str:
     """Return keys as a Markdown table."""
     lines = ["| key | type | default | meaning | source |", "| --- | --- | --- | --- | --- |"]
     for key in rows:
-        cells = (f"`{key.name}`", key.type, f"`{key.default}`" if key.default else "", key.meaning, f"`{key.source}`")
+        cells = (
+            f"`{key.name}`",
+            key.type,
+            f"`{key.default}`" if key.default else "",
+            key.meaning,
+            f"`{key.source}`",
+        )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +19,8 @@ from ranking_models.contrastive import contrastive_loss
 from ranking_models.neighbours import CELLS_PER_CHUNK, Neighbours, nearest_items, normalise, unit_rows
 from ranking_models.sparse import SparsePattern, edge_similarity, interaction_graph, propagate
 from ranking_models.trainer import RankingTrainer
+from ranking_models.what_if.graph import GraphWhatIf, MicroState, MicroWhatIf
+from recgen.core.errors import UserError
 
 
 class MicroSettings(Settings):
@@ -115,16 +119,9 @@ class MICRO(FeatureRecommender):
         fields = ("ids", "similarity", "next_id", "next_similarity")
         return Neighbours(*(getattr(self, f"fixed_{field}_{modality}") for field in fields))
 
-    @torch.no_grad()
     def projected(self, modality: str, raw: torch.Tensor) -> torch.Tensor:
-        """Return unit rows of W_m F_m + b_m, float32 ``[n, d]``, for raw features ``[n, D]``.
-
-        Rounded from float64, so that an image projected alone equals the same image projected among others.
-        """
-        layer = self.transform[modality]
-        weight, bias = (parameter.double() for parameter in layer.parameters())
-        chunks = raw.split(max(CELLS_PER_CHUNK // raw.shape[1], 1))
-        return unit_rows(torch.cat([linear(rows.double(), weight, bias).float() for rows in chunks]))
+        """Return unit rows of W_m F_m + b_m, float32 ``[n, d]``, for raw features ``[n, D]``; see `projected_rows`."""
+        return projected_rows(self.transform[modality], raw)
 
     def _raw(self, modality: str) -> torch.Tensor:
         return self.raw[modality] if self.settings.trainable_features else self.features(modality)
@@ -162,6 +159,12 @@ class MICRO(FeatureRecommender):
             self.epochs_begun += 1
             self._evaluated = None
         return self
+
+    def features_changed(self) -> None:
+        """Build the fixed graphs anew, and forget what was computed from the old features."""
+        for modality in self.modalities:
+            self._keep_fixed_graph(modality)
+        super().features_changed()
 
     def _reset(self) -> None:
         self._stale = True
@@ -206,8 +209,7 @@ class MICRO(FeatureRecommender):
 
     def fuse(self, views: list[torch.Tensor]) -> torch.Tensor:
         """h = sum_m alpha_m h_m ``[n, d]`` with alpha the softmax over modalities of query(h_m)."""
-        stacked = torch.stack(views)
-        return (self.query(stacked).softmax(0) * stacked).sum(0)
+        return fused(self.query, views)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return final users ``[n_users, d]`` and items ``[n_items, d]`` with fresh graphs; a score is their dot product."""
@@ -268,8 +270,65 @@ class MICRO(FeatureRecommender):
         users, items = self.final()
         return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
 
-    def what_if(self, mode: str) -> Any:
-        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
-        from ranking_models.what_if.graph import MicroWhatIf
+    def what_if(self, mode: str) -> MicroWhatIf:
+        """Return the scorer of replaced images; see `ranking_models.what_if.scorer`.
 
-        return MicroWhatIf(self, mode)
+        Raises
+        ------
+        UserError
+            With more than one item layer, or with trainable features.
+        """
+        self._check_what_if()
+        return MicroWhatIf(self.eval(), self._frozen(), mode)
+
+    def _check_what_if(self) -> None:
+        if self.settings.item_layers != 1:
+            raise UserError(
+                "key 'item_layers'",
+                found=str(self.settings.item_layers),
+                expected="1 for what-if scoring: over more layers one image reaches most of the catalogue",
+            )
+        if self.settings.trainable_features:
+            raise UserError(
+                "key 'trainable_features'",
+                found="True",
+                expected="False for what-if scoring: trained features are no longer in the space of new images",
+            )
+
+    @torch.no_grad()
+    def _frozen(self) -> MicroState:
+        raw, mix = self.features("image"), self.settings.graph_mix
+        learned = {m: self.learned_neighbours(m) for m in self.modalities}
+        layer, query = copy.deepcopy(self.transform["image"]), copy.deepcopy(self.query)
+        graphs = [
+            (mix, GraphWhatIf(self.fixed_neighbours("image"), unit_rows(raw))),
+            (1 - mix, GraphWhatIf(learned["image"], self.projected("image", raw))),
+        ]
+        users, items = self.collaborative()
+        return MicroState(
+            users,
+            items,
+            self.views({m: self.item_graph(m, learned[m]) for m in self.modalities}),
+            self.modalities.index("image"),
+            self.item_embedding.weight.detach().clone(),
+            graphs,
+            partial(projected_rows, layer),
+            partial(fused, query),
+        )
+
+
+@torch.no_grad()
+def projected_rows(layer: nn.Module, raw: torch.Tensor) -> torch.Tensor:
+    """Return unit rows of W F + b, float32 ``[n, d]``, for raw features F ``[n, D]`` and a linear layer (W, b).
+
+    Rounded from float64, so that an image projected alone equals the same image projected among others.
+    """
+    weight, bias = (parameter.double() for parameter in layer.parameters())
+    chunks = raw.split(max(CELLS_PER_CHUNK // raw.shape[1], 1))
+    return unit_rows(torch.cat([linear(rows.double(), weight, bias).float() for rows in chunks]))
+
+
+def fused(query: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
+    """Return h = sum_m alpha_m h_m ``[n, d]`` with alpha the softmax over modalities of query(h_m)."""
+    stacked = torch.stack(views)
+    return (query(stacked).softmax(0) * stacked).sum(0)

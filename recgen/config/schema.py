@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
+
+from recgen.core.errors import without_credentials
 
 
 class Strict(BaseModel):
@@ -67,7 +69,7 @@ class Downstream(Strict):
 
 
 class Tagger(Strict):
-    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.captions.Vocabulary` reads it."""
+    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.vocabulary.Vocabulary` reads it."""
 
     tagger: str
 
@@ -110,6 +112,15 @@ class Endpoint(Strict):
     workers: int = Field(4, ge=1, le=64)
     price_per_million_tokens: Prices = Prices()
     cache: str | None = None
+
+    @property
+    def public_url(self) -> str:
+        """The base without ``user:password@``: what messages, fingerprints and copies of the configuration show."""
+        return without_credentials(self.url)
+
+    @field_serializer("url")
+    def _serialised(self, url: str) -> str:
+        return without_credentials(url)
 
 
 class KeywordSettings(Strict):

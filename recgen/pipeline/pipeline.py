@@ -27,7 +27,7 @@ from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
-from recgen.recommender import recbole as hosting
+from recgen.recommender import recbole
 
 logger = logging.getLogger("recgen")
 
@@ -129,6 +129,19 @@ def execute(
     return done
 
 
+def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:
+    """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing."""
+    work = tasks(run)
+    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    prints = fingerprints(work, run.settings.seed)
+    again = set(_with_followers(work, force))
+    return [
+        (task.name, task.name not in again and run.workspace.finished(task.name, prints[task.name]))
+        for task in work
+        if STAGES.index(task.stage) <= last
+    ]
+
+
 def _do(run: RunContext, task: Task, fingerprint: str) -> None:
     logger.info("%s", task.name)
     started = time.perf_counter()
@@ -191,7 +204,7 @@ def _data(run: RunContext) -> list[Task]:
             "simulator",
         }
     )
-    reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    reads = {"keys": recbole.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
     return [
         Task("dataset", "dataset", "recgen.stages.dataset:build", reads, owns=("dataset", "simulated")),
         Task(
@@ -207,7 +220,7 @@ def _data(run: RunContext) -> list[Task]:
 def _features(run: RunContext) -> list[Task]:
     reads = {"encoder": _weights(run.settings.encoder)}
     return [
-        Task("features", "features", "recgen.features.store:compute", reads, ("dataset",), ("features",)),
+        Task("features", "features", "recgen.stages.features:embed", reads, ("dataset",), ("features",)),
         *_words(run),
     ]
 
@@ -223,30 +236,30 @@ def _words(run: RunContext) -> list[Task]:
             "features/caption.safetensors",
             "features/caption.ids.txt",
         )
-        call = "recgen.features.captions:compute"
+        call = "recgen.stages.features:caption"
         found.append(Task("features/captions", "features", call, reads, ("features",), owns))
     if "keywords" in run.needs:
         endpoint = s.keywords.endpoint
-        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
-        call, after = "recgen.features.item_keywords:compute", ("features/captions",)
+        model = _weights(s.llm) if endpoint is None else [endpoint.public_url, endpoint.model]
+        call, after = "recgen.stages.features:extract_keywords", ("features/captions",)
         reads = {"n": s.keywords.n, "model": model}
         found.append(
             Task("features/keywords", "features", call, reads, after, ("features/keywords.parquet",))
         )
     if "tags" in run.needs:
         endpoint = s.tags.endpoint
-        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
+        model = _weights(s.llm) if endpoint is None else [endpoint.public_url, endpoint.model]
         seen = s.tags.image == "endpoint"
         reads = {
             "settings": s.tags.model_dump(include={"n", "domain"}),
             "model": model,
             "image": ["endpoint", model] if seen else _captioner(run, s.tags.image),
         }
-        call, files = "recgen.features.tags:compute", ("features/tags.parquet",)
+        call, files = "recgen.stages.features:tag_items", ("features/tags.parquet",)
         found.append(Task("features/tags", "features", call, reads, ("features",), files))
     if "foregrounds" in run.needs:
         cut = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
-        call, reads = "recgen.features.foreground:compute", {"foreground": s.foreground}
+        call, reads = "recgen.stages.features:cut_foregrounds", {"foreground": s.foreground}
         found.append(Task("features/foregrounds", "features", call, reads, ("features",), cut))
     return found
 
@@ -264,12 +277,12 @@ def _ranker(run: RunContext, role: str) -> Task:
     ranker = run.settings.ranker
     name = getattr(ranker, role)
     reads = {
-        "keys": hosting.training_keys(run.config.recbole),
+        "keys": recbole.training_keys(run.config.recbole),
         "model": [name, plugins.source(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
-    return Task(folder, "ranker", "recgen.recommender.reward:train", reads, ("features",), (folder,), (role,))
+    return Task(folder, "ranker", "recgen.stages.ranker:train", reads, ("features",), (folder,), (role,))
 
 
 def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
@@ -360,7 +373,7 @@ def _summary(run: RunContext) -> Task:
 def _downstream(run: RunContext) -> list[Task]:
     s = run.settings
     reads = {
-        "keys": hosting.training_keys(run.config.recbole),
+        "keys": recbole.training_keys(run.config.recbole),
         "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
         "settings": s.downstream.model_dump(exclude={"seeds"}),
     }

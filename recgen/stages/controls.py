@@ -15,14 +15,14 @@ from generators.controls.swapped import donors
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import KINDS, PREFIX, SWAPPED
-from recgen.recommender.reward import Ranker
 from recgen.stages.generate import creatives, fitted, intact, keep, write_shard
+from recgen.stages.ranker import reward_model
 
 
 def draw(run: RunContext, name: str) -> list[Path]:
     """Draw one control's images for the requests that it can answer, shard by shard."""
     learner, wanted = _control(run, name)
-    reward = Ranker(run, "reward")
+    reward = reward_model(run, "reward")
     asked = [request for request in run.requests if wanted(request)]
     if asked:
         learner.fit(run.data, reward=reward)
@@ -100,7 +100,7 @@ def _swapped(
 
 def _redraw(run: RunContext, source: str, requests: Sequence[Request]) -> list[Creative]:
     """Return what the generator under test makes of requests that are none of the run's."""
-    reward = Ranker(run, "reward")
+    reward = reward_model(run, "reward")
     if source == f"{PREFIX}placebo":
         return list(_control(run, source)[0].generate(requests, run.data, reward=reward))
     return list(fitted(run, source).generate(requests, run.data, reward=reward))

@@ -24,10 +24,10 @@ from recgen.core.io import write_features, write_json
 from recgen.core.seeding import seed_for
 from recgen.metrics.statistics import paired_seeds, seed_mean
 from recgen.pipeline.context import RunContext
-from recgen.recommender import feedback as labelled
-from recgen.recommender import recbole as hosting
-from recgen.recommender.reward import fit, item_features, save
+from recgen.recommender import checkpoint, feedback, recbole
+from recgen.recommender.training import build, train, trainer_for
 from recgen.stages.generate import creatives
+from recgen.stages.ranker import feedback_config, feedback_splits, is_pointwise, item_features
 
 ORIGINAL = "ORI"
 CUTOFF = 10
@@ -43,11 +43,12 @@ def retrain(run: RunContext, source: str, seed: int) -> list[Path]:
     folder = run.folder / f"downstream/{source}/{seed}"
     image = None if source == ORIGINAL else mixed_features(run, source, folder / "image.safetensors")
     training = _training(run, seed, image)
-    trained = fit(run, training.config, training.data)
+    run.prepare_torch()
+    trained = train(training.config, training.data)
     tested = training.measure(trained.model)
     results = {name: float(tested[name]) for name in (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")}
     if source == ORIGINAL:
-        save(trained.model, folder)
+        checkpoint.save(trained.model, training.whole, folder)
         results |= _per_user(run, training.whole, _what_if(run, trained.model), None)
     else:
         results |= _per_user(run, training.whole, _what_if(run, _original(run, seed)), source)
@@ -68,16 +69,14 @@ class Training:
     """
 
     config: Any
-    data: hosting.Loaders
+    data: recbole.Loaders
     whole: Any
     ranking: Any
     test: Any
 
     def measure(self, model: Any) -> dict[str, float]:
         """Return the model's test results."""
-        from recbole.utils import get_trainer
-
-        trainer = get_trainer(self.ranking["MODEL_TYPE"], self.ranking["model"])(self.ranking, model)
+        trainer = trainer_for(self.ranking, model)
         trainer.eval_collector.data_collect(self.data.train)
         return trainer.evaluate(self.test, load_best_model=False, show_progress=False)
 
@@ -103,11 +102,11 @@ def _training(run: RunContext, seed: int, image: Path | None) -> Training:
             "metric_decimal_place": 12,
         },
     )
-    if labelled.is_pointwise(run, judge):
-        config, parts = labelled.config(run, judge, extra), labelled.split(run, judge)
-        data, test = hosting.loaders(config, parts), labelled.ranking_test(run, ranking, parts)
+    if is_pointwise(run, judge):
+        config, parts = feedback_config(run, judge, extra), feedback_splits(run, judge)
+        data, test = recbole.loaders(config, parts), feedback.ranking_test(ranking, run.split, parts)
         return Training(config, data, parts.whole, ranking, test)
-    data = hosting.loaders(ranking, run.split)
+    data = recbole.loaders(ranking, run.split)
     return Training(ranking, data, run.split.whole, ranking, data.test)
 
 
@@ -139,13 +138,9 @@ def mixed(run: RunContext, source: str) -> tuple[list[str], np.ndarray]:
 
 def _original(run: RunContext, seed: int) -> Any:
     """Return the model that was trained on the original images with this seed."""
-    from safetensors.torch import load_file
-
     training = _training(run, seed, None)
-    config = training.config
-    model = config.model_class(config, training.data.train.dataset).to(config["device"])
-    model.load_state_dict(load_file(run.folder / f"downstream/{ORIGINAL}/{seed}/model.safetensors"))
-    return model.eval()
+    model = build(training.config, training.data)
+    return checkpoint.load(model, training.whole, run.folder / f"downstream/{ORIGINAL}/{seed}")
 
 
 def _what_if(run: RunContext, model: Any) -> Any:

@@ -29,8 +29,9 @@ from recgen.metrics.permutation import permutation_within_items
 from recgen.metrics.registry import BY_KEY, NOT_BUILT
 from recgen.pipeline import controls
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.recommender.reward import RewardModel
 from recgen.stages.generate import creatives
+from recgen.stages.ranker import reward_model
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
@@ -133,7 +134,7 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
     columns: Columns = {}
     for role in ("judge", "reward"):
-        ranker = Ranker(run, role)
+        ranker = reward_model(run, role)
         before = ranker.rank_original(made.users, made.items).cpu().numpy()
         after = ranker.rank(made.users, made.items, made.embeddings).cpu().numpy()
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
@@ -252,7 +253,7 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
 
 def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any] | None]:
     """Each creative's chance of a like, and whether it beats other users' of the same item (REBECA, algorithm 1)."""
-    verifier = Ranker(run, "verifier")
+    verifier = reward_model(run, "verifier")
     own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
     original = expit(verifier.score_original(made.users, made.items).cpu().numpy())
     seed = seed_for(run.settings.seed, "permutation test")
@@ -261,7 +262,7 @@ def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str
     return columns, None if test is None else test.as_json()
 
 
-def _verifier_groups(verifier: Ranker, made: CreativeBatch) -> Iterator[np.ndarray]:
+def _verifier_groups(verifier: RewardModel, made: CreativeBatch) -> Iterator[np.ndarray]:
     """Yield for each item the scores of its users (rows) for the images made for them (columns)."""
     for rows in pd.Series(range(len(made.items))).groupby(made.items).indices.values():
         users, items = ([tokens[row] for row in rows] for tokens in (made.users, made.items))
@@ -376,7 +377,13 @@ def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
     sources = downstream.get("sources", {})
     write_json(
         run.folder / "metrics.json",
-        {**summary, "downstream": sources, "tests": tests, "run": facts(run)},
+        {
+            **summary,
+            "downstream": sources,
+            "downstream_baselines": downstream.get("baselines", {}),
+            "tests": tests,
+            "run": facts(run),
+        },
     )
     return run.folder / "metrics.json"
 

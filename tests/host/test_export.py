@@ -71,9 +71,9 @@ def recbole_dataset(exported: Path, keys: dict) -> tuple:
     from recbole.data import create_dataset
     from recbole.model.general_recommender import BPR
 
-    from recgen.recommender import recbole as hosting
+    from recgen.recommender import recbole
 
-    config = hosting.recbole_config(BPR, {**keys, "use_gpu": False})
+    config = recbole.recbole_config(BPR, {**keys, "use_gpu": False})
     dataset = create_dataset(config)
     return dataset, dataset.build()
 

@@ -94,10 +94,10 @@ def test_no_model_is_pickled(finished):
 
 
 def test_reward_and_judge_saw_disjoint_halves(finished, write_config, tmp_path):
-    from recgen.recommender.reward import half
+    from recgen.recommender.splits import half
 
     run = RunContext(load_config(str(write_config(tmp_path))), finished)
-    reward, judge = half(run, "reward"), half(run, "judge")
+    reward, judge = (half(run.settings.seed, run.split, role) for role in ("reward", "judge"))
     assert (reward != judge).all()
     users = run.split.train.inter_feat["user_id"].numpy()
     for user in set(users.tolist()):

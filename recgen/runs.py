@@ -191,7 +191,7 @@ class Run:
         """Return the request that the run would have made of a user and an item that it did not ask for."""
         from recgen.core.seeding import seed_for
         from recgen.data.types import Request
-        from recgen.stages.dataset import HISTORY
+        from recgen.data.requests import HISTORY
 
         table = self.context.interactions
         likes = table[(table["user_id"] == user) & table["like"] & (table["split"] != "none")]

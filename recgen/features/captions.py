@@ -134,8 +134,10 @@ class Captioner:
 
         dtype: Any = torch.float32 if device == "cpu" else "auto"
         try:
-            self.processor = AutoProcessor.from_pretrained(asset_folder(spec))
-            model = AutoModelForImageTextToText.from_pretrained(asset_folder(spec), dtype=dtype)
+            self.processor = AutoProcessor.from_pretrained(asset_folder(spec), trust_remote_code=False)
+            model = AutoModelForImageTextToText.from_pretrained(
+                asset_folder(spec), dtype=dtype, trust_remote_code=False
+            )
         except (
             Exception
         ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had

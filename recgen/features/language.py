@@ -95,7 +95,8 @@ class LanguageModel:
         import transformers
 
         try:
-            return getattr(transformers, kind).from_pretrained(asset_folder(self.spec), **options)
+            kind_of = getattr(transformers, kind)
+            return kind_of.from_pretrained(asset_folder(self.spec), trust_remote_code=False, **options)
         except (
             Exception
         ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had

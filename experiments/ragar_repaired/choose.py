@@ -19,7 +19,7 @@ CHOICES = [
     {"retrieve_from": source, "k": k, "tau": tau, "kappa": kappa}
     for source, k, tau, kappa in (
         ("both", 10, 0.5, 2.0), ("both", 10, 0.5, 0.0), ("both", 10, 0.5, 6.0), ("both", 5, 0.5, 2.0), ("both", 20, 0.5, 2.0),
-        ("both", 10, 0.2, 2.0), ("history", 10, 0.5, 2.0), ("catalogue", 10, 0.5, 2.0),
+        ("both", 10, 0.2, 2.0),
     )
 ]  # fmt: skip
 

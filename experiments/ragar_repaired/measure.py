@@ -31,17 +31,17 @@ from recgen.stages.generate import generator
 from recgen.stages.ranker import reward_model
 
 HERE = Path(__file__).parent
-REQUESTS = 140
+REQUESTS = 60
 ZEROED = " (language model zeroed)"
 HISTORY = {"retrieve_from": "history", "weights": "similarity", "k": 5}
 UNTRAINED = {"beta": 0.0, "max_steps": 1, "learning_rate": 1e-12}
 ARMS: dict[str, dict[str, Any]] = {
+    "both, untrained": UNTRAINED,
     "as published": {"preset": "paper"},
+    "repaired": {},
+    "catalogue, untrained": {"retrieve_from": "catalogue", **UNTRAINED},
     "history, untrained": {**HISTORY, **UNTRAINED},
     "history, trained": HISTORY,
-    "catalogue, untrained": {"retrieve_from": "catalogue", **UNTRAINED},
-    "both, untrained": UNTRAINED,
-    "repaired": {},
 }
 METRICS = ("true_utility_gain", "content_preservation", "score_gain_judge")
 
@@ -50,9 +50,9 @@ def main() -> None:
     """Run what is missing and write result.json."""
     given = harness.arguments(__doc__ or "", seeds=(1, 2, 3))
     work = given.work / "ragar_repaired"
-    for seed in [] if given.only_collect else given.seeds:
-        run = prepared(work, seed)
-        for name, changes in ARMS.items():
+    runs = {} if given.only_collect else {seed: prepared(work, seed) for seed in given.seeds}
+    for name, changes in ARMS.items():
+        for seed, run in runs.items():
             if not (work / f"arms/{seed}/{name}.parquet").exists():
                 measure(run, work / f"arms/{seed}", name, changes)
     arms = [*ARMS, *(f"{name}{ZEROED}" for name in ("history, trained", "repaired"))]
@@ -105,7 +105,7 @@ def measure(run: RunContext, folder: Path, name: str, changes: dict[str, Any]) -
 def configured(run: RunContext, changes: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe's sizes, and RAGAR's defaults or an arm's values for all else."""
     own = run.config.generators["ragar"].settings
-    sizes = {"max_steps", "evaluate_every", "patience", "train_users", "held_out_users", "decode"}
+    sizes = {"requests_per_step", "max_steps", "evaluate_every", "train_users", "held_out_users", "decode"}
     if changes.get("preset") != "paper":
         sizes |= {"r", "directions"}
     return {**{key: own[key] for key in sizes}, "train_decode": {"steps": 4}, **changes}

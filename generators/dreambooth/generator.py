@@ -187,6 +187,7 @@ def _new_lora(backbone: Backbone, name: str, rank: int, run_seed: int) -> Iterat
         with backbone.loras(name):
             found = {key: value for key, value in unet.named_parameters() if f".{name}." in key}
             for key, value in found.items():
+                value.data = value.data.float()  # in 16 bits AdamW's first step divides by an epsilon of 0
                 value.requires_grad_(True)
                 if ".lora_A." in key:
                     drawn = torch.randn(

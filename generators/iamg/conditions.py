@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from generators.iamg.ira import InterestRetrieveAttention
-from generators.iamg.rewrite import Rewritten, interest_tags, rewrite
+from generators.iamg.rewrite import Rewritten, interest_tags, rewrite, without_content
 from generators.iamg.settings import Settings
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Backbone
@@ -82,7 +82,12 @@ class ContextBuilder:
         if not s.rewrite:
             return Rewritten(data.texts[item])
         latest = list(history)[max(len(history) - s.history, 0) :]
-        interest = interest_tags([data.tags[row] for row in latest], data.tags[item], s.tags)
+        history = [data.tags[row] for row in latest]
+        if not s.content_tags:
+            history = [
+                without_content(tags, data.texts[row]) for tags, row in zip(history, latest, strict=True)
+            ]
+        interest = interest_tags(history, data.tags[item], s.tags)
         return rewrite(data.texts[item], data.tags[item], interest, s.template, s.domain, self._fits)
 
     def _fits(self, text: str) -> bool:

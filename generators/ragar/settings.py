@@ -56,7 +56,7 @@ class Settings(LearningConfig):
         "reward",
         description="reward: softmax(reward / tau + kappa similarity); similarity: eq. 5, of a history only",
     )
-    k: int = Field(10, ge=0, description="items retrieved; 0 weighs the whole history alike")
+    k: int = Field(5, ge=0, description="items retrieved; 0 weighs the whole history alike")
     tau: float = Field(
         0.5,
         gt=0,

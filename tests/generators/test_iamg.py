@@ -285,6 +285,29 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data) -> No
     assert losses[-1] < losses[0] - 1e-3
 
 
+def test_training_keeps_the_best_evaluation(backbone, encoder, data) -> None:
+    """At a rate that soon does harm: the held-out loss of what comes out is the lowest that was seen, not the last."""
+    generator = fitted(backbone, encoder, data, learning_rate=50.0, max_steps=9, evaluate_every=1, patience=2)
+    losses = [loss for _, loss in generator.curves["denoising loss, held-out users"]]
+    assert len(losses) < 10, "two evaluations without a better one end it"
+    builder = ContextBuilder(backbone, encoder, data, generator.config)
+    trainer = Trainer(generator.adapter, generator.ira, builder, generator.config)
+    held_out = training_examples(data, generator.config)[1]
+    trainer.prepare(held_out)
+    assert trainer._evaluate(0, held_out) == pytest.approx(np.nanmin(losses), rel=1e-5)
+
+
+def test_contents_of_other_items_are_kept_out_of_the_rewrite(backbone, encoder, data) -> None:
+    """Unless asked for as in the paper."""
+    named = replace(data, texts=[f"t {' '.join(tags[:1])}" for tags in data.tags])
+    for kept in (False, True):
+        settings = Settings(**{**SMALL, "tags": 9, "content_tags": kept})
+        builder = ContextBuilder(backbone, encoder, named, settings)
+        interest = set(builder.rewrite(3, [1, 5]).interest)
+        own = {tag for row in (1, 5) for tag in named.tags[row][0 if kept else 1 :]}
+        assert interest == own - set(named.tags[3])
+
+
 def test_a_dropped_example_has_no_condition_at_all(backbone, encoder, data) -> None:
     """Eq. 15: the loss is then the same whatever the item's tags, foreground and neighbours are."""
     generator = IAMG(Settings(**SMALL), backbone, encoder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from generators.iamg.rewrite import interest_tags, rewrite
+from generators.iamg.rewrite import interest_tags, rewrite, without_content
 from generators.iamg.settings import Settings
 from recgen.diffusion.backbone import load_backbone
 
@@ -19,6 +19,12 @@ def test_the_most_frequent_tags_of_the_history_but_never_the_items_own() -> None
     assert interest_tags(history, (), 2) == ("red", "dots")
     assert interest_tags(history, ("red", "unseen"), 2) == ("dots", "bars")
     assert interest_tags(history, (), 0) == interest_tags([], (), 4) == ()
+
+
+def test_what_a_liked_items_own_text_names_is_no_interest() -> None:
+    assert without_content(("skull", "Dark red", "dots"), "A skull, dark; dotted") == ("Dark red", "dots")
+    assert without_content(("dark red",), "dark skull on RED ground") == ()
+    assert without_content(("skull",), "skulls") == ("skull",) and without_content((), "a") == ()
 
 
 def test_ties_go_to_what_was_seen_later_and_then_to_what_is_named_first() -> None:

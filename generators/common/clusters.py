@@ -10,33 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from generators.base import Generator, GeneratorConfig, Progress
+from generators.base import Generator, Progress
 from generators.common.denoising import image_latents
 from generators.common.training import HISTORY, Curves, batches, likes_by_user
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 from recgen.data.types import Request, RunData
-from recgen.diffusion.backbone import Sampling
 
 _ROUNDS = 50  # of k-means, which settles sooner
 _CURVES = 12  # groups with a curve in the report
 _WATCHED = 16  # images on which a curve's losses are measured
-
-
-class GroupedConfig(GeneratorConfig):
-    """The settings they share."""
-
-    clusters: int | None = Field(
-        8, ge=1, description="groups of users, by k-means on the mean embedding of what they liked"
-    )
-    negative_prompt: str = ""
-    max_steps: int = Field(500, ge=1, description="optimiser steps for each group")
-    images_per_step: int = Field(8, ge=1)
-    decode: Sampling = Sampling.model_validate({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,15 +130,15 @@ def _mean(data: RunData, rows: Sequence[int]) -> np.ndarray | None:
     return data.image_features[seen].mean(0, dtype=np.float64).astype(np.float32) if seen else None
 
 
-class Lessons:
-    """The images that a group's users liked, with their latents and texts, dealt out in batches.
+class ClusterTrainer:
+    """Trains one set of parameters for each group of users, on the images its users liked.
 
     Parameters
     ----------
     generator
-        Whose backbone encodes them, and whose settings say how many make a step.
+        Its backbone encodes the images; its settings hold the batch size and the number of steps.
     data
-        Where they are.
+        The catalogue.
     liked
         Each group's catalogue rows.
     """
@@ -198,10 +184,10 @@ class Lessons:
         """
         settings, name = self.generator.config, self.generator.name
         optimiser = torch.optim.AdamW(trained.values(), lr=learning_rate)
-        split_by_user = self.batches(group)
+        batches = self.batches(group)
         self._note(group, 0, loss)
         for step in range(1, settings.max_steps + 1):
-            value = loss(step, *next(split_by_user))
+            value = loss(step, *next(batches))
             optimiser.zero_grad()
             value.backward()
             optimiser.step()

@@ -5,26 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator
-
-from generators.base import Generator, GeneratorConfig, Progress, silent
+from generators.base import Generator, Progress, silent
 from generators.common.sampling import Drawing, draw
+from generators.common.settings import PLACE
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Sampling
-
-PLACE = "{text}"
-
-
-def _has_place(template: str) -> str:
-    if PLACE not in template:
-        raise ValueError(f"a template with {PLACE} where the item's text goes")
-    return template
-
-
-Template = Annotated[str, AfterValidator(_has_place)]
-"""A prompt with ``{text}`` in the place of the item's text; other braces are left as they are."""
+from recgen.recommender.reward import RewardModel
 
 
 def fill(template: str, text: str) -> str:
@@ -38,20 +25,18 @@ def fill(template: str, text: str) -> str:
     return template.replace(PLACE, text)
 
 
-class PromptedConfig(GeneratorConfig):
-    """The settings they share."""
-
-    template: Template = PLACE
-    negative_prompt: str = ""
-    decode: Sampling = Sampling.model_validate({})
-
-
 class Prompted(Generator):
     """A generator that shows the item by its text and has nothing to fit, save or load."""
 
     config: Any
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn nothing."""
 
     def save(self, folder: Path) -> None:
@@ -70,7 +55,11 @@ class Prompted(Generator):
         return fill(self.config.template, data.texts[data.item_rows[request.item_id]])
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         drawings = (self.drawing(request, data) for request in requests)

@@ -1,4 +1,4 @@
-"""What generators that learn from earlier likes share: their settings, whom they learn from, how training ends, what is saved."""
+"""What generators trained on earlier likes share: the split of users, early stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from generators.base import Generator, GeneratorConfig
+from generators.base import Generator
+from generators.common.settings import TrainingConfig
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng
 from recgen.data.types import RunData
-from recgen.diffusion.backbone import Sampling
 from recgen.features.language import LanguageModel
 
 HISTORY = 20
@@ -24,59 +23,16 @@ HISTORY = 20
 
 Curves = dict[str, list[tuple[int, float]]]
 Learned = dict[str, list[str]]
-"""Users learned from (``train``) and users watched to stop by (``held_out``)."""
+"""Tokens of the training users (``train``) and of the users held out for early stopping (``held_out``)."""
 T = TypeVar("T")
 
 
-class Lesson(Protocol):
-    """Something learned from one user."""
+class Example(Protocol):
+    """A training example of one user."""
 
     @property
     def user(self) -> str:
         """The user's token."""
-
-
-class TrainingConfig(GeneratorConfig):
-    """Settings of a generator that learns from users' earlier likes."""
-
-    requests_per_step: int = Field(16, ge=1)
-    max_steps: int = Field(1000, ge=1)
-    evaluate_every: int = Field(10, ge=1)
-    patience: int = Field(
-        5, ge=1, description="evaluations of the held-out users without a better one before training stops"
-    )
-    train_users: int = Field(
-        512, ge=1, description="users learned from, at most; users drawn by the run's seed"
-    )
-    held_out_users: int = Field(32, ge=1, description="users who decide when to stop; never learned from")
-    references_per_user: int = Field(
-        4, ge=1, description="latest likes of a user that serve as references in training"
-    )
-    min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
-    decode: Sampling = Sampling.model_validate({})
-
-
-class LearningConfig(TrainingConfig):
-    """Settings of a generator that reads users by the preference extractor and learns from their earlier likes."""
-
-    keywords: int = Field(
-        8, ge=0, description="n of w': the user's most frequent keywords that the language model reads"
-    )
-    min_keyword_count: int = Field(
-        2, ge=1, description="history items that must have a keyword before it counts"
-    )
-    image_tokens: int = Field(4, ge=1, description="L, tokens added to the language model's vocabulary")
-    lora_rank: int = Field(8, ge=1)
-    mapper_layers: int = Field(4, ge=1)
-    mapper_width: int = Field(64, ge=4)
-    mapper_queries: int = Field(4, ge=1, description="soft preference embeddings that the mapper makes")
-    heads: int = Field(4, ge=1)
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> LearningConfig:
-        if self.mapper_width % self.heads:
-            raise ValueError(f"mapper_width {self.mapper_width} must be a multiple of heads {self.heads}")
-        return self
 
 
 def likes_by_user(data: RunData) -> dict[int, list[int]]:
@@ -96,27 +52,27 @@ def references(count: int, latest: int, settings: TrainingConfig) -> range:
 def split_users(
     users: Sequence[int], stage: str, run_seed: int, settings: TrainingConfig
 ) -> tuple[list[int], list[int]]:
-    """Return users to learn from and users to hold out, a fifth at most, drawn from `users` by the run's seed."""
+    """Return training users and held-out users (at most a fifth), drawn from `users` by the run's seed."""
     order = numpy_rng(run_seed, stage).permutation(len(users))
     drawn = [users[i] for i in order[: settings.train_users + settings.held_out_users]]
     held = min(settings.held_out_users, len(drawn) // 5)
     return drawn[held:][: settings.train_users], drawn[:held]
 
 
-def lessons_of(
+def examples_of(
     data: RunData, settings: TrainingConfig, stage: str, of_user: Callable[[int, list[int]], Iterable[T]]
 ) -> tuple[list[T], list[T]]:
-    """Return all lessons of the users to learn from, and the last lesson of each user held out.
+    """Return all examples of the training users, and the last example of each held-out user.
 
-    `of_user` makes a user's lessons, oldest first, of the user's row and likes; users without any are neither.
+    `of_user` makes a user's examples, oldest first, of the user's row and likes; users without any are neither.
     """
     found = {user: list(of_user(user, items)) for user, items in likes_by_user(data).items()}
     learned, held = split_users([user for user, own in found.items() if own], stage, data.run_seed, settings)
-    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+    return [example for user in learned for example in found[user]], [found[user][-1] for user in held]
 
 
-def taught(train: Sequence[Lesson], held_out: Sequence[Lesson], method: str, nobody: str) -> Learned:
-    """Return whom `train` and `held_out` are of, or raise `UserError`, which says `nobody`, if there is nothing to learn from."""
+def learned_users(train: Sequence[Example], held_out: Sequence[Example], method: str, nobody: str) -> Learned:
+    """Return the users of `train` and of `held_out`; raise `UserError`, whose `found` is `nobody`, if there is no example."""
     if not train:
         raise UserError(
             f"recgen.{method}.min_history",
@@ -125,7 +81,7 @@ def taught(train: Sequence[Lesson], held_out: Sequence[Lesson], method: str, nob
             todo="Set a smaller min_history, or give more interactions.",
         )
     return {
-        part: sorted({lesson.user for lesson in of})
+        part: sorted({example.user for example in of})
         for part, of in (("train", train), ("held_out", held_out))
     }
 
@@ -150,20 +106,20 @@ def train_with_early_stopping(
     settings: TrainingConfig,
     after: Callable[[int], None],
 ) -> None:
-    """Take steps until evaluations stop getting better, and leave `trained` as it was at the best of them.
+    """Train with early stopping; restore the best parameters.
 
     Parameters
     ----------
     trained
-        The parameters, by name.
+        The parameters to train, by name.
     optimiser
         Takes the steps.
     loss, evaluate
-        The loss of a step, and after it what training wants more of. Evaluation begins at step 0, before any.
+        Of a step's number: the loss to minimise, and the score to maximise. The first evaluation is of the start, step 0.
     settings
         `max_steps`, `evaluate_every` and `patience`.
     after
-        Called with every step done; the place for a schedule.
+        Called after every step with its number, such as to step a schedule.
     """
     best, kept, waited = evaluate(0), _copy(trained), 0
     for step in range(1, settings.max_steps + 1):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from generators.common.training import TrainingConfig
-from recgen.diffusion.backbone import Sampling
+from generators.common.settings import TrainingConfig
+from recgen.diffusion.sampling import Sampling
 
 TAGS, INTEREST, DOMAIN = "{tags}", "{interest}", "{domain}"
 
@@ -29,6 +29,9 @@ class Settings(TrainingConfig):
     `train_lambda2`, so that a study of the strengths does not train again for each.
     """
 
+    needs = frozenset({"tags", "foregrounds"})
+    sampling_fields = frozenset({"decode", "lambda1", "lambda2"})
+
     rewrite: bool = Field(
         True, description="false is table 7's without interest rewrite: T* is the item's own text"
     )
@@ -45,9 +48,16 @@ class Settings(TrainingConfig):
         description="what follows the item's text, in this order; a piece without tags to show is left out",
     )
 
+    content_tags: bool = Field(
+        False,
+        description="whether tags that a liked item's own text names count as the user's interest; in the paper they do",
+    )
+
     neighbours: int = Field(5, ge=1, description="K of eqs. 8 and 9")
     heads: int = Field(4, ge=1, description="of IRA's attentions; a divisor of the text condition's width")
-    lambda1: float = Field(1.0, ge=0, description="weight of the rewritten text in eq. 13, when drawing")
+    lambda1: float = Field(
+        2.0, ge=0, description="weight of the rewritten text in eq. 13, when drawing; 1 in the paper"
+    )
     lambda2: float = Field(0.2, ge=0, description="weight of the interest in eq. 13, when drawing")
 
     train_lambda1: float = Field(1.0, ge=0)
@@ -57,4 +67,8 @@ class Settings(TrainingConfig):
     weight_decay: float = Field(0.01, ge=0)
     max_steps: int = Field(2000, ge=1)
     evaluate_every: int = Field(100, ge=1)
-    decode: Sampling = Sampling.model_validate({"steps": 50})
+    decode: Sampling = Sampling.model_validate({"steps": 50, "ip_adapter_scale": 0.3})
+
+    def requires_ip_adapter(self) -> bool:
+        """Return True: the adapter's attention is what trains."""
+        return True

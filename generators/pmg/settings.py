@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from generators.common.training import LearningConfig
+from generators.common.settings import LearningConfig
 
 
 class Settings(LearningConfig):
@@ -14,6 +14,8 @@ class Settings(LearningConfig):
 
     The weight of the preference against the target is chosen for each request out of `weights`: every one costs an image.
     """
+
+    needs = frozenset({"keywords"})
 
     weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.25, 0.5, 0.75),

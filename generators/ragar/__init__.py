@@ -1,124 +1,13 @@
-"""RAGAR: images from what a user liked that resembles the item, learned from a recommender (Ling et al., IJCAI 2025).
+"""RAGAR: images from what a user liked that resembles the item, learned from a recommender (Ling et al., IJCAI 2025)."""
 
-Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrator` (10), `generation` (11-12), `reflection`
-(13-17); `model` joins the parts and `train` runs them. docs/decisions.md says where this differs from the paper, and why.
-"""
+from typing import TYPE_CHECKING
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
-
-import torch
-
-from generators.base import Generator, Progress, silent
-from generators.common.sampling import Drawing, draw
-from generators.common.training import (
-    Learned,
-    language_model_of,
-    load_learned,
-    restore,
-    save_learned,
-    taught,
-    trainable,
-)
-from generators.ragar.calibrator import Scale
-from generators.ragar.generation import conditions
-from generators.ragar.model import Model, read_case
 from generators.ragar.settings import Settings
-from generators.ragar.train import Trainer, lessons
-from recgen.core.errors import UserError
-from recgen.data.types import Creative, Request, RunData
+from recgen.core.lazy import exports
 
-_SCALE = ("mean", "deviation", "directions")
-_BATCH = 64  # requests whose preferences are worked out together
+if TYPE_CHECKING:
+    from generators.ragar.generator import RAGAR
 
+__all__ = ["RAGAR", "Settings"]
 
-class RAGAR(Generator):
-    """The generator of the paper; `Settings` says which settings are its estimator, its ablations and ours."""
-
-    name = "ragar"
-    Config = Settings
-    needs = frozenset({"captions", "keywords"})
-    config: Settings
-
-    model: Model
-    learned: Learned
-    """No other user's score was ever seen."""
-
-    @classmethod
-    def requires_ip_adapter(cls, config: Settings) -> bool:
-        """A preference is an image embedding; where tokens act, eq. 10 still compares them with its image tokens."""
-        return True
-
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
-        """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
-        if reward is None and self.config.beta > 0 and self.config.r > 0:
-            raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
-        found = lessons(data, self.config)
-        nobody = f"no user with more than {self.config.min_history} likes before the reference"
-        self.learned = taught(found.train, found.held_out, "ragar", nobody)
-        self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
-        trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
-        self.curves = trainer.train(found, progress)
-
-    def _model(self, scale: Scale, run_seed: int) -> Model:
-        language_model = language_model_of(self)
-        width = self.backbone.image_embedding_dim
-        if width != len(scale.mean):
-            raise UserError(
-                "recgen.ip_adapter",
-                found=f"{width or 'none'}; the encoder's image embeddings have width {len(scale.mean)}",
-                expected="an adapter for recgen.encoder and recgen.backbone",
-            )
-        return Model(language_model, self.backbone, scale, self.config, run_seed)
-
-    def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
-
-    @torch.no_grad()
-    def _drawings(self, requests: Sequence[Request], data: RunData) -> Iterable[Drawing]:
-        for start in range(0, len(requests), _BATCH):
-            batch = requests[start : start + _BATCH]
-            cases = [
-                read_case(
-                    data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config
-                )
-                for r in batch
-            ]
-            out = self.model(cases)
-            actions = self.model.decodable(out, out.action[:, None])[:, 0]
-            drawn = conditions(actions, [case.text for case in cases], [r.seed for r in batch], self.config)
-            for case, condition in zip(cases, drawn, strict=True):
-                yield (
-                    condition,
-                    {
-                        "prompt": case.text,
-                        "keywords": list(case.keywords),
-                        "retrieved": [data.item_ids[row] for row in case.retrieved.rows],
-                        "weights": [round(float(weight), 4) for weight in case.retrieved.weights],
-                        "known_user": case.user in self.learned["train"],
-                    },
-                )
-
-    def save(self, folder: Path) -> None:
-        """Write what trained (the frozen language model is named, not copied), the embeddings' scale and who was learned from."""
-        scale = {f"scale.{part}": getattr(self.model.scale, part) for part in _SCALE}
-        save_learned(self, folder, trainable(self.model), self.learned, scale)
-
-    def load(self, folder: Path) -> None:
-        """Restore what `save` wrote.
-
-        Raises
-        ------
-        UserError
-            If `folder` holds no RAGAR, or one of other sizes than these settings'.
-        """
-        state, self.learned = load_learned(folder, "RAGAR")
-        self.model = self._model(Scale(*(state.pop(f"scale.{part}") for part in _SCALE)), 0)
-        restore(trainable(self.model), state, folder)
-        self.model.eval()
+__getattr__ = exports(__name__, RAGAR="generator")

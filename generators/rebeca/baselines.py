@@ -5,34 +5,8 @@ Each is REBECA with other defaults (`generators.rebeca.settings.Settings` has th
 
 from __future__ import annotations
 
-from typing import Literal
-
-from generators.rebeca import REBECA
-from generators.rebeca.settings import Settings
-
-
-class PromptSettings(Settings):
-    """Defaults of T0: no image condition, no prompt."""
-
-    condition: Literal["prior", "none"] = "none"
-
-
-class ShortPromptSettings(PromptSettings):
-    """Defaults of T1: no image condition, the short prompt."""
-
-    prompt: Literal["T0", "T1", "T2"] = "T1"
-
-
-class LongPromptSettings(PromptSettings):
-    """Defaults of T2: no image condition, the long prompt."""
-
-    prompt: Literal["T0", "T1", "T2"] = "T2"
-
-
-class NoUESettings(Settings):
-    """Defaults of REBECA-NoUE: a prior that is not told the user."""
-
-    user_embeddings: bool = False
+from generators.rebeca.generator import REBECA
+from generators.rebeca.settings import LongPromptSettings, NoUESettings, PromptSettings, ShortPromptSettings
 
 
 class T0(REBECA):

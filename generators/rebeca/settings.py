@@ -6,19 +6,19 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from generators.base import GeneratorConfig
-from recgen.diffusion.backbone import Sampling
+from generators.settings import GeneratorConfig
+from recgen.diffusion.sampling import Sampling
 
 PROMPTS: dict[str, tuple[str, str]] = {
     "T0": ("", ""),
-    "T1": ("a sharp, well made image", "a poor image, writing"),
+    "T1": ("high quality photo", "bad quality photo, letters"),
     "T2": (
-        "a lifelike image rich in fine detail, well balanced and harmonious, with lively but gentle tones, a style that "
-        "suits many subjects, clear and true to life",
-        "ugly, misshapen, out of proportion, bordered, watermarked, blurred, low resolution, wrong anatomy, very bad quality",
+        "Realistic image, finely detailed, with balanced composition and harmonious elements. Dynamic yet subtle tones, "
+        "versatile style adaptable to diverse themes and aesthetics, prioritizing clarity and authenticity.",
+        "deformed, ugly, wrong proportion, frame, watermark, low res, bad anatomy, worst quality, low quality",
     ),
 }
-"""Positive and negative prompt of each level: none, short, long (section 4.3; worded anew)."""
+"""Positive and negative prompt of each level: none, short, long, as printed in section 4.3: the baselines are these words."""
 
 
 class Settings(GeneratorConfig):
@@ -80,3 +80,31 @@ class Settings(GeneratorConfig):
                 f"prior_steps {self.prior_steps} must not exceed train_timesteps {self.train_timesteps}"
             )
         return self
+
+    def requires_ip_adapter(self) -> bool:
+        """Return whether the prior draws: it makes image embeddings."""
+        return self.condition == "prior"
+
+
+class PromptSettings(Settings):
+    """Defaults of T0: no image condition, no prompt."""
+
+    condition: Literal["prior", "none"] = "none"
+
+
+class ShortPromptSettings(PromptSettings):
+    """Defaults of T1: no image condition, the short prompt."""
+
+    prompt: Literal["T0", "T1", "T2"] = "T1"
+
+
+class LongPromptSettings(PromptSettings):
+    """Defaults of T2: no image condition, the long prompt."""
+
+    prompt: Literal["T0", "T1", "T2"] = "T2"
+
+
+class NoUESettings(Settings):
+    """Defaults of REBECA-NoUE: a prior that is not told the user."""
+
+    user_embeddings: bool = False

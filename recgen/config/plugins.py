@@ -1,7 +1,8 @@
 """Finds generators and ranking models by entry point, so that another package can add one.
 
 A package adds itself by declaring, in the groups `recgen.generators` and `recgen.ranking_models`, a name and the class it
-stands for. Names are read without importing anything; a class is imported when it is asked for.
+stands for. Names are read without importing anything; a class is imported when it is asked for. A generator's settings can be
+declared beside it, in `recgen.generator_settings` under the same name, so that a configuration is checked without its class.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recgen.core.errors import UserError, nearest
+from recgen.core.errors import UserError, brief, nearest
 from recgen.core.io import identity
 
 GENERATORS = "recgen.generators"
+GENERATOR_SETTINGS = "recgen.generator_settings"
 RANKING_MODELS = "recgen.ranking_models"
+_OURS = ("generators", "ranking_models")  # recgen's own packages, where each method is a room
 
 
 @cache
@@ -34,16 +37,50 @@ def target(group: str, name: str) -> str:
     return _installed(group)[name].value
 
 
-def source(group: str, name: str) -> list[str]:
-    """Identify what an installed name stands for: its class, and the Python files of its package and of recgen itself."""
-    value = target(group, name)
-    found = [value]
-    for package in (value.partition(":")[0].partition(".")[0], "recgen"):
-        specification = find_spec(package)
-        origin = Path(specification.origin) if specification and specification.origin else Path(package)
-        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-        found += [identity(file) for file in files]
-    return found
+def source(group: str, name: str) -> dict[str, str]:
+    """Identify the code behind an installed name: the class, its distribution's version and the Python files of its own package.
+
+    The own package is the whole package of another distribution; of recgen's own it is the method's room alone, such as
+    `generators.ragar`, so that a change of one method does not fit the others again. Nothing is imported.
+    """
+    entry = _installed(group)[name]
+    version = entry.dist.version if entry.dist is not None else ""
+    return {"class": entry.value, "version": version, "files": _files(entry.module)}
+
+
+def origin(group: str, name: str) -> str:
+    """Return what an installed name stands for and the package that brought it: ``mine.draw:Mine of mine 1.0``."""
+    entry = _installed(group)[name]
+    return f"{entry.value} of {entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _files(module: str) -> str:
+    """Identify the Python files of a module's own package."""
+    package, _, rest = module.partition(".")
+    if package in _OURS and rest:
+        package = f"{package}.{rest.partition('.')[0]}"
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        return "absent"
+    origin = Path(found.origin)
+    return identity(origin.parent, (".py",)) if origin.name == "__init__.py" else identity(origin)
+
+
+def settings_class(kind: str, where: str) -> Any:
+    """Return the settings of an installed generator, a subclass of `generators.settings.GeneratorConfig`.
+
+    They are imported alone where the package declares them in the group `recgen.generator_settings`, under the generator's name;
+    else they are the attribute `Config` of the generator's class, for which everything that the class needs is imported.
+
+    Raises
+    ------
+    UserError
+        When no generator of that name is installed.
+    """
+    check(GENERATORS, kind, where)
+    if kind in _installed(GENERATOR_SETTINGS):
+        return load(GENERATOR_SETTINGS, kind, where)
+    return load(GENERATORS, kind, where).Config
 
 
 def load(group: str, name: str, where: str) -> Any:
@@ -52,7 +89,7 @@ def load(group: str, name: str, where: str) -> Any:
     Parameters
     ----------
     group
-        `GENERATORS` or `RANKING_MODELS`.
+        `GENERATORS`, `GENERATOR_SETTINGS` or `RANKING_MODELS`.
     name
         The name as the user wrote it.
     where
@@ -61,10 +98,45 @@ def load(group: str, name: str, where: str) -> Any:
     Raises
     ------
     UserError
-        When nothing of that name is installed.
+        When nothing of that name is installed, or its package cannot be imported.
     """
     check(group, name, where)
-    return _installed(group)[name].load()
+    try:
+        return _installed(group)[name].load()
+    except Exception as error:  # another package's code may raise anything
+        raise UserError(
+            where,
+            found=f"{name!r}, whose class {origin(group, name)} cannot be imported ({brief(error)})",
+            expected="a package that can be imported",
+        ) from error
+
+
+@cache
+def recbole_models() -> list[str]:
+    """Return the names of RecBole's own general recommenders, such as BPR and LightGCN; imports none of them."""
+    package = find_spec("recbole")
+    assert package is not None and package.origin is not None
+    root = Path(package.origin).parent
+    modules = {path.stem for path in (root / "model/general_recommender").glob("*.py")}
+    return sorted(
+        path.stem for path in (root / "properties/model").glob("*.yaml") if path.stem.lower() in modules
+    )
+
+
+def check_ranking_model(name: str, where: str, images: bool = False) -> None:
+    """Raise `UserError` when `name` is neither an installed ranking model nor one of RecBole's own; imports nothing.
+
+    With `images`, RecBole's own are refused too: they read no images.
+    """
+    if name in names(RANKING_MODELS) or name not in recbole_models():
+        check(RANKING_MODELS, name, where)
+    elif images:
+        raise UserError(
+            where,
+            found=f"{name}, which reads no images: another image would change none of its scores",
+            expected=f"a model that does: one of {', '.join(names(RANKING_MODELS))}",
+            todo=f"{name} can be retrained in the downstream stage: recgen.downstream.model.",
+        )
 
 
 def check(group: str, name: str, where: str) -> None:

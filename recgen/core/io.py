@@ -43,6 +43,12 @@ def _file_identity(path: Path, contents: bool) -> str:
     return f"{status.st_size}@{status.st_mtime_ns}"
 
 
+def content_digest(path: Path) -> str:
+    """Return 32 hexadecimal digits that identify a file's contents, whatever its size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a file so that a reader, or a kill at any moment, finds either the old contents or all of the new ones.
 
@@ -118,8 +124,9 @@ def read_features(path: Path) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file's value, or None where it is absent or cut short."""
+    """Return a JSON file's object, or None where it is absent, cut short or no object: what keeps the books is never fatal."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None

@@ -93,7 +93,7 @@ class Backbone:
     ) -> None:
         self.pipeline, self.name, self.adapter, self.lcm_lora = pipeline, name, adapter, lcm_lora
         self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
-        self._scheduler_config = dict(pipeline.scheduler.config)
+        self.scheduler_config = dict(pipeline.scheduler.config)
         self._loras: tuple[str, ...] = ()
 
     @property
@@ -155,7 +155,7 @@ class Backbone:
             )
 
     def _batch(self, rows: Sequence[Condition], sampling: Sampling, with_image: bool) -> list[Image.Image]:
-        self.pipeline.scheduler = scheduler(sampling.sampler, self._scheduler_config)
+        self.pipeline.scheduler = scheduler(sampling.sampler, self.scheduler_config)
         distilled = (
             self.pipeline.unet.config.time_cond_proj_dim is not None
         )  # its guidance is an input, not two passes
@@ -172,9 +172,9 @@ class Backbone:
                 output_type="pt",
                 num_inference_steps=sampling.steps,
                 guidance_scale=sampling.guidance_scale,
-                latents=self._noise(noise),
+                latents=self.draw_noise(noise),
                 generator=noise,  # lcm draws on in every step
-                **self._text_condition(rows, guided),
+                **self.text_condition(rows, guided),
                 **extra,
             ).images
         return self._checked(pixels, rows)
@@ -232,7 +232,7 @@ class Backbone:
         positive = torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
-    def _text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
+    def text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
         """Return the pipeline's arguments that hold the text: tokens, pooled embeddings where it reads any, their negatives."""
         tokens, pooled = self._encoded([row.prompt for row in rows])
         if rows[0].prompt_embedding is not None:
@@ -295,7 +295,7 @@ class Backbone:
     @cached_property
     def noise_scheduler(self) -> DDPMScheduler:
         """The forward process the UNet was trained on, for those who train against it."""
-        return DDPMScheduler.from_config(self._scheduler_config)
+        return DDPMScheduler.from_config(self.scheduler_config)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -348,7 +348,7 @@ class Backbone:
         more = {} if interest is None else {"cross_attention_kwargs": {"interest": interest.to(unet.dtype)}}
         return unet(noisy, timesteps, condition.to(unet.dtype), added_cond_kwargs=extra, **more).sample
 
-    def _noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    def draw_noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         noise = [torch.randn(shape, generator=generator) for generator in generators]

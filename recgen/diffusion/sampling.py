@@ -1,4 +1,4 @@
-"""How images are sampled: settings, and the diffusers scheduler behind each sampler's name."""
+"""How images are sampled: settings, which import neither torch nor diffusers, and the scheduler behind each sampler's name."""
 
 from __future__ import annotations
 
@@ -7,20 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recgen.core.compat import prepare_torchvision
-
-prepare_torchvision()
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler  # noqa: E402
-
 LCM = "lcm"
 LCM_GUIDANCE = 2.0
 """The most guidance that latent consistency models bear; they are distilled with guidance in them."""
-
-_SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {}),
-    "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    LCM: (LCMScheduler, {}),
-}
 
 
 class Sampling(BaseModel):
@@ -45,5 +34,14 @@ class Sampling(BaseModel):
 
 def scheduler(sampler: str, trained: Mapping[str, Any]) -> Any:
     """Return the diffusers scheduler of a sampler for a pipeline that was `trained` with a scheduler of this configuration."""
-    kind, changes = _SAMPLERS[sampler]
+    from recgen.core.compat import prepare_torchvision
+
+    prepare_torchvision()
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler
+
+    kind, changes = {
+        "ddim": (DDIMScheduler, {}),
+        "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+        LCM: (LCMScheduler, {}),
+    }[sampler]
     return kind.from_config(dict(trained), **changes)

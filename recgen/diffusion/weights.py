@@ -1,4 +1,4 @@
-"""What weights are, before they are loaded: where they lie, whether they can be had, which generators can use them.
+"""What weights are, before they are loaded: where they lie, whether they can be had, which family they are of.
 
 Nothing here imports torch or diffusers, so that a mistake is found in the first second of a run and not after its trainings.
 """
@@ -6,15 +6,12 @@ Nothing here imports torch or diffusers, so that a mistake is found in the first
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recgen.assets import asset_folder
 from recgen.core.errors import UserError, brief
-
-if TYPE_CHECKING:
-    from recgen.pipeline.context import RunContext
 
 ADAPTER_FILE = "ip-adapter.safetensors"
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -78,43 +75,8 @@ def weight_file(spec: str, file: str) -> tuple[str, str, str]:
     return f"{owner}/{repository}".strip("/"), "/".join(folders), named
 
 
-def check_compatibility(run: RunContext) -> Iterator[UserError]:
-    """Yield an error for each generator of a run that cannot draw with the pipeline that the configuration names for it.
-
-    The pipelines are here, or can be fetched: `recgen.pipeline.preflight` has made sure.
-    """
-    s = run.settings
-    for name, able in run.config.backbones.items():
-        if not able:
-            continue
-        block = run.config.generators[name]
-        own = block.get("checkpoint")
-        key, spec = ("recgen.backbone", s.backbone) if own is None else (f"recgen.{name}.checkpoint", own)
-        found = family(spec, key)
-        if found not in able:
-            yield UserError(
-                f"recgen.generators: {name}",
-                found=f"{spec!r}, a pipeline of the family {found}",
-                expected=f"{' or '.join(able)}, which is what {name} can draw with",
-                todo=f"Leave {name} out, or set {key} to another pipeline.",
-            )
-        if run.config.requires_ip_adapter[name] and s.ip_adapter is None:
-            yield UserError(
-                "recgen.ip_adapter",
-                found=f"null, and {name} draws from image embeddings",
-                expected=f"an IP-Adapter for {spec!r}",
-                todo=f"Set recgen.ip_adapter to a hub id, folder or file, or leave {name} out.",
-            )
-        if samples_with_lcm(block) and s.lcm_lora is None and not _distilled(spec, key):
-            yield UserError(
-                "recgen.lcm_lora",
-                found=f"null, and {name} samples with lcm",
-                expected=f"an LCM LoRA for {spec!r}, or a backbone that is distilled itself",
-                todo="Set recgen.lcm_lora to a hub id, folder or file, or sample with ddim or dpm++2m.",
-            )
-
-
-def _distilled(spec: str, key: str) -> bool:
+def is_distilled(spec: str, key: str) -> bool:
+    """Return whether a pipeline is a latent consistency model itself, and needs no LoRA to sample with lcm."""
     return read_json(spec, "unet/config.json", key).get("time_cond_proj_dim") is not None
 
 

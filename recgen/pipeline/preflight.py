@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recgen.assets import asset_folder
+from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip
 from recgen.core.errors import UserError, brief, nearest
 from recgen.diffusion.weights import (
     ADAPTER_FILE,
     LORA_FILE,
-    check_compatibility,
+    family,
+    is_distilled,
     samples_with_lcm,
     weight_file,
 )
+from recgen.recommender.recbole import check_reads_images
 
 if TYPE_CHECKING:
     from recgen.pipeline.context import RunContext
@@ -84,6 +87,11 @@ def check(run: RunContext, stages: Iterable[str]) -> None:
             expected="data and weights that are here; nothing was started",
             todo="\n".join(["", *_steps(found), *_without_weights(run, found)]),
         )
+    if "ranker" in left:
+        for role in run.roles:
+            check_reads_images(
+                getattr(run.settings.ranker, role), f"{run.config.source}: recgen.ranker.{role}"
+            )
     if left & _DRAWING:
         for error in check_compatibility(run):
             raise error
@@ -117,13 +125,17 @@ def _cache() -> str:
 
 def _data(run: RunContext, left: set[str]) -> Iterator[Missing]:
     """Find what is missing of the data set."""
-    s, obtain = run.settings, run.settings.obtain
+    s, download = run.settings, run.settings.download
     if "dataset" not in left or s.simulator is not None:
         return
     file = run.source / f"{run.config.recbole['dataset']}.inter"
-    images = (obtain.images,) if obtain and obtain.images else ()
+    images = (download.images,) if download and download.images else ()
     if not file.is_file():
-        steps = (f"get {obtain.get}", f"put it into {obtain.into}", obtain.prepare, *images) if obtain else ()
+        steps = (
+            (f"get {download.get}", f"put it into {download.into}", download.prepare, *images)
+            if download
+            else ()
+        )
         yield Missing(str(file), "no such file", "a RecBole atomic file", steps)
     elif images and not _any_file(run.images_folder):
         yield Missing(str(run.images_folder), "no images", "the items' images", images)
@@ -177,17 +189,55 @@ def isnet_weights() -> Path:
 def _drawing(run: RunContext, hub: _Hub) -> Iterator[Missing]:
     """Find what is missing of pipelines, IP-Adapter and LCM LoRA."""
     s = run.settings
-    drawers = [name for name in s.generators if run.config.backbones[name]]
-    own = {name: run.config.generators[name].get("checkpoint") for name in drawers}
-    for name, checkpoint in own.items():
-        if checkpoint is not None:
-            yield from hub.missing(f"recgen.{name}.checkpoint", checkpoint, "model_index.json")
-    if any(checkpoint is None for checkpoint in own.values()):
+    drawers = [spec for spec in run.config.generators.values() if spec.families]
+    for spec in drawers:
+        if spec.checkpoint is not None:
+            yield from hub.missing(f"recgen.{spec.name}.checkpoint", spec.checkpoint, "model_index.json")
+    if any(spec.checkpoint is None for spec in drawers):
         yield from hub.missing("recgen.backbone", s.backbone, "model_index.json")
         if s.ip_adapter is not None:
             yield from hub.missing_file("recgen.ip_adapter", s.ip_adapter, ADAPTER_FILE)
-    if s.lcm_lora is not None and any(samples_with_lcm(run.config.generators[name]) for name in drawers):
+    if s.lcm_lora is not None and any(samples_with_lcm(spec.settings) for spec in drawers):
         yield from hub.missing_file("recgen.lcm_lora", s.lcm_lora, LORA_FILE)
+
+
+def check_compatibility(run: RunContext) -> Iterator[UserError]:
+    """Yield an error for each generator of a run that cannot draw with the pipeline that the configuration names for it.
+
+    The pipelines are here, or can be fetched: `check` has made sure.
+    """
+    for spec in run.config.generators.values():
+        if spec.families:
+            yield from _compatibility(run, spec)
+
+
+def _compatibility(run: RunContext, spec: GeneratorSpec) -> Iterator[UserError]:
+    s, name = run.settings, spec.name
+    key, weights = "recgen.backbone", s.backbone
+    if spec.checkpoint is not None:
+        key, weights = f"recgen.{name}.checkpoint", spec.checkpoint
+    found = family(weights, key)
+    if found not in spec.families:
+        yield UserError(
+            f"recgen.generators: {name}",
+            found=f"{weights!r}, a pipeline of the family {found}",
+            expected=f"{' or '.join(spec.families)}, which is what {name} can draw with",
+            todo=f"Leave {name} out, or set {key} to another pipeline.",
+        )
+    if spec.requires_ip_adapter and s.ip_adapter is None:
+        yield UserError(
+            "recgen.ip_adapter",
+            found=f"null, and {name} draws from image embeddings",
+            expected=f"an IP-Adapter for {weights!r}",
+            todo=f"Set recgen.ip_adapter to a hub id, folder or file, or leave {name} out.",
+        )
+    if samples_with_lcm(spec.settings) and s.lcm_lora is None and not is_distilled(weights, key):
+        yield UserError(
+            "recgen.lcm_lora",
+            found=f"null, and {name} samples with lcm",
+            expected=f"an LCM LoRA for {weights!r}, or a backbone that is distilled itself",
+            todo="Set recgen.lcm_lora to a hub id, folder or file, or sample with ddim or dpm++2m.",
+        )
 
 
 def _encoder(spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:

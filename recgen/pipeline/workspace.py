@@ -2,21 +2,26 @@
 
 Every piece of work (a *task*) has a fingerprint: a digest of the settings it reads, of the files it reads and of the
 fingerprints of the tasks before it. A task is finished when its record carries its fingerprint and its outputs are there;
-it is then never done again. A task that is interrupted and starts again with the same fingerprint finds what it had
-written; with another fingerprint its old outputs are removed first.
+it is then never done again. An output is taken as it is while its size and time of change are those on record, and else
+compared with its digest; a damaged one is made again. A task that is interrupted and starts again with the same
+fingerprint finds what it had written; with another fingerprint its old outputs are removed first.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import errno
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from recgen.core.errors import UserError
-from recgen.core.io import TEMPORARY, read_json, write_json
+from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
+from recgen.core.locks import folder_lock
+from recgen.core.machine import Held, try_lock
+
+_FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
 
 class Workspace:
@@ -26,43 +31,53 @@ class Workspace:
     ----------
     root
         The folder; it is made when it is not there.
+
+    Raises
+    ------
+    UserError
+        If there is something else of that name, or the folder cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_folder(root, error) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder against other processes; the system lets go of it when this process ends, however it ends."""
-        with (self.root / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UserError(
-                    f"run folder {self.root}",
-                    found=f"process {holder} at work in it",
-                    expected="no other run",
-                    todo="Wait for it to end, or give another folder with --out.",
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            raise _no_folder(self.root, error) from error
+        with folder_lock(self.root, "run folder"):
             self._sweep()
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the folder as `lock` does where it can be written; a read-only one changes under nobody's hands."""
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            yield
+            return
+        with self.lock():
             yield
 
     def busy(self) -> bool:
         """Return whether a process holds the folder at this moment."""
         if not (self.root / ".lock").exists():
             return False
-        with (self.root / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        try:
+            with try_lock(self.root / ".lock"):
+                return False
+        except Held:
+            return True
 
     def _sweep(self) -> None:
         """Remove what a killed process was in the middle of writing."""
@@ -77,34 +92,93 @@ class Workspace:
         return self.root / "stages" / f"{task.replace('/', '.')}.{kind}"
 
     def finished(self, task: str, fingerprint: str) -> bool:
-        """Return whether the task has a record of this fingerprint and its outputs are still there."""
-        record = read_json(self.record(task))
-        if record is None or record.get("fingerprint") != fingerprint:
+        """Return whether the task has a record of this fingerprint and its outputs are there, as they were written."""
+        record = _read_record(self.record(task))
+        return record is not None and record["fingerprint"] == fingerprint and not self._damaged(record)
+
+    def damaged(self, task: str, thorough: bool = True) -> list[str]:
+        """Return the outputs on record of a task that are absent or not as they were written, relative to the folder.
+
+        Parameters
+        ----------
+        task
+            The task's name.
+        thorough
+            Compare the contents of every file; else only of those whose size is right and whose time of change is another.
+        """
+        record = _read_record(self.record(task))
+        return [] if record is None else self._damaged(record, thorough)
+
+    def verify(self) -> dict[str, list[str]]:
+        """Compare every output on record with its digest; return the damaged ones by task, in which they are then made again.
+
+        Their times on record are taken back, so that the next run, which trusts a file of the right size and time, looks at them.
+        """
+        found: dict[str, list[str]] = {}
+        for path in sorted((self.root / "stages").glob("*.json")):
+            record = _read_record(path)
+            damaged = [] if record is None else self._damaged(record, thorough=True)
+            if record is not None and damaged:
+                found[path.stem] = damaged
+                if isinstance(record["outputs"], dict):
+                    for name in damaged:
+                        record["outputs"][name]["mtime_ns"] = 0
+                    write_json(path, record)
+        return found
+
+    def _damaged(self, record: dict[str, Any], thorough: bool = False) -> list[str]:
+        found = record["outputs"]
+        if isinstance(found, list):  # a record of an earlier version, which knew names only
+            return [name for name in found if not (self.root / name).exists()]
+        return [
+            name for name, facts in found.items() if not self._as_written(self.root / name, facts, thorough)
+        ]
+
+    @staticmethod
+    def _as_written(path: Path, facts: dict[str, Any], thorough: bool) -> bool:
+        if not path.is_file() or path.stat().st_size != facts["size"]:
             return False
-        return all((self.root / output).exists() for output in record["outputs"])
+        if not thorough and path.stat().st_mtime_ns == facts["mtime_ns"]:
+            return True
+        return content_digest(path) == facts["blake2b"]
 
     def outputs(self, task: str) -> list[str]:
         """Return the outputs on record of a finished task, relative to the folder."""
-        return (read_json(self.record(task)) or {"outputs": []})["outputs"]
+        return list((_read_record(self.record(task)) or {"outputs": []})["outputs"])
 
-    def begin(self, task: str, fingerprint: str, owned: Iterable[str]) -> None:
-        """Open a task: keep what an interrupted run of the same fingerprint left, remove any other's outputs."""
+    def begin(self, task: str, fingerprint: str, owned: Iterable[str]) -> list[str]:
+        """Open a task: keep what an interrupted run of the same fingerprint left, remove any other's outputs.
+
+        Of a task that was finished under this fingerprint, only what is damaged is removed; its names are returned.
+        """
+        record, started = _read_record(self.record(task)), self.record(task, "started")
         self.record(task).unlink(missing_ok=True)
-        started = self.record(task, "started")
-        if (read_json(started) or {}).get("fingerprint") == fingerprint:
-            return
-        for output in owned:
-            path = self.root / output
+        damaged = []
+        if record is not None and record["fingerprint"] == fingerprint:
+            damaged = self._damaged(record)
+            self._remove(damaged)
+        elif (read_json(started) or {}).get("fingerprint") == fingerprint:
+            return []
+        else:
+            self._remove(owned)
+        write_json(started, {"fingerprint": fingerprint})
+        return damaged
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self.root / name
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        write_json(started, {"fingerprint": fingerprint})
 
     def finish(self, task: str, fingerprint: str, seconds: float, outputs: Iterable[Path]) -> None:
-        """Record a task as finished."""
-        names = [str(path.relative_to(self.root)) for path in outputs]
-        record = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "outputs": names}
+        """Record a task as finished, with the size, time and digest of every file among its outputs."""
+        found: dict[str, Any] = {}
+        for path in outputs:
+            files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+            found |= {str(file.relative_to(self.root)): _facts(file) for file in files}
+        record = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "outputs": found}
         write_json(self.record(task), record)
         self.record(task, "started").unlink(missing_ok=True)
 
@@ -115,5 +189,32 @@ class Workspace:
 
     def seconds(self) -> dict[str, float]:
         """Return how long each finished task took, by name."""
-        records = {path.stem: read_json(path) for path in sorted((self.root / "stages").glob("*.json"))}
-        return {name: record["seconds"] for name, record in records.items() if record}
+        records = {path.stem: _read_record(path) for path in sorted((self.root / "stages").glob("*.json"))}
+        return {name: float(record.get("seconds", 0.0)) for name, record in records.items() if record}
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """Return a finished task's record, or None where there is none that can be read."""
+    record = read_json(path)
+    if record is None or not isinstance(record.get("fingerprint"), str):
+        return None
+    outputs = record.get("outputs")
+    if isinstance(outputs, dict):
+        whole = all(isinstance(facts, dict) and facts.keys() >= _FACTS for facts in outputs.values())
+        return record if whole else None
+    return record if isinstance(outputs, list) and all(isinstance(name, str) for name in outputs) else None
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    status = file.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": content_digest(file)}
+
+
+def _no_folder(root: Path, error: OSError) -> UserError:
+    """Return the error of a run's folder that cannot be written to."""
+    return UserError(
+        f"run folder {root}",
+        found=(error.strerror or type(error).__name__).lower(),
+        expected="a folder that can be written to, or a name that is free",
+        todo="Give another folder with --out.",
+    )

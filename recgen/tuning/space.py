@@ -74,7 +74,7 @@ def own_values(config: Config, tried: Space) -> dict[str, Any]:
     found = {}
     for key, values in tried.items():
         name, _, setting = key.partition(".")
-        own = _value(config.generators[name], setting)
+        own = _value(config.generators[name].settings, setting)
         found[key] = float(own) if isinstance(values, Range) and not _whole(values) else own
     return found
 
@@ -114,13 +114,14 @@ def _whole(values: Range) -> bool:
 
 def _usual(config: Config) -> Iterator[tuple[str, Range]]:
     for name in tuned(config):
-        kind = plugins.load(plugins.GENERATORS, config.kinds[name], f"{config.source}: recgen.generators")
+        kind = config.generators[name].kind
+        model = plugins.settings_class(kind, f"{config.source}: recgen.generators")
         for setting, values in USUAL.items():
-            own = _value(config.generators[name], setting)
+            own = _value(config.generators[name].settings, setting)
             if isinstance(own, bool) or not isinstance(own, int | float):
                 continue
             wanted = values or _around(float(own))
-            limited = _limited(wanted, kind.Config, setting)
+            limited = _limited(wanted, model, setting)
             if limited.low < limited.high:
                 yield f"{name}.{setting}", limited
 
@@ -170,7 +171,7 @@ def _check(config: Config, key: str, values: Range | Choice) -> None:
         raise UserError(
             where, found=f"{key!r}", expected=f"<generator>.<setting> with one of {', '.join(tuned(config))}"
         )
-    block = config.generators[name]
+    block = config.generators[name].settings
     parent, _, last = setting.rpartition(".")
     above = _value(block, parent) if parent else block
     if not isinstance(above, Mapping) or last not in above:
@@ -178,9 +179,9 @@ def _check(config: Config, key: str, values: Range | Choice) -> None:
         raise UserError(
             where, found="an unknown setting", expected=f"one of {name}'s", todo=nearest(last, known)
         )
-    kind = plugins.load(plugins.GENERATORS, config.kinds[name], where)
+    model = plugins.settings_class(config.generators[name].kind, where)
     for value in values.choices if isinstance(values, Choice) else (values.low, values.high):
-        validate(kind.Config, _changed(block, setting.split("."), value), where, f"recgen.{name}")
+        validate(model, _changed(block, setting.split("."), value), where, f"recgen.{name}")
 
 
 def _changed(block: Mapping[str, Any], parts: list[str], value: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ PRIOR = {**test_rebeca.SMALL, "max_steps": 2, "decode": DECODE}
 SMALL: dict[str, dict[str, Any]] = {
     "stable_diffusion": {"decode": DECODE},
     "openjourney": {"decode": DECODE},
-    "ip_adapter": {"decode": DECODE},
+    "ip_adapter_mean": {"decode": DECODE},
     "dreambooth": {**test_grouped.BOOTH, "clusters": 2, "max_steps": 1},
     **dict.fromkeys(("rebeca", "t0", "t1", "t2", "noue"), PRIOR),
     "ragar": {**test_ragar.SMALL, "beta": 0, "max_steps": 2},
@@ -64,7 +64,7 @@ def installed(family: str) -> list[str]:
     return [
         name
         for name, kind in kinds.items()
-        if kind.__module__.startswith("generators.") and family in kind.backbones
+        if kind.__module__.startswith("generators.") and family in kind.Config.families
     ]
 
 

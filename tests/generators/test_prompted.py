@@ -9,8 +9,8 @@ import pytest
 from contract import REQUESTS, GeneratorContract, ask, assert_same_images, pixels
 from pydantic import ValidationError
 
-from generators import ip_adapter, stable_diffusion
-from generators.ip_adapter import IPAdapter
+from generators import ip_adapter_mean, stable_diffusion
+from generators.ip_adapter_mean import IPAdapterMean
 from generators.stable_diffusion import Openjourney, StableDiffusion
 from recgen.diffusion.backbone import Condition, Sampling
 
@@ -38,7 +38,7 @@ class TestOpenjourney(TestStableDiffusion):
 class TestIPAdapter(GeneratorContract):
     @staticmethod
     def make(backbone, encoder, **changes):
-        return IPAdapter(ip_adapter.Settings(**{"decode": DECODE, **changes}), backbone, encoder)
+        return IPAdapterMean(ip_adapter_mean.Settings(**{"decode": DECODE, **changes}), backbone, encoder)
 
     @staticmethod
     def batch(size):
@@ -48,8 +48,8 @@ class TestIPAdapter(GeneratorContract):
 class TestIPAdapterWithoutText(TestIPAdapter):
     @staticmethod
     def make(backbone, encoder, **changes):
-        return IPAdapter(
-            ip_adapter.Settings(**{"decode": DECODE, "prompt": "none", **changes}), backbone, encoder
+        return IPAdapterMean(
+            ip_adapter_mean.Settings(**{"decode": DECODE, "prompt": "none", **changes}), backbone, encoder
         )
 
 
@@ -88,7 +88,7 @@ def test_who_asks_changes_nothing_for_stable_diffusion(backbone, encoder, data) 
 
 def test_the_image_condition_is_the_mean_of_the_histories_images(backbone, encoder, data) -> None:
     """i0 has no image, i3 occurs twice: a mean over what was liked, as often as it was liked."""
-    generator = IPAdapter(ip_adapter.Settings(decode=DECODE), backbone, encoder)
+    generator = IPAdapterMean(ip_adapter_mean.Settings(decode=DECODE), backbone, encoder)
     request = ask("u1", "i7", ("i0", "i3", "i5", "i3"))
     condition, recipe = generator.drawing(request, data)
     expected = (2 * data.image_features[3] + data.image_features[5]) / 3
@@ -101,7 +101,7 @@ def test_the_image_condition_is_the_mean_of_the_histories_images(backbone, encod
 @pytest.mark.parametrize("prompt", ["text", "none"])
 def test_without_a_liked_image_the_text_alone_remains(backbone, encoder, data, history, prompt) -> None:
     request = ask("u1", "i7", history)
-    generator = IPAdapter(ip_adapter.Settings(decode=DECODE, prompt=prompt), backbone, encoder)
+    generator = IPAdapterMean(ip_adapter_mean.Settings(decode=DECODE, prompt=prompt), backbone, encoder)
     creatives = list(generator.generate([request], data))
     assert creatives[0].recipe["history_images"] == 0 and creatives[0].recipe["prompt"] == "a thing number 7"
     plain = StableDiffusion(stable_diffusion.Settings(decode=DECODE), backbone, encoder)
@@ -109,7 +109,7 @@ def test_without_a_liked_image_the_text_alone_remains(backbone, encoder, data, h
 
 
 def test_without_text_the_item_does_not_matter(backbone, encoder, data) -> None:
-    generator = IPAdapter(ip_adapter.Settings(decode=DECODE, prompt="none"), backbone, encoder)
+    generator = IPAdapterMean(ip_adapter_mean.Settings(decode=DECODE, prompt="none"), backbone, encoder)
     one, other = ask("u1", "i7"), replace(ask("u1", "i7"), item_id="i8")
     a, b = pixels(list(generator.generate([one, other], data)))
     np.testing.assert_allclose(a, b, atol=1.01 / 255)
@@ -118,10 +118,10 @@ def test_without_text_the_item_does_not_matter(backbone, encoder, data) -> None:
 
 def test_scale_zero_is_stable_diffusion(backbone, encoder, data) -> None:
     decode = {**DECODE, "ip_adapter_scale": 0.0}
-    adapted = IPAdapter(ip_adapter.Settings(decode=decode), backbone, encoder)
+    adapted = IPAdapterMean(ip_adapter_mean.Settings(decode=decode), backbone, encoder)
     plain = StableDiffusion(stable_diffusion.Settings(decode=DECODE), backbone, encoder)
     assert_same_images(list(adapted.generate(REQUESTS[:3], data)), list(plain.generate(REQUESTS[:3], data)))
-    full = IPAdapter(ip_adapter.Settings(decode=DECODE), backbone, encoder)
+    full = IPAdapterMean(ip_adapter_mean.Settings(decode=DECODE), backbone, encoder)
     difference = pixels(list(full.generate(REQUESTS[:3], data))) - pixels(
         list(plain.generate(REQUESTS[:3], data))
     )
@@ -129,7 +129,7 @@ def test_scale_zero_is_stable_diffusion(backbone, encoder, data) -> None:
 
 
 def test_requests_with_and_without_images_mix(backbone, encoder, data) -> None:
-    generator = IPAdapter(ip_adapter.Settings(decode=DECODE), backbone, encoder)
+    generator = IPAdapterMean(ip_adapter_mean.Settings(decode=DECODE), backbone, encoder)
     mixed = [ask("u1", "i7"), ask("u2", "i8", ()), ask("u3", "i9")]
     together = list(generator.generate(mixed, data))
     assert_same_images(together, [next(iter(generator.generate([request], data))) for request in mixed])
@@ -141,4 +141,4 @@ def test_requests_with_and_without_images_mix(backbone, encoder, data) -> None:
 )
 def test_settings_are_checked(wrong: dict) -> None:
     with pytest.raises(ValidationError):
-        ip_adapter.Settings(**wrong)
+        ip_adapter_mean.Settings(**wrong)

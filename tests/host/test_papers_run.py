@@ -118,9 +118,9 @@ def test_it_runs_from_the_raw_files_to_a_report(
     generators: list[str],
 ) -> None:
     settings = load_config(config).settings
-    assert settings.obtain is not None and set(generators) <= set(settings.generators)
+    assert settings.download is not None and set(generators) <= set(settings.generators)
     make(nowhere / "raw")
-    program, *words = settings.obtain.prepare.split()
+    program, *words = settings.download.prepare.split()
     assert program == "recgen" and command(monkeypatch, *words, *more) == 0
     chosen = [
         f"recgen.generators={json.dumps(generators)}",

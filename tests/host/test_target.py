@@ -1,4 +1,4 @@
-"""`recgen.target: validation`: a run on data that end before the test part."""
+"""`recgen.eval_split: validation`: a run on data that end before the test part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOALS = ("downstream/toy/0",)
 
 def _run(config: str, folder: Path, target: str, goals: tuple[str, ...], *overrides: str) -> RunContext:
     run = RunContext(
-        load_config(config, [f"recgen.target={target}", "recgen.downstream.seeds=1", *overrides]), folder
+        load_config(config, [f"recgen.eval_split={target}", "recgen.downstream.seeds=1", *overrides]), folder
     )
     pipeline.execute(run, goals=goals)
     return run

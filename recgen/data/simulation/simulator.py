@@ -213,18 +213,23 @@ def draw_truth(users: int, items: int, seed: int, tastes_per_user: int = 1) -> T
     """Draw tastes and looks without writing anything; see `simulate`."""
     user_ids = [f"u{n}" for n in range(1, users + 1)]
     item_ids = [f"i{n}" for n in range(1, items + 1)]
+    content, style = draw_tastes(user_ids, seed, tastes_per_user)
+    looks = [numpy_rng(seed, "simulator look", "", item).integers(SIZES) for item in item_ids]
+    truth = Truth(user_ids, item_ids, np.zeros(users), content, style, np.stack(looks))
+    truth.intercept[:] = _intercepts(truth, seed)
+    return truth
+
+
+def draw_tastes(
+    user_ids: Sequence[str], seed: int, tastes_per_user: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return users' likings of contents, float64 ``[users, motifs]``, and of styles, as in `Truth.style`."""
     content_loadings, style_loadings = _loadings(seed, tastes_per_user)
     tastes = np.stack(
         [numpy_rng(seed, "simulator taste", user).standard_normal(TASTE_DIMENSIONS) for user in user_ids]
     )
     tastes += SHARED_TASTE * numpy_rng(seed, "simulator shared taste").standard_normal(TASTE_DIMENSIONS)
-    looks = [numpy_rng(seed, "simulator look", "", item).integers(SIZES) for item in item_ids]
-    truth = Truth(
-        user_ids, item_ids, np.zeros(users), tastes @ content_loadings,
-        np.einsum("ud,kdv->ukv", tastes, style_loadings), np.stack(looks),
-    )  # fmt: skip
-    truth.intercept[:] = _intercepts(truth, seed)
-    return truth
+    return tastes @ content_loadings, np.einsum("ud,kdv->ukv", tastes, style_loadings)
 
 
 def draw_interactions(truth: Truth, seed: int, per_user: int) -> pd.DataFrame:

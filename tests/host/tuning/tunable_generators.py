@@ -19,6 +19,8 @@ from recgen.diffusion.backbone import Sampling
 class TunableConfig(ToyConfig):
     """The usual names: `k` and `alpha` belong to fitting, the scale of guidance to drawing."""
 
+    sampling_fields = frozenset({"strength", "decode"})
+
     k: int = Field(5, ge=0, le=7)
     alpha: float = Field(0.5, ge=0, le=1)
     mood: Literal["good", "bad"] = "good"
@@ -30,7 +32,6 @@ class Tunable(Toy):
 
     name = "tunable"
     Config = TunableConfig
-    sampling_fields = frozenset({"strength", "decode"})
 
     def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
         """Learn the mean colour, or fail in a bad mood."""

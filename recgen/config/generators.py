@@ -1,0 +1,89 @@
+"""What a run knows of each generator that its configuration names, before any of them is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from recgen.config import plugins
+from recgen.config.validation import validate
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """One configured generator.
+
+    Attributes
+    ----------
+    name
+        Its name in the run: in tables, in paths and in the report.
+    kind
+        The installed generator that the name stands for: itself, or what its block names as `generator`.
+    settings
+        Its block, checked, with its defaults filled in, as plain values.
+    needs
+        What it asks the features stage for: any of captions, foregrounds, keywords and tags, in alphabetical order.
+    sampling_fields
+        The keys of its block that only drawing reads, in alphabetical order.
+    families
+        The families of pipelines that it can draw with, in alphabetical order; see `recgen.diffusion.weights`.
+    requires_ip_adapter
+        Whether it draws from image embeddings, and so needs an IP-Adapter.
+    external_files
+        The files, folders and weights beside the run's own that it reads.
+    """
+
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    needs: tuple[str, ...] = ()
+    sampling_fields: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+    requires_ip_adapter: bool = False
+    external_files: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, name: str, kind: str, given: Any, where: str) -> GeneratorSpec:
+        """Check a generator's block and ask its settings what the run has to prepare.
+
+        Parameters
+        ----------
+        name, kind
+            As in the attributes.
+        given
+            The block as it stands in the YAML.
+        where
+            The YAML, for messages.
+
+        Raises
+        ------
+        UserError
+            For an unknown or ill-typed key, or a plugin that cannot be imported.
+        """
+        model = plugins.settings_class(kind, f"{where}: recgen.generators")
+        checked = validate(model, given, where, f"recgen.{name}")
+        return cls(
+            name,
+            kind,
+            checked.model_dump(mode="json"),
+            tuple(sorted(model.needs)),
+            tuple(sorted(model.sampling_fields & model.model_fields.keys())),
+            tuple(sorted(model.families)),
+            checked.requires_ip_adapter(),
+            tuple(checked.external_files()),
+        )
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The checkpoint that it draws with instead of the run's backbone; None for the run's."""
+        return self.settings.get("checkpoint")
+
+    @property
+    def fit_settings(self) -> dict[str, Any]:
+        """The settings of which a change fits again."""
+        return {key: value for key, value in self.settings.items() if key not in self.sampling_fields}
+
+    @property
+    def draw_settings(self) -> dict[str, Any]:
+        """The settings of which a change only draws again."""
+        return {key: self.settings[key] for key in self.sampling_fields}

@@ -101,5 +101,5 @@ def centred(scores: np.ndarray) -> np.ndarray:
 
 
 def _centred_features(features: np.ndarray) -> np.ndarray:
-    values = np.asarray(features, dtype=np.float64)
-    return (values - values.mean(axis=0)).astype(np.float32)
+    values = np.asarray(features, dtype=np.float32)
+    return values - values.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recgen.metrics.registry import METRICS, Metric, lookup
@@ -22,6 +22,18 @@ ARROWS = {
     "lower": ("↓", "lower is better"),
     "none": ("", "neither direction is better"),
 }
+BESIDE_CONTROLS = (
+    "true_utility_gain",
+    "risen_judge",
+    "percentile_gain_judge",
+    "reciprocal_rank_gain_judge",
+    "delta_r_judge",
+    "score_gain_judge",
+    "verifier_score",
+    "cis",
+    "retrieved_top10",
+)
+"""What the table beside controls shows."""
 FACTS = {
     "dataset": "Data set",
     "users": "Users",
@@ -32,6 +44,7 @@ FACTS = {
     "interactions": "Interactions (likes) of the ranking data",
     "dislikes": "Dislikes kept for the verifier",
     "requests": "Requests (one image for one user)",
+    "protocol": "Protocol of the requests",
     "seed": "Seed",
     "reward": "Reward model",
     "judge": "Judge",
@@ -152,7 +165,7 @@ def _change(test: Mapping[str, Any]) -> Change:
         test["difference"],
         number(test["difference"], metric.digits, signed=True),
         interval(low, high, metric.digits),
-        p_value(test["p"]),
+        p_value(test.get("p_holm", test["p"])),
         test["n"],
         test["test"],
         clear=low is not None and high is not None and (low > 0 or high < 0),
@@ -178,6 +191,55 @@ def against_original(metrics: Mapping[str, Any], source: str) -> dict[str, dict[
             turned = {"difference": test["difference"], "low": test["high"], "high": test["low"]}
             found[test["metric"]] = {**test, **{k: None if v is None else -v for k, v in turned.items()}}
     return found
+
+
+def beside_controls(metrics: Mapping[str, Any]) -> tuple[list[str], list[Section]]:
+    """Return the columns and rows of the table that sets generators beside controls; no columns where there are none.
+
+    A generator is followed by the same generator's creatives for other users; then come the controls that all share.
+    """
+    controls = {name: found for name, found in (metrics.get("controls") or {}).items() if found}
+    if not controls:
+        return [], []
+    names, columns = [], []
+    for generator, measured in metrics["creatives"].items():
+        names.append(generator)
+        columns.append(measured)
+        if f"swapped.{generator}" in controls:
+            names.append(f"{generator}, another user's")
+            columns.append(controls[f"swapped.{generator}"])
+    for name, measured in controls.items():
+        if name.startswith("control."):
+            names.append(name.removeprefix("control."))
+            columns.append(measured)
+    kept = [{key: column[key] for key in BESIDE_CONTROLS if key in column} for column in columns]
+    plain_rows = [
+        Section(
+            section.title, [Row(row.metric, [_unmarked(cell) for cell in row.cells]) for row in section.rows]
+        )
+        for section in sections(kept, {})
+    ]
+    return names, plain_rows
+
+
+def _unmarked(cell: Cell | None) -> Cell | None:
+    """Return a cell that is not bold: that a control is best of a row is no merit of it."""
+    return None if cell is None else replace(cell, best=False)
+
+
+def contrasts(metrics: Mapping[str, Any]) -> list[Change]:
+    """Return the contrasts of every generator with swapped creatives, the placebo and the other controls, ready to print."""
+    found = metrics.get("tests", {}).get("contrasts", [])
+    named = {"swapped": "another user's", "net of placebo": "another user's, net of the placebo's"}
+    return changes(
+        {
+            **test,
+            "b": named.get(test["kind"], test["b"].removeprefix("control.")),
+            "p": test.get("p_holm", test["p"]),
+        }
+        for test in found
+        if test["difference"] is not None
+    )
 
 
 def _paired(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

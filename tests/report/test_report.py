@@ -12,7 +12,7 @@ from report_run import HOSTILE, ITEMS, USERS, make_run
 
 from recgen.core.errors import UserError
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import build, gallery, tables, text
+from recgen.report import build, credibility, gallery, tables, text, verdicts
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
 
@@ -127,29 +127,99 @@ def test_runs_of_different_data_are_not_passed_off_as_comparable(tmp_path):
     )
 
 
+def stored_contrast(kind="swapped", metric="percentile_gain_judge", **values):
+    """One entry of metrics.json's contrasts of rebeca."""
+    entry = {"a": "rebeca", "b": "x", "metric": metric, "difference": 0.1, "p": 0.001, "p_holm": 0.001, "n": 400}
+    return {**entry, "kind": kind, "primary": False, "detectable": 0.03, "needed": 900, "test": "t", **values}
+
+
+CLEAR, BELOW, ACROSS = {"low": 0.02, "high": 0.2}, {"low": -0.2, "high": -0.02}, {"low": -0.02, "high": 0.2}
+
+
+@pytest.mark.parametrize(
+    "swapped, placebo, verdict, label",
+    [
+        (CLEAR, CLEAR, "good", "yes"),
+        (CLEAR, ACROSS, "unclear", "cannot tell: selecting noises earns as much"),
+        (CLEAR, None, "unclear", "cannot tell without a placebo"),
+        ({**CLEAR, "p_holm": 0.2}, CLEAR, "unclear", "cannot tell"),
+        (ACROSS, CLEAR, "unclear", "cannot tell"),
+        (BELOW, CLEAR, "bad", "no: another user's does better"),
+        ({"low": None, "high": None, "p": None, "p_holm": None}, CLEAR, "unclear", "too few to tell"),
+        (None, CLEAR, "unclear", "not measured"),
+    ],
+)
+def test_no_more_is_claimed_than_the_contrasts_show(run, swapped, placebo, verdict, label):
+    stored = metrics_of(run)
+    stored["tests"]["contrasts"] = [
+        *([] if swapped is None else [stored_contrast(**swapped)]),
+        *([] if placebo is None else [stored_contrast("net of placebo", **placebo)]),
+    ]
+    assert verdicts.personal(stored, "rebeca") == (verdict, label)
+    (run / "metrics.json").write_text(json.dumps(stored))
+    lines = answers(RunFiles.read(run))[0].lines
+    assert [(line.verdict, line.label) for line in lines] == ([] if swapped is None else [(verdict, label)])
+    if verdict == "unclear" and swapped is not None:
+        assert "about 900 requests would tell" in " ".join(lines[0].sentences)
+
+
+def test_an_image_that_lifts_every_item_is_no_success(run):
+    """A constant poster, the items' own images or black ones: each may rise, and none beats itself shown to another user."""
+    stored = metrics_of(run)
+    for key in ("delta_r_judge", "percentile_gain_judge"):
+        stored["creatives"]["rebeca"][key] = {"value": 0.3, "low": 0.25, "high": 0.35, "n": 30}
+    stored["creatives"]["rebeca"]["over_optimisation_gap"] = {"value": -0.1, "low": -0.2, "high": -0.05, "n": 30}
+    stored["creatives"]["rebeca"]["cis"] = {"value": 100.0, "low": 100.0, "high": 100.0, "n": 30}
+    stored["tests"]["permutation"]["rebeca"] |= {"p": 0.001, "sd": 5.0}
+    nothing = {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "p_holm": 1.0, "needed": None}
+    stored["tests"]["contrasts"] = [stored_contrast(**nothing), stored_contrast("net of placebo", **nothing)]
+    for test in stored["tests"]["paired"]:
+        test |= {"low": 0.01, "high": 0.02, "p": 0.001, "p_holm": 0.001}
+    (run / "metrics.json").write_text(json.dumps(stored))
+    found = {answer.question: [line.verdict for line in answer.lines] for answer in answers(RunFiles.read(run))}
+    assert len(found) == 6 and all(found.values()) and not any("good" in each for each in found.values()), found
+
+
+def test_a_truth_comes_before_the_judge(run):
+    stored = metrics_of(run)
+    stored["creatives"]["rebeca"]["true_utility_gain"] = {"value": 0.3, "low": 0.25, "high": 0.35, "n": 30}
+    stored["tests"]["contrasts"] = [
+        stored_contrast(metric="true_utility_gain", **ACROSS), stored_contrast(**CLEAR), stored_contrast("net of placebo", **CLEAR),
+    ]  # fmt: skip
+    (run / "metrics.json").write_text(json.dumps(stored))
+    answer = answers(RunFiles.read(run))[0]
+    assert answer.lines[0].label == "cannot tell" and "true taste" in answer.method
+    assert answer.lines[0].sentences[0].startswith("Own minus another user's: true utility gain")
+    assert "By the judge: percentile gain" in answer.lines[0].sentences[1]
+
+
 @pytest.mark.parametrize(
     "low, high, label, sentence",
     [
-        (0.02, 0.2, "yes", None),
+        (0.02, 0.2, "it rises; whether for this user, cannot tell", None),
         (-0.2, -0.02, "no: it falls", None),
         (-0.02, 0.2, "cannot tell", "cannot tell a rise from a fall"),
         (None, None, "too few to tell", "no interval"),
     ],
 )
-def test_the_first_answer_claims_no_more_than_the_interval(run, low, high, label, sentence):
+def test_the_rise_claims_no_more_than_the_interval(run, low, high, label, sentence):
     stored = metrics_of(run)
-    stored["creatives"]["rebeca"]["delta_r_judge"] = {"value": 0.1, "low": low, "high": high, "n": 30}
+    stored["tests"]["contrasts"] = []
+    for key in ("delta_r_judge", "percentile_gain_judge"):
+        stored["creatives"]["rebeca"][key] = {"value": 0.1, "low": low, "high": high, "n": 30}
     (run / "metrics.json").write_text(json.dumps(stored))
-    (line,) = answers(RunFiles.read(run))[0].lines
+    (line,) = answers(RunFiles.read(run))[1].lines
     words = " ".join(line.sentences)
     assert line.label == label and "+0.100" in words
     assert (sentence in words) if sentence else ("cannot tell" not in words)
+    assert words.index("items rise") < words.index("eciprocal rank gain") < words.index("ΔR (judge)")
+    assert "Of the controls constant lifts most items" in words
 
 
 def test_the_answer_counts_rises_and_falls(run):
     table = pd.read_parquet(run / "per_request.parquet")
     before, after = table["rank_original_judge"], table["rank_creative_judge"]
-    answer = " ".join(answers(RunFiles.read(run))[0].lines[0].sentences)
+    answer = " ".join(answers(RunFiles.read(run))[1].lines[0].sentences)
     assert (
         f"{100 * (after < before).mean():.0f}% of the items rise, {100 * (after > before).mean():.0f}% fall"
         in answer
@@ -166,7 +236,7 @@ def test_recognisability_is_measured_against_the_average_item(run):
     keep = [row for row in range(USERS) if row != 3]  # item 3 has no image
     cosines = 100 * made[keep] @ images.T
     own = np.array([cosines[k, row if row < 3 else row - 1] for k, row in enumerate(keep)])
-    answer = " ".join(answers(RunFiles.read(run))[1].lines[0].sentences)
+    answer = " ".join(answers(RunFiles.read(run))[2].lines[0].sentences)
     assert f"The average item's image scores {cosines.mean():.1f}" in answer
     assert f"leaves +{(own - cosines.mean(axis=1)).mean():.1f}" in answer
 
@@ -175,7 +245,7 @@ def test_one_model_as_reward_and_judge_shows_no_gap(run):
     stored = metrics_of(run)
     stored["run"]["same_judge"] = True
     (run / "metrics.json").write_text(json.dumps(stored))
-    answer = answers(RunFiles.read(run))[4]
+    answer = answers(RunFiles.read(run))[5]
     assert (
         "cannot be measured" in answer.missing
         and "not a measured gap of zero" in answer.missing
@@ -193,7 +263,7 @@ def test_one_model_as_reward_and_judge_shows_no_gap(run):
 def test_the_gap_is_said_for_every_generator_with_what_it_means(three):
     folder, _, _ = three
     stored = metrics_of(folder)["creatives"]
-    answer = answers(RunFiles.read(folder))[4]
+    answer = answers(RunFiles.read(folder))[5]
     assert [line.generator for line in answer.lines] == list(stored)
     for line in answer.lines:
         gap = stored[line.generator]["over_optimisation_gap"]
@@ -205,7 +275,7 @@ def test_every_answer_reaches_the_page(three):
     folder, _, page = three
     shown = [article.text for article in page.all("article", class_="answer")]
     expected = answers(RunFiles.read(folder))
-    assert len(shown) == len(expected) == 5
+    assert len(shown) == len(expected) == 6
     for words, answer in zip(shown, expected, strict=True):
         for part in (answer.question, answer.method, *(s for line in answer.lines for s in line.sentences)):
             assert " ".join(part.split()) in words
@@ -286,7 +356,7 @@ def test_hostile_texts_are_shown_as_text(tmp_path):
     page, source = read(path), path.read_text(encoding="utf-8")
     assert path.stat().st_size < 2_000_000
     assert "Nothing on record" in page.text and page.all("span", class_="none")
-    assert not page.all("script") and "\x00" not in source and "\u202e" not in source
+    assert len(page.all("script")) == 1 and "\x00" not in source and "\u202e" not in source
     titles = {card.all("h3")[0].text for card in page.all("article", class_="card")}
     assert any('<script>alert("x")</script> Amélie & "Ωmega" 映画' in title for title in titles)
     assert max(map(len, titles)) < 200 and any(title.startswith("i9 ") for title in titles)

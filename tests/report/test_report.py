@@ -1,6 +1,8 @@
 """The report says what metrics.json says, to anyone, from one file."""
 
+import base64
 import doctest
+import hashlib
 import json
 import re
 
@@ -83,7 +85,7 @@ def test_the_downstream_table_has_results_and_paired_differences(three):
         if source != "ORI":
             assert (
                 change.value == tests[source]["difference"]
-                and text.p_value(tests[source]["p"]) in change.text
+                and text.p_value(tests[source]["p_holm"]) in change.text
             )
 
 
@@ -129,7 +131,15 @@ def test_runs_of_different_data_are_not_passed_off_as_comparable(tmp_path):
 
 def stored_contrast(kind="swapped", metric="percentile_gain_judge", **values):
     """One entry of metrics.json's contrasts of rebeca."""
-    entry = {"a": "rebeca", "b": "x", "metric": metric, "difference": 0.1, "p": 0.001, "p_holm": 0.001, "n": 400}
+    entry = {
+        "a": "rebeca",
+        "b": "x",
+        "metric": metric,
+        "difference": 0.1,
+        "p": 0.001,
+        "p_holm": 0.001,
+        "n": 400,
+    }
     return {**entry, "kind": kind, "primary": False, "detectable": 0.03, "needed": 900, "test": "t", **values}
 
 
@@ -168,7 +178,12 @@ def test_an_image_that_lifts_every_item_is_no_success(run):
     stored = metrics_of(run)
     for key in ("delta_r_judge", "percentile_gain_judge"):
         stored["creatives"]["rebeca"][key] = {"value": 0.3, "low": 0.25, "high": 0.35, "n": 30}
-    stored["creatives"]["rebeca"]["over_optimisation_gap"] = {"value": -0.1, "low": -0.2, "high": -0.05, "n": 30}
+    stored["creatives"]["rebeca"]["over_optimisation_gap"] = {
+        "value": -0.1,
+        "low": -0.2,
+        "high": -0.05,
+        "n": 30,
+    }
     stored["creatives"]["rebeca"]["cis"] = {"value": 100.0, "low": 100.0, "high": 100.0, "n": 30}
     stored["tests"]["permutation"]["rebeca"] |= {"p": 0.001, "sd": 5.0}
     nothing = {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "p_holm": 1.0, "needed": None}
@@ -176,8 +191,12 @@ def test_an_image_that_lifts_every_item_is_no_success(run):
     for test in stored["tests"]["paired"]:
         test |= {"low": 0.01, "high": 0.02, "p": 0.001, "p_holm": 0.001}
     (run / "metrics.json").write_text(json.dumps(stored))
-    found = {answer.question: [line.verdict for line in answer.lines] for answer in answers(RunFiles.read(run))}
-    assert len(found) == 6 and all(found.values()) and not any("good" in each for each in found.values()), found
+    found = {
+        answer.question: [line.verdict for line in answer.lines] for answer in answers(RunFiles.read(run))
+    }
+    assert len(found) == 6 and all(found.values()) and not any("good" in each for each in found.values()), (
+        found
+    )
 
 
 def test_a_truth_comes_before_the_judge(run):
@@ -282,13 +301,30 @@ def test_every_answer_reaches_the_page(three):
 
 
 def test_the_gallery_is_seeded_not_chosen(run):
-    stored, shown = metrics_of(run), [card.user for card in gallery.cards(RunFiles.read(run))]
+    def drawn() -> list[str]:
+        return [card.user for card in gallery.cards(RunFiles.read(run)) if not card.worst]
+
+    stored, shown = metrics_of(run), drawn()
     assert len(shown) == len(set(shown)) == 22  # recgen.gallery of the run's config.yaml
-    assert shown == [card.user for card in gallery.cards(RunFiles.read(run))]
+    assert shown == drawn()
     assert shown != sorted(shown, key=lambda user: int(user[1:]))
     stored["run"]["seed"] = 6
     (run / "metrics.json").write_text(json.dumps(stored))
-    assert shown != [card.user for card in gallery.cards(RunFiles.read(run))]
+    assert shown != drawn()
+
+
+def test_the_worst_cases_are_those_that_fall_furthest_beyond_the_ones_drawn(run):
+    cards = gallery.cards(RunFiles.read(run))
+    drawn, worst = ([card for card in cards if card.worst is kind] for kind in (False, True))
+    table = pd.read_parquet(run / "per_request.parquet").set_index("user_id")
+    falls = (table["rank_creative_judge"] - table["rank_original_judge"]).drop([card.user for card in drawn])
+    expected = falls[falls > 0].sort_values(ascending=False).head(4)
+    assert [-card.creatives[0].gain for card in worst] == expected.tolist()
+    page = read(build(run))
+    assert len(page.all("article", class_="worst")) == len(worst)
+    manifest = pd.read_parquet(run / "creatives/manifest.parquet")
+    manifest.assign(recipe='{"prompt": "a red ship"}').to_parquet(run / "creatives/manifest.parquet")
+    assert "a red ship" in read(build(run)).all("details", class_="recipe")[0].text
 
 
 def found_place(shown):
@@ -298,7 +334,7 @@ def found_place(shown):
 def test_gallery_captions_give_places_from_one(run):
     table = pd.read_parquet(run / "per_request.parquet").set_index("user_id")
     cards = read(build(run)).all("article", class_="card")
-    assert len(cards) == 22
+    assert len(cards) > 22
     for card in cards:
         row = table.loc[re.search(r"user (u\d+)", card.all("h3")[0].text).group(1)]
         own, made = card.all("ul", class_="pair")[0].all("li")
@@ -340,7 +376,11 @@ def test_nothing_is_fetched_from_anywhere(three):
             if name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
                 assert value.startswith(("data:", "#")), f"<{element.tag} {name}={value[:80]!r}>"
     source = (folder / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"@import|url\((?!#)", source) and not page.all("script") and not page.all("iframe")
+    assert not re.search(r"@import|url\((?!#)", source) and not page.all("iframe")
+    (script,) = page.all("script")
+    digest = base64.b64encode(hashlib.sha256("".join(script.children).encode()).digest()).decode()
+    policy = next(each.attributes["content"] for each in page.all("meta") if "http-equiv" in each.attributes)
+    assert f"script-src 'sha256-{digest}'" in policy and not script.attributes
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", source))
     assert addresses <= {
         "http://www.w3.org/2000/svg",
@@ -480,3 +520,83 @@ def test_likeness_by_the_demo_encoder_on_real_images_comes_with_a_warning(run):
         metrics["run"] |= {"encoder": "demo-clip", "rendered": rendered}
         (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         assert ("Read this with care" in build(run).read_text(encoding="utf-8")) is not rendered
+
+
+def said(run, question):
+    """The answer of the credibility panel whose question has these words."""
+    (check,) = [check for check in credibility.checks(RunFiles.read(run)) if question in check.question]
+    return check
+
+
+def test_the_panel_asks_whether_the_recommender_ranks_at_all(run):
+    stored = metrics_of(run)
+    stored["downstream"]["ORI"]["recall@10"] = {"value": 0.0004, "low": 0.0, "high": 0.0008, "n": 5}
+    stored["downstream_baselines"] = {"chance": {"recall@10": 0.0041}, "popularity": {"recall@10": 0.02}}
+    stored["tests"]["contrasts"] = [stored_contrast(**CLEAR), stored_contrast("net of placebo", **CLEAR)]
+    (run / "metrics.json").write_text(json.dumps(stored))
+    assert said(run, "better than chance").verdict == "bad"
+    assert "cannot judge" in by_id(read(build(run)), "cannot-judge").text
+    assert answers(RunFiles.read(run))[0].lines[0].label == "cannot tell: this recommender cannot judge"
+    for recall, label in ((0.015, "better than chance, not than popularity"), (0.06, "yes")):
+        stored["downstream"]["ORI"]["recall@10"] = {
+            "value": recall,
+            "low": recall - 0.001,
+            "high": recall + 0.001,
+            "n": 5,
+        }
+        (run / "metrics.json").write_text(json.dumps(stored))
+        assert said(run, "better than chance").label == label
+        assert "cannot judge" not in read(build(run)).text
+
+
+def test_the_panel_asks_what_images_are_worth_to_the_recommender(run):
+    assert said(run, "from images").label == "not measured"
+    stored = metrics_of(run)
+    test = {"b": "ORI", "metric": "ndcg@10", "p": 0.01, "n": 5, "test": "t"}
+    for low, high, label in ((-0.02, -0.01, "yes"), (-0.02, 0.01, "not shown")):
+        stored["tests"]["paired"] = [
+            {**test, "a": name, "difference": -0.01, "low": low, "high": high}
+            for name in ("SHUFFLED", "NONE")
+        ]
+        (run / "metrics.json").write_text(json.dumps(stored))
+        assert said(run, "from images").label == label
+
+
+def test_the_panel_says_that_training_moved_nothing(run):
+    for rewards, verdict in (([[0, 0.5], [4, 0.4]], "bad"), ([[0, 0.5], [4, 0.6]], "good")):
+        curves = {"reward, held-out users": rewards, "judge, held-out users": rewards}
+        (run / "generator/rebeca/curves.json").write_text(json.dumps(curves))
+        check = said(run, "move rebeca")
+        assert check.verdict == verdict and ("untrained" in check.sentence) is (verdict == "bad")
+
+
+def test_the_panel_says_how_far_the_judge_agrees_with_the_truth(run):
+    stored = metrics_of(run)
+    for value, verdict in ((0.8, "good"), (0.3, "unclear"), (0.05, "bad")):
+        found = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 90}
+        stored["judge_and_truth"] = {"rebeca": found}
+        (run / "metrics.json").write_text(json.dumps(stored))
+        assert said(run, "judge and truth").verdict == verdict
+
+
+def test_the_panel_says_what_the_papers_protocol_cannot_show(run):
+    assert "protocol: blind" in said(run, "drawn blind").sentence
+    stored = metrics_of(run)
+    stored["run"]["protocol"] = "blind"
+    (run / "metrics.json").write_text(json.dumps(stored))
+    assert said(run, "drawn blind").verdict == "good"
+
+
+def test_controls_stand_beside_the_generators(three):
+    folder, _, page = three
+    stored = metrics_of(folder)
+    heads = [cell.text for cell in by_id(page, "controls-table").all("thead")[0].all("th")]
+    assert heads[1:4] == ["rebeca", "rebeca, another user's", "ip_adapter"] and heads[-3:] == [
+        "original",
+        "constant",
+        "placebo",
+    ]
+    row = rows(by_id(page, "controls-table"))["risen_judge"].all("td")
+    assert row[-2].value == stored["controls"]["control.constant"]["risen_judge"]["value"]
+    shown = by_id(page, "contrasts").all("tbody")[0].all("tr")
+    assert len(shown) == sum(test["difference"] is not None for test in stored["tests"]["contrasts"])

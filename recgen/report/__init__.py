@@ -43,7 +43,7 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
     files = RunFiles.read(run)
     others = [RunFiles.read(folder) for folder in compare]
     metrics, rows = tables.downstream(files.metrics)
-    columns, beside = tables.beside_controls(files.metrics)
+    control_metrics, control_rows = tables.beside_controls(files.metrics)
     script = (HERE / "page.js").read_text(encoding="utf-8")
     page = _template().render(
         version=__version__,
@@ -51,8 +51,8 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
         answers=answers(files),
         banner=credibility.banner(files),
         checks=credibility.checks(files),
-        control_columns=columns,
-        control_sections=beside,
+        control_metrics=control_metrics,
+        control_rows=control_rows,
         contrasts=tables.contrasts(files.metrics),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

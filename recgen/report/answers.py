@@ -52,7 +52,7 @@ def _rise(run: RunFiles) -> Answer:
             sentences = [
                 *_places(run, generator),
                 *(
-                    f"{lookup(key).title}: {_numbers(key, measured[key], signed=True)}."
+                    f"{_capital(lookup(key).title)}: {_numbers(key, measured[key], signed=True)}."
                     for key in ("reciprocal_rank_gain_judge", "percentile_gain_judge")
                     if (measured.get(key) or {}).get("value") is not None
                 ),
@@ -206,12 +206,12 @@ def _made_for_the_user(run: RunFiles) -> Answer:
             "n" in test
         )  # a run of before: its creatives were dealt over all items, which any image of a liked item passes
         shown = within and test["p"] <= SIGNIFICANT and test["sd"] > 0
-        shown = shown and personal(run.metrics, generator)[0] == "good"
+        beyond = personal(run.metrics, generator)[0] == "good"
         lines.append(
             Line(
                 generator,
-                "good" if shown else "unclear",
-                "yes" if shown else "not shown",
+                "good" if shown and beyond else "unclear",
+                "yes" if shown and beyond else "not shown beyond the placebo" if shown else "not shown",
                 [
                     f"Chance of a like: {number(test['observed'])} for the user it was made for, "
                     f"{number(test['null_mean'])} when dealt {'among the users of an item' if within else 'over all items'}; "
@@ -329,12 +329,14 @@ def _sign(
 def _with_interval(key: str, estimate: dict[str, Any], apart: str) -> str:
     """The number with its interval, and what the interval cannot tell apart when it includes zero."""
     low, high = estimate["low"], estimate["high"]
-    sentence = (
-        f"{lookup(key).title[:1].upper()}{lookup(key).title[1:]}: {_numbers(key, estimate, signed=True)}."
-    )
+    sentence = f"{_capital(lookup(key).title)}: {_numbers(key, estimate, signed=True)}."
     if low is not None and high is not None and low <= 0 <= high:
         sentence += f" The interval includes zero: this run cannot tell {apart}."
     return sentence
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _numbers(key: str, estimate: dict[str, Any], signed: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from recgen.metrics.registry import METRICS, Metric, lookup
@@ -193,38 +193,26 @@ def against_original(metrics: Mapping[str, Any], source: str) -> dict[str, dict[
     return found
 
 
-def beside_controls(metrics: Mapping[str, Any]) -> tuple[list[str], list[Section]]:
-    """Return the columns and rows of the table that sets generators beside controls; no columns where there are none.
+def beside_controls(metrics: Mapping[str, Any]) -> tuple[list[Metric], list[tuple[str, list[Cell | None]]]]:
+    """Return metrics and a row of cells for each source, generators beside controls; no rows where there are no controls.
 
-    A generator is followed by the same generator's creatives for other users; then come the controls that all share.
+    A generator is followed by the same generator's creatives for other users; then come the controls that all share. No cell is
+    marked as the best: that a control is the best by a metric is no merit of it.
     """
     controls = {name: found for name, found in (metrics.get("controls") or {}).items() if found}
     if not controls:
         return [], []
-    names, columns = [], []
+    sources: list[tuple[str, Mapping[str, Any]]] = []
     for generator, measured in metrics["creatives"].items():
-        names.append(generator)
-        columns.append(measured)
+        sources.append((generator, measured))
         if f"swapped.{generator}" in controls:
-            names.append(f"{generator}, another user's")
-            columns.append(controls[f"swapped.{generator}"])
-    for name, measured in controls.items():
-        if name.startswith("control."):
-            names.append(name.removeprefix("control."))
-            columns.append(measured)
-    kept = [{key: column[key] for key in BESIDE_CONTROLS if key in column} for column in columns]
-    plain_rows = [
-        Section(
-            section.title, [Row(row.metric, [_unmarked(cell) for cell in row.cells]) for row in section.rows]
-        )
-        for section in sections(kept, {})
+            sources.append((f"{generator}, another user's", controls[f"swapped.{generator}"]))
+    prefix = "control."
+    sources += [
+        (name.removeprefix(prefix), found) for name, found in controls.items() if name.startswith(prefix)
     ]
-    return names, plain_rows
-
-
-def _unmarked(cell: Cell | None) -> Cell | None:
-    """Return a cell that is not bold: that a control is best of a row is no merit of it."""
-    return None if cell is None else replace(cell, best=False)
+    shown = [lookup(key) for key in BESIDE_CONTROLS if any(key in found for _, found in sources)]
+    return shown, [(name, [_cell(each, found.get(each.key)) for each in shown]) for name, found in sources]
 
 
 def contrasts(metrics: Mapping[str, Any]) -> list[Change]:

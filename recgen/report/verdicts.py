@@ -105,7 +105,7 @@ def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:
             "recgen.controls, and the report says what remains."
         )
     if verdict == "unclear":
-        sentences += power(own)
+        sentences += power(net if net is not None and label.startswith("cannot tell: selecting") else own)
     return Line(generator, verdict, label, sentences)
 
 

@@ -13,9 +13,9 @@ from recgen.config.schema import Settings
 
 HEAD = """# Every key of the YAML
 
-RecBole's keys stand at the top level and mean what they mean in RecBole. Everything else stands below `recgen:`. A generator has a block
-of its own name there; so has a name of your own for one, `sharper: {generator: ragar, ...}`. This page is made from the classes that
-check a configuration; the last column names them.
+RecBole's keys stand at the top level and mean what they mean in RecBole. Everything else stands below `recgen:`.
+A generator has a block of its own name there; so has a name of your own for one, `sharper: {generator: ragar, ...}`.
+This page is made from the classes that check a configuration; the last column names them.
 """
 
 

@@ -103,6 +103,12 @@ class FeatureRecommender(GeneralRecommender):
         """
         self._reset()
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for the batches of a training epoch, counted from 0; `RankingTrainer` calls it."""
+
+    def end_epoch(self) -> None:
+        """Prepare for what is not training; `RankingTrainer` calls it after an epoch's last batch."""
+
     def _reset(self) -> None:
         """Forget what was computed from parameters that have changed."""
 

@@ -61,8 +61,8 @@ class MICRO(FeatureRecommender):
 
     Per modality m, features F_m give a fixed item graph and, projected by W_m, a learned one; item embeddings are
     propagated over their mix, fused by attention, and added to LightGCN's. Features act only through the graphs. The
-    learned graph is rebuilt, with gradient, in the first batch after `train()` (RecBole calls it once an epoch), is a
-    constant in the epoch's other batches, and is fresh in evaluation.
+    learned graph is rebuilt, with gradient, in the first batch of an epoch, is a constant in its other batches, and is fresh
+    in evaluation. An epoch begins with `begin_epoch`, or without our trainer with every `train()`.
     """
 
     input_type = InputType.PAIRWISE
@@ -99,7 +99,7 @@ class MICRO(FeatureRecommender):
         self.register_buffer("interaction_starts", pattern.row_starts, persistent=False)
         self.register_buffer("interaction_columns", pattern.columns, persistent=False)
         self.register_buffer("interaction_values", values, persistent=False)
-        self.epochs_begun = 0
+        self.epochs_begun, self._in_epoch = 0, False
         self._reset()
 
     # ---- graphs (specification 4.3) ----
@@ -145,20 +145,35 @@ class MICRO(FeatureRecommender):
 
     def _item_graph_with_gradient(self, modality: str) -> ItemGraph:
         learned = self.learned_neighbours(modality)
-        unit = normalize(self.transform[modality](self._raw(modality)))
+        projected = self.transform[modality](self._raw(modality))
+        unit = normalize(projected.to(self.item_embedding.weight.dtype))  # bfloat16 with enable_amp
         starts = torch.arange(0, learned.ids.numel() + 1, learned.ids.shape[1], device=unit.device)
         pattern = SparsePattern(starts, learned.ids.reshape(-1), self.n_items)
         similarity = edge_similarity(pattern, unit).view_as(learned.similarity)
         return self._mixed(modality, learned, similarity.where(learned.similarity != 0, 0))
 
     def train(self, mode: bool = True) -> MICRO:
-        """Set the mode; entering training begins an epoch, which may be one that rebuilds the learned graph."""
+        """Set the mode; entering training begins an epoch, which may be one that rebuilds the learned graph.
+
+        Not between `begin_epoch` and `end_epoch`: with dynamic negatives RecBole switches there and back in every batch.
+        """
         super().train(mode)
         if mode:
+            self._evaluated = None
+        if mode and not self._in_epoch:
             self._stale = self._stale or self.epochs_begun % self.settings.graph_rebuild_epochs == 0
             self.epochs_begun += 1
-            self._evaluated = None
         return self
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Enter training for the epoch of this number, counted from 0."""
+        self.epochs_begun = epoch
+        self.train()
+        self._in_epoch = True
+
+    def end_epoch(self) -> None:
+        """Leave the epoch."""
+        self._in_epoch = False
 
     def features_changed(self) -> None:
         """Build the fixed graphs anew, and forget what was computed from the old features."""
@@ -212,9 +227,14 @@ class MICRO(FeatureRecommender):
         return fused(self.query, views)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return final users ``[n_users, d]`` and items ``[n_items, d]`` with fresh graphs; a score is their dot product."""
+        """Return final users ``[n_users, d]`` and items ``[n_items, d]`` ; a score is their dot product.
+
+        Graphs are fresh but within an epoch, where dynamic negatives are scored with the graph that the epoch learns with.
+        """
         users, items = self.collaborative()
-        graphs = {m: self.item_graph(m, self.learned_neighbours(m)) for m in self.modalities}
+        graphs = self._training_graphs
+        if self._stale or not self._in_epoch:
+            graphs = {m: self.item_graph(m, self.learned_neighbours(m)) for m in self.modalities}
         return users, items + normalize(self.fuse(self.views(graphs)))
 
     # ---- loss (specification 4.5) ----

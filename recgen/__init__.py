@@ -10,6 +10,8 @@ RecBole and diffusers take seconds.
 
 from typing import TYPE_CHECKING, Any
 
+from recgen.core.version import __version__
+
 if TYPE_CHECKING:
     from recgen.api import evaluate as evaluate
     from recgen.api import open as open
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from recgen.data.types import Creative as Creative
     from recgen.data.types import Request as Request
     from recgen.runs import Run as Run
-
-__version__ = "0.1.0"  # the only place that says it: setup.py and the docs read it from here
 
 _HOMES = {
     "Creative": "recgen.data.types",

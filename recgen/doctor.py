@@ -7,10 +7,10 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from recgen import __version__
 from recgen.assets import asset_folder
 from recgen.config.loader import load_config, plugins, shipped
 from recgen.core.machine import cores
+from recgen.core.version import __version__
 from recgen.pipeline.preflight import isnet_weights
 from recgen.recommender.recbole import PACKAGED, data_folder
 

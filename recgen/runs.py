@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from recgen.data.types import Creative, Request
     from recgen.pipeline.context import RunContext
-    from recgen.recommender.reward import Ranker
+    from recgen.recommender.reward import RewardModel
 
 
 class Run:
@@ -145,12 +145,12 @@ class Run:
         return None
 
     def _draw(self, name: str, request: Request) -> Creative:
-        from recgen.recommender.reward import Ranker
         from recgen.stages.generate import recipe
+        from recgen.stages.ranker import reward_model
 
         drawer = self._drawer(name)
         type(drawer).check(drawer.config, [request])
-        reward: Ranker = self.__dict__.setdefault("_reward", Ranker(self.context, "reward"))
+        reward: RewardModel = self.__dict__.setdefault("_reward", reward_model(self.context, "reward"))
         (creative,) = drawer.generate([request], self.context.data, reward=reward)
         return replace(creative, recipe=recipe(name, creative))
 
@@ -190,8 +190,8 @@ class Run:
     def _new_request(self, user: str, item: str) -> Request:
         """Return the request that the run would have made of a user and an item that it did not ask for."""
         from recgen.core.seeding import seed_for
-        from recgen.data.types import Request
         from recgen.data.requests import HISTORY
+        from recgen.data.types import Request
 
         table = self.context.interactions
         likes = table[(table["user_id"] == user) & table["like"] & (table["split"] != "none")]

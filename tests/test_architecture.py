@@ -13,14 +13,6 @@ PACKAGES = ("recgen", "generators", "ranking_models")
 LIBRARIES = ("core", "config", "data", "features", "diffusion", "metrics")
 ABOVE = ("recgen.pipeline", "recgen.stages", "recgen.api")
 
-KNOWN_CIRCLES: list[set[str]] = [
-    {"ranking_models.micro", "ranking_models.what_if.graph"},
-    {"ranking_models.vbpr", "ranking_models.verifier", "ranking_models.what_if.base"},
-]
-"""Circles that are being removed; a circle inside one of these sets is let pass, and a set without one is to be struck out."""
-KNOWN_ARROWS: set[tuple[str, str]] = set()
-"""Imports upwards that are being removed."""
-
 
 @cache
 def modules() -> dict[str, Path]:
@@ -80,19 +72,11 @@ def test_libraries_know_no_runs(room):
         for target in targets
         if any(target == above or target.startswith(f"{above}.") for above in ABOVE)
     }
-    assert wrong <= KNOWN_ARROWS, sorted(wrong - KNOWN_ARROWS)
+    assert not wrong, sorted(wrong)
 
 
 def test_no_import_circles():
-    new = [sorted(group) for group in circles() if not any(group <= known for known in KNOWN_CIRCLES)]
-    assert not new, new
-
-
-def test_known_faults_are_still_there():
-    present = circles()
-    gone = [known for known in KNOWN_CIRCLES if not any(group <= known for group in present)]
-    arrows = {(name, target) for name, targets in graph().items() for target in targets}
-    assert not gone and arrows >= KNOWN_ARROWS, "strike out what has been removed"
+    assert not circles(), [sorted(group) for group in circles()]
 
 
 def test_the_walk_sees_lazy_and_type_only_imports():

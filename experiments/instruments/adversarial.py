@@ -90,9 +90,8 @@ def judged(folder: Path, name: str) -> dict[str, str]:
     run = folder / f"run {name}".replace(" ", "-")
     block = f"recgen.given={json.dumps({'generator': 'folder', 'path': str(folder / name)})}"
     try:
-        api.run(
-            "simulated.yaml", str(run), [*SETTINGS, CONTROLS, block, "recgen.generators=[given]"], share=True
-        )
+        settings = [*SETTINGS, CONTROLS, block, "recgen.generators=[given]"]
+        api.run("simulated.yaml", str(run), settings, until="evaluate", share=True)
     except UserError as error:
         return {"refused": error.found}
     return verdicts(run)

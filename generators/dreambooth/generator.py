@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import Groups, Lessons, find_groups
+from generators.common.clusters import ClusterTrainer, Groups, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.prompted import fill
 from generators.common.sampling import finish
@@ -59,9 +59,9 @@ class DreamBooth(Generator):
     ) -> None:
         """Train each cluster's LoRA on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
-        lessons, prior = Lessons(self, data, liked), self._prior(data)
-        self.loras = [self._learn(group, lessons, prior, progress) for group in range(self.groups.count)]
-        self.curves = lessons.curves
+        trainer, prior = ClusterTrainer(self, data, liked), self._prior(data)
+        self.loras = [self._learn(group, trainer, prior, progress) for group in range(self.groups.count)]
+        self.curves = trainer.curves
 
     def _prior(self, data: RunData) -> list[tuple[str, Tensor]]:
         """Return prompts, and the latents ``[1, channels, h, w]`` of what the backbone draws of them."""
@@ -81,9 +81,9 @@ class DreamBooth(Generator):
         ]
 
     def _learn(
-        self, group: int, lessons: Lessons, prior: Sequence[tuple[str, Tensor]], progress: Progress
+        self, group: int, trainer: ClusterTrainer, prior: Sequence[tuple[str, Tensor]], progress: Progress
     ) -> Lora:
-        data, settings, name = lessons.data, self.config, _name(group)
+        data, settings, name = trainer.data, self.config, _name(group)
 
         def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
             prompts = [fill(settings.template, data.texts[row]) for row in rows]
@@ -101,7 +101,7 @@ class DreamBooth(Generator):
             return value
 
         with _new_lora(self.backbone, name, settings.rank, data.run_seed) as trained:
-            lessons.train(group, trained, settings.learning_rate, loss, progress)
+            trainer.train(group, trained, settings.learning_rate, loss, progress)
             return _state(self.backbone, name)
 
     def _loss(
@@ -187,6 +187,7 @@ def _new_lora(backbone: Backbone, name: str, rank: int, run_seed: int) -> Iterat
         with backbone.loras(name):
             found = {key: value for key, value in unet.named_parameters() if f".{name}." in key}
             for key, value in found.items():
+                value.data = value.data.float()  # in 16 bits AdamW's first step divides by an epsilon of 0
                 value.requires_grad_(True)
                 if ".lora_A." in key:
                     drawn = torch.randn(

@@ -18,7 +18,8 @@ class _Described:
 
     def __init__(self, model: Any, dataset: Any) -> None:
         self.n_users, self.n_items, self.device = model.n_users, model.n_items, model.device
-        self.features = model.features
+        # a model without features can still be asked about the items as they are
+        self.features: Any = getattr(model, "features", None)
         self.history = model.history if hasattr(model, "history") else History(dataset, model.device).of
 
 

@@ -9,10 +9,10 @@ import traceback
 
 import click
 
-from recgen import __version__
 from recgen.cli.data import data
 from recgen.cli.options import CONFIG, SET, SOME, Command, out_option, run_option
 from recgen.core.errors import UserError
+from recgen.core.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

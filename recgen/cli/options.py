@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -65,11 +66,13 @@ SET = click.option(
 )
 
 
-def run_option(what: str) -> Any:
+def run_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option ``--run``, the folder of a run that is as far as `what` says."""
     return click.option("--run", "folder", required=True, metavar="DIR", help=f"The folder of {what}.")
 
 
-def out_option(name: str = "runs/<config name>") -> Any:
+def out_option(
+    name: str = "runs/<config name>",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option ``--out``, a folder for the run, with its default."""
     return click.option("--out", metavar="DIR", help=f"The run's folder; {name} by default.")

@@ -51,10 +51,16 @@ class Rankers(Strict):
 
 
 class Downstream(Strict):
-    """How the judge is retrained with creatives in place of images.
+    """How a ranking model is retrained with creatives in place of images.
 
     Attributes
     ----------
+    model
+        The ranking model that is retrained, ours, a plugin's or one of RecBole's own such as LightGCN; null takes the judge's.
+        A model that reads no images is trained once per seed: other images change nothing about it.
+    controls
+        Whether the model is also trained with the images of other items (SHUFFLED) and with none (NONE), which shows whether it
+        gains anything from images on these data.
     seeds
         Number of retrainings per source; differences are paired over them.
     mix_weight
@@ -63,6 +69,8 @@ class Downstream(Strict):
         RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
     """
 
+    model: str | None = None
+    controls: bool = True
     seeds: int = Field(5, ge=1)
     mix_weight: float = Field(0.5, ge=0, le=1)
     settings: dict[str, Any] = {}

@@ -15,13 +15,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from recgen import __version__
 from recgen.assets import asset_folder
 from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip, Tagger
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest, identity
+from recgen.core.version import __version__
 from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import controls, preflight
@@ -372,20 +372,22 @@ def _summary(run: RunContext) -> Task:
 
 def _downstream(run: RunContext) -> list[Task]:
     s = run.settings
+    model = s.downstream.model or s.ranker.judge
     reads = {
         "keys": recbole.training_keys(run.config.recbole),
-        "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
-        "settings": s.downstream.model_dump(exclude={"seeds"}),
+        "model": [model, s.ranker.settings.get(model), s.ranker.what_if],
+        "settings": s.downstream.model_dump(exclude={"model", "controls", "seeds"}),
     }
     found = []
-    for source in ("ORI", *s.generators):
+    controls = ("SHUFFLED", "NONE") if s.downstream.controls else ()
+    for source in ("ORI", *controls, *s.generators):
         for seed in range(s.downstream.seeds):
             name = f"downstream/{source}/{seed}"
-            needs = (
-                ("features", "dataset/requests")
-                if source == "ORI"
-                else (f"downstream/ORI/{seed}", f"generate/{source}")
-            )
+            needs: tuple[str, ...] = (f"downstream/ORI/{seed}", f"generate/{source}")
+            if source == "ORI":
+                needs = ("features", "dataset/requests")
+            elif source in controls:
+                needs = (f"downstream/ORI/{seed}",)
             found.append(
                 Task(
                     name,

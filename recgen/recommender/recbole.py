@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -129,23 +128,6 @@ def with_defaults(
     return keys
 
 
-def own_models() -> list[str]:
-    """Return the names of RecBole's own general recommenders, such as BPR and LightGCN; imports none of them."""
-    package = find_spec("recbole")
-    assert package is not None and package.origin is not None
-    root = Path(package.origin).parent
-    modules = {path.stem for path in (root / "model/general_recommender").glob("*.py")}
-    return sorted(
-        path.stem for path in (root / "properties/model").glob("*.yaml") if path.stem.lower() in modules
-    )
-
-
-def check_model(name: str, where: str) -> None:
-    """Raise `UserError` when `name` is neither an installed ranking model nor one of RecBole's own; imports none."""
-    if name not in own_models():
-        plugins.check(plugins.RANKING_MODELS, name, where)
-
-
 def model_class(name: str, where: str) -> Any:
     """Return a ranking model's class: an installed one's (`recgen.config.plugins`) or, by the same name, RecBole's own.
 
@@ -156,7 +138,7 @@ def model_class(name: str, where: str) -> Any:
     """
     from recbole.utils import get_model
 
-    if name not in plugins.names(plugins.RANKING_MODELS) and name in own_models():
+    if name not in plugins.names(plugins.RANKING_MODELS) and name in plugins.recbole_models():
         return get_model(name)
     return plugins.load(plugins.RANKING_MODELS, name, where)
 
@@ -166,12 +148,24 @@ def reads_images(model: Any) -> bool:
     return hasattr(model, "what_if") or hasattr(model, "features")
 
 
+def check_reads_images(name: str, where: str) -> None:
+    """Raise `UserError` when a ranking model reads no images, so that no creative could change what it says."""
+    if not reads_images(model_class(name, where)):
+        raise UserError(
+            where,
+            found=f"{name}, which reads no images: another image would change none of its scores",
+            expected="a model with a method features(modality), or what_if(mode)",
+            todo="Take another, or set recgen.downstream.model to it.",
+        )
+
+
 def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:
     """Return RecBole's Config of a model class from plain keys; nothing in them is evaluated."""
     from recbole.config import Config
 
-    from recgen.core.compat import register_recbole_model
+    from recgen.core.compat import prepare_recbole_graphs, register_recbole_model
 
+    prepare_recbole_graphs()
     register_recbole_model(model)
     with tempfile.TemporaryDirectory() as folder, _no_arguments():
         file = Path(folder) / "recgen.yaml"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import ArrayLike
     from torch import Tensor
 
@@ -41,6 +42,12 @@ class RewardModel(Protocol):
     def score_all(self, users: Sequence[str], items: Sequence[str]) -> Tensor:
         """Return float32 ``[B, N]``: the scores of B users for each of N items, with the items' own images."""
 
+    def unseen(self) -> pd.DataFrame:
+        """Return encounters the model was not trained on: columns user_id, item_id (tokens) and like (bool).
+
+        Whoever weighs what the model says against something else learns the weights from these.
+        """
+
 
 class Ranker:
     """A `RewardModel` from a trained RecBole model.
@@ -50,7 +57,7 @@ class Ranker:
     model
         The model, whose parameters must not change any more; it is put in evaluation mode.
     dataset
-        The RecBole dataset whose ids the model uses.
+        The RecBole dataset that the model was trained on, whose ids it uses.
     mode
         How a replaced image is scored: ``exact`` or ``own_row``, see `ranking_models.what_if.scorer`.
 
@@ -116,10 +123,12 @@ class LazyRanker:
     ----------
     load
         Returns the `Ranker` to ask; called at most once.
+    unseen
+        Returns the table of `RewardModel.unseen`.
     """
 
-    def __init__(self, load: Callable[[], Ranker]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], Ranker], unseen: Callable[[], pd.DataFrame]) -> None:
+        self._load, self.unseen = load, unseen
 
     @cached_property
     def loaded(self) -> Ranker:

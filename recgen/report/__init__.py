@@ -9,8 +9,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from recgen import __version__
 from recgen.core.io import write_bytes
+from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
 from recgen.report import credibility, gallery, plots, tables, text
 from recgen.report.answers import answers

@@ -374,13 +374,13 @@ def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
     found = summary["tests"]["contrasts"]
     every = contrasts.corrected([*found, *summary["tests"]["paired"], *downstream.get("tests", [])])
     tests = {**summary["tests"], "contrasts": every[: len(found)], "paired": every[len(found) :]}
-    sources = downstream.get("sources", {})
+    sources, baselines = downstream.get("sources", {}), downstream.get("baselines", {})
     write_json(
         run.folder / "metrics.json",
         {
             **summary,
             "downstream": sources,
-            "downstream_baselines": downstream.get("baselines", {}),
+            "downstream_baselines": baselines,
             "tests": tests,
             "run": facts(run),
         },
@@ -412,6 +412,10 @@ def facts(run: RunContext) -> dict[str, Any]:
         "what_if": settings.ranker.what_if,
         "encoder": settings.encoder if isinstance(settings.encoder, str) else settings.encoder.model,
         "backbone": settings.backbone,
-        "downstream": {"seeds": settings.downstream.seeds, "mix_weight": settings.downstream.mix_weight},
+        "downstream": {
+            "model": settings.downstream.model or settings.ranker.judge,
+            "seeds": settings.downstream.seeds,
+            "mix_weight": settings.downstream.mix_weight,
+        },
         "threads": run.threads,
     }

@@ -17,7 +17,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import write_json
 from recgen.core.seeding import seed_for
 from recgen.pipeline.context import RunContext
-from recgen.recommender import checkpoint, feedback, recbole
+from recgen.recommender import checkpoint, feedback, recbole, unseen
 from recgen.recommender.reward import LazyRanker, Ranker
 from recgen.recommender.splits import half
 from recgen.recommender.training import build, finite
@@ -146,9 +146,17 @@ def load_ranker(run: RunContext, role: str) -> Ranker:
     data = recbole.loaders(task.config, task.parts, task.keep)
     run.prepare_torch()
     model = checkpoint.load(build(task.config, data), task.parts.whole, run.folder / "ranker" / role)
-    return Ranker(model, task.parts.whole, run.settings.ranker.what_if)
+    return Ranker(model, data.train.dataset, run.settings.ranker.what_if)
 
 
 def reward_model(run: RunContext, role: str) -> LazyRanker:
     """Return the trained model of a role, to be read from the run's folder when it is first asked something."""
-    return LazyRanker(lambda: load_ranker(run, role))
+    return LazyRanker(lambda: load_ranker(run, role), lambda: unseen_encounters(run, role))
+
+
+def unseen_encounters(run: RunContext, role: str) -> pd.DataFrame:
+    """Return encounters that the model of a role was not trained on; see `recgen.recommender.unseen`."""
+    name = getattr(run.settings.ranker, run.resolve_role(role))
+    if is_pointwise(run, name):
+        return unseen.of_pointwise(feedback_splits(run, name))
+    return unseen.of_ranking(run.interactions, run.items, run.settings.seed)

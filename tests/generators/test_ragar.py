@@ -1,4 +1,4 @@
-"""RAGAR: each equation worked out by hand on a small case, what trains, and the contract of every generator."""
+"""RAGAR: each equation worked out by hand on a small example, what trains, and the contract of every generator."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from pydantic import ValidationError
 
 from generators.common.training import HISTORY, trainable
 from generators.ragar import RAGAR
-from generators.ragar.calibrator import Calibrator, Scale, calibrator_loss
+from generators.ragar.calibrator import Calibrator, Scale, Whitening
+from generators.ragar.examples import ExampleBuilder, training_examples
 from generators.ragar.generation import conditions, decoding_seeds, perturbations
 from generators.ragar.preference import PROMPT_TOKENS, PreferenceExtractor, Shape
-from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
-from generators.ragar.retrieval import retrieve
+from generators.ragar.reflection import advantages, rank_loss, rewards, squared_distance, total_loss
+from generators.ragar.retrieval import retrieve, retrieve_preferred, standardise
 from generators.ragar.settings import Settings
-from generators.ragar.train import lessons
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
+from recgen.features.prompts import preference_prompt
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 SMALL = {
     "image_tokens": 2, "lora_rank": 2, "mapper_layers": 1, "mapper_width": 8, "mapper_queries": 3, "heads": 2, "max_steps": 3,
     "evaluate_every": 2, "requests_per_step": 4, "train_users": 5, "held_out_users": 2, "references_per_user": 2, "beta": 0.0,
     "min_history": 1, "learning_rate": 1e-3, "decode": DECODE, "train_decode": DECODE,
+    "retrieve_from": "history", "weights": "similarity",
 }  # fmt: skip
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 
@@ -58,6 +60,10 @@ class Likes:
     def score(self, users, items, embeddings):
         self.asked.append(len(users))
         return torch.as_tensor(np.asarray(embeddings) @ self.direction)
+
+    def score_all(self, users, items):
+        rows = self.data.image_features[[self.data.item_rows[item] for item in items]]
+        return torch.as_tensor(np.tile(rows @ self.direction, (len(users), 1)))
 
     def score_original(self, users, items):
         rows = self.data.image_features[[self.data.item_rows[item] for item in items]]
@@ -99,6 +105,44 @@ def test_retrieval_prefers_the_later_of_two_alike_and_ignores_opposites() -> Non
     assert retrieve([0, 2, 1], 3, semantics, visuals, k=1).rows == [1]
     found = retrieve([0, 1, 2], 3, semantics, visuals, k=3)
     assert found.rows == [1, 0, 2] and found.weights.tolist() == [0.5, 0.5, 0.0]
+
+
+def test_preferred_items_known_answer() -> None:
+    semantics = np.array([[1, 0], [3, 4], [0, 2], [-1, 0], [5, 0]], np.float32)  # item 4 is the reference
+    visuals = np.array([[1, 1], [2, 0], [0, 4], [9, 9], [7, 7]], np.float32)
+    scores = np.array([0.0, 0.0, 1.0, -1.0, 9.0])
+    found = retrieve_preferred([0, 1, 2, 3, 4], scores, 4, semantics, visuals, k=2, tau=0.5, kappa=1.0)
+    assert found.rows == [2, 0], "logits 1, 0.6, 2, -3; the reference itself is left out"
+    first = np.exp(2) / (np.exp(2) + np.exp(1))
+    np.testing.assert_allclose(found.weights, [first, 1 - first])
+    np.testing.assert_allclose(found.preference, [1 - first, 4 * first + 1 - first], rtol=1e-6)
+    similar = retrieve_preferred([0, 1, 2, 3], scores[:4], 4, semantics, visuals, k=1, tau=0.5, kappa=4.0)
+    assert similar.rows == [0]
+    tied = retrieve_preferred([2, 0, 1], np.zeros(3), 4, semantics, visuals, k=2, tau=1.0, kappa=0.0)
+    assert tied.rows == [1, 0], "ties go to the later candidate"
+    assert retrieve_preferred([4], scores[:1], 4, semantics, visuals, 2, 1.0, 1.0).preference is None
+
+
+def test_scores_are_in_each_users_own_deviations() -> None:
+    found = standardise(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [4.0, 4.0, 4.0]]))
+    np.testing.assert_allclose(found[0], found[1])
+    np.testing.assert_allclose(found[0], np.array([-1, 0, 1]) / np.sqrt(2 / 3))
+    assert found[2].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("source", ["history", "catalogue", "both"])
+def test_the_recommender_is_asked_where_retrieval_may_look(data, source) -> None:
+    direction = np.random.default_rng(0).normal(size=16)
+    settings = Settings(retrieve_from=source, k=30, kappa=0.0)
+    (known, stranger) = ExampleBuilder(data, settings, Likes(direction, data)).build(
+        [("u1", "i3", [0, 1, 3, 7]), ("nobody", "i3", [0, 1, 7])]
+    )
+    seen = set(range(1, 30)) - {3}
+    expected = {"history": {1, 7}, "catalogue": seen - {1, 7}, "both": seen}[source]
+    assert set(known.retrieved.rows) == expected
+    liking = data.image_features[known.retrieved.rows] @ direction
+    assert (np.diff(liking) <= 0).all(), "the best liked first"
+    assert set(stranger.retrieved.rows) == {1, 7}, "a user whom the recommender does not know: the history"
 
 
 # Preference, eqs. 6-9
@@ -147,33 +191,66 @@ def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> No
     assert not torch.equal(made.image_tokens, extractor(language_model, seed=2).image_tokens)
 
 
+def test_the_prompt_keeps_its_start_the_text_and_its_end() -> None:
+    language_model = LanguageModel("demo-llm")
+    made = extractor(language_model)
+    words = [f"{word}{n}" for n in range(40) for word in WORDS]
+    whole = made.prompt(words[:2], "a star")
+    assert whole == preference_prompt(words[:2], "a star")
+    cut = made.prompt(words, "a star")
+    assert cut.startswith("Text: a star.") and words[0] in cut and words[-1] not in cut
+    assert cut.endswith("this person would like best:")
+    long = made.prompt(words, "star " * 500)
+    unspaced = made.prompt(words, "星" * 500)
+    for prompt in (whole, cut, long, unspaced):
+        ids = language_model.tokenizer(prompt).input_ids
+        rows, mask = made.tokenize([prompt])
+        assert len(ids) <= PROMPT_TOKENS and rows[0][mask[0]].tolist() == ids, "all of it is read"
+    assert long.startswith("Text: star star") and words[0] in long
+
+
 # Calibrator, eq. 10
 
 
 def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -> None:
     directions = torch.tensor([[0.0, 0.0, 0.0, 2.0]])
     calibrator = Calibrator(1, directions)
-    general, retrieved = torch.tensor([[3.0]]), torch.tensor([[2.0, -4.0, 0.0, 6.0]])
-    liked = torch.tensor([[1.0, 1.0, -1.0, 0.0]])
-    start = calibrator(general, retrieved)
-    assert start.tolist() == [[0.0, 0.0, 0.0]]
+    general, language = torch.tensor([[3.0], [5.0]]), torch.tensor([[1.0], [1.0]])
+    retrieved = torch.tensor([[2.0, -4.0, 0.0, 6.0], [2.0, -4.0, 0.0, 6.0]])
+    liked = torch.tensor([[1.0, 1.0, -1.0, 0.0]] * 2)
+    calibrator.measure(general, language, retrieved)
+    start = calibrator(general, language, retrieved)
+    assert start.tolist() == [[0.0, 0.0, 0.0]] * 2
     assert torch.equal(calibrator.corrected(start[:, None], retrieved, liked)[:, 0], retrieved)
     with torch.no_grad():
-        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]))
-        calibrator.correct.weight[2] = torch.tensor(
-            [1.0, 0, 0, 0, 1.0]
-        )  # the general preference, and half the last of P_ret
-    found = calibrator(general, retrieved)
-    torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 1.0 + 3.0 + 3.0]]))
-    point = calibrator.corrected(found[:, None], retrieved, liked)[0, 0]
+        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]) / 200)
+        calibrator.correct.weight[2, 0] = 1 / 200  # the first component of P_gen, -1 and 1 over these two
+    found = calibrator(general, language, retrieved)
+    torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 0.0], [0.5, 2.0, 2.0]]))
+    points = calibrator.corrected(found[:, None], retrieved, liked)[:, 0]
+    torch.testing.assert_close(points[0], torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0]))
+    torch.testing.assert_close(points[1] - points[0], torch.tensor([0.0, 0.0, 0.0, 4.0]))
+
+
+def test_whitened_features_are_uncorrelated_and_of_unit_variance() -> None:
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
+        [[3.0, 1.0, 0.0, 5.0], [0.0, 0.5, 2.0, 0.0], [0.0, 0.1, 0.0, 0.3]]
+    )
+    whitening = Whitening(4, 6)
+    whitening.measure(rows + 7.0)
+    found = whitening(rows + 7.0)
+    torch.testing.assert_close(found.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
     torch.testing.assert_close(
-        point, torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0 + 14.0])
+        found.T @ found / 50, torch.diag(torch.tensor([1.0, 1, 1, 0, 0, 0])), atol=1e-4, rtol=0
     )
 
 
-def test_calibrator_loss_known_answer() -> None:
+def test_squared_distance_known_answer() -> None:
     general, retrieved = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [3.0, 0.0]])
-    assert calibrator_loss(general, retrieved).item() == pytest.approx((1 + 4 + 9) / 2)
+    assert squared_distance(general, retrieved, "sum").item() == pytest.approx((1 + 4 + 9) / 2)
+    assert squared_distance(general, retrieved, "mean").item() == pytest.approx((1 + 4 + 9) / 4)
+    wide = squared_distance(general.repeat(1, 512), retrieved.repeat(1, 512), "mean")
+    assert wide.item() == pytest.approx((1 + 4 + 9) / 4), "the mean is the same at any width"
 
 
 def test_scale_leaves_out_what_has_no_image_and_inverts() -> None:
@@ -234,6 +311,11 @@ def test_rewards_known_answer() -> None:
     )
     printed = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1, sign="as_printed")
     torch.testing.assert_close(printed, torch.tensor([[0.0 + 0.0, 0.5 + 0.0], [1.0 + 0.0, 0.0 + 0.0]]) + 0.1)
+    below = torch.tensor([[-3.0, -4.0]])
+    clamped, whole = (
+        rewards(below, torch.tensor([0.0]), torch.tensor([1.0]), 0.0, clamp=clamp) for clamp in (True, False)
+    )
+    assert clamped.tolist() == [[0.0, 0.0]] and whole.tolist() == [[-7.0, -9.0]]
 
 
 def test_advantages_are_against_the_other_samples_and_of_unit_spread() -> None:
@@ -266,8 +348,8 @@ def test_the_gradient_points_to_what_is_rewarded() -> None:
     assert torch.nn.functional.cosine_similarity(step, goal, dim=0) > 0.98
 
 
-def test_semantic_and_total_loss_known_answer() -> None:
-    loss = semantic_loss(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]]))
+def test_total_loss_known_answer() -> None:
+    loss = squared_distance(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]]), "sum")
     assert loss.item() == 5.0
     weights = Settings(alpha=2.0, beta=3.0, gamma=0.5)
     assert total_loss(torch.tensor(1.0), torch.tensor(-2.0), loss, weights).item() == 2.0 - 6.0 + 2.5
@@ -278,17 +360,21 @@ def test_semantic_and_total_loss_known_answer() -> None:
 
 def test_references_are_earlier_likes_with_what_was_liked_before_them(data) -> None:
     settings = Settings(**SMALL)
-    found = lessons(data, settings)
+    found = training_examples(ExampleBuilder(data, settings))
     likes = data.interactions[data.interactions["like"]].sort_values("timestamp")
-    users = {case.user for case in found.train}
-    assert users and not users & {case.user for case in found.held_out} and len(users) <= settings.train_users
+    users = {example.user for example in found.train}
+    assert (
+        users
+        and not users & {example.user for example in found.held_out}
+        and len(users) <= settings.train_users
+    )
     for user in users:
         items = [data.item_ids[i] for i in likes.loc[likes["user"] == data.user_rows[user], "item"]]
-        mine = [case for case in found.train if case.user == user]
-        assert [case.item for case in mine] == items[-2:][-len(mine) :]
-        for case in mine:
-            before = items[: items.index(case.item)][-HISTORY:]
-            assert {data.item_ids[row] for row in case.retrieved.rows} <= set(before)
+        mine = [example for example in found.train if example.user == user]
+        assert [example.item for example in mine] == items[-2:][-len(mine) :]
+        for example in mine:
+            before = items[: items.index(example.item)][-HISTORY:]
+            assert {data.item_ids[row] for row in example.retrieved.rows} <= set(before)
 
 
 def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data, language_model) -> None:

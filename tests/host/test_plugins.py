@@ -12,7 +12,7 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.recommender.reward import LazyRanker
 from recgen.stages import generate
 from recgen.stages.plugin_calls import GeneratorFailedError
 
@@ -106,7 +106,7 @@ def test_the_reward_reaches_drawing(prepared, write_config, tmp_path, monkeypatc
 
     monkeypatch.setattr(toy_generators.Faulty, "generate", noted)
     drawn(prepared, write_config, tmp_path, "none")
-    assert seen and all(isinstance(each, Ranker) and each.role == "reward" for each in seen)
+    assert seen and all(isinstance(each, LazyRanker) for each in seen)
 
 
 def prints(write_config, tmp_path, *generators: str) -> dict[str, str]:

@@ -78,7 +78,7 @@ def test_metrics_cover_creatives_and_downstream(finished):
         measured["cis"]["n"] == 12
         and measured["cis"]["low"] <= measured["cis"]["value"] <= measured["cis"]["high"]
     )
-    assert set(metrics["downstream"]) == {"ORI", "toy"}
+    assert set(metrics["downstream"]) == {"ORI", "SHUFFLED", "NONE", "toy"}
     assert metrics["downstream"]["toy"]["recall@10"]["n"] == 2
     assert 0 < metrics["tests"]["permutation"]["toy"]["p"] <= 1
     assert (finished / "report.html").stat().st_size > 1_000

@@ -114,7 +114,8 @@ def _after(prints: dict[str, str]) -> set[str]:
     return {
         n
         for n in prints
-        if n.split("/")[0] in ("generate", "evaluate", "downstream", "report") and "ORI" not in n
+        if n.split("/")[0] in ("generate", "evaluate", "downstream", "report")
+        and not {"ORI", "SHUFFLED", "NONE"} & set(n.split("/"))
     }
 
 

@@ -141,7 +141,7 @@ def test_a_run_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     from recgen.pipeline.workspace import Workspace
 
     space = Workspace(tmp_path / "run")
-    (tmp_path / "run/.lock").mkdir()  # root may write where others may not, but not this
+    (tmp_path / "run/.lock").symlink_to("/proc/none")  # root may write where others may not, but not there
     with pytest.raises(UserError, match=r"run folder .*--out"), space.lock():
         pass
 

@@ -16,9 +16,9 @@ import requests
 import urllib3
 from PIL import Image
 
-from recgen import __version__
 from recgen.core.errors import brief
 from recgen.core.http import HttpClient, PrivateAddressError, is_public, retry_after
+from recgen.core.version import __version__
 from recgen.data.images import MAX_BYTES, BadImageError, read_image
 
 _HEADERS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from recgen.core.io import write_bytes
 from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import gallery, plots, tables, text
+from recgen.report import credibility, gallery, plots, tables, text
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
 
@@ -41,10 +43,19 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
     files = RunFiles.read(run)
     others = [RunFiles.read(folder) for folder in compare]
     metrics, rows = tables.downstream(files.metrics)
+    control_metrics, control_rows = tables.beside_controls(files.metrics)
+    script = (HERE / "page.js").read_text(encoding="utf-8")
     page = _template().render(
         version=__version__,
         run=files,
         answers=answers(files),
+        banner=credibility.banner(files),
+        checks=credibility.checks(files),
+        control_metrics=control_metrics,
+        control_rows=control_rows,
+        contrasts=tables.contrasts(files.metrics),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections=tables.sections(
             list(files.metrics["creatives"].values()), files.metrics.get("unavailable", {})
         ),

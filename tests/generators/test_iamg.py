@@ -18,7 +18,7 @@ from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.rewrite import Rewritten
 from generators.iamg.settings import Settings
-from generators.iamg.train import Example, Trainer, parameters, training_examples
+from generators.iamg.train import Example, Trainer, training_examples
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Condition, Sampling, load_backbone

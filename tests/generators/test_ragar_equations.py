@@ -159,3 +159,39 @@ def test_total_loss_known_answer() -> None:
     assert loss.item() == 5.0
     weights = Settings(alpha=2.0, beta=3.0, gamma=0.5)
     assert total_loss(torch.tensor(1.0), torch.tensor(-2.0), loss, weights).item() == 2.0 - 6.0 + 2.5
+
+
+def test_a_reference_without_a_caption_gets_the_latest_alike() -> None:
+    semantics = np.array([[1, 0], [0, 1], [1, 1], [np.nan, np.nan]], np.float32)
+    found = retrieve([0, 1, 2], 3, semantics, np.eye(4, dtype=np.float32), k=2)
+    assert found.rows == [2, 1] and found.weights.tolist() == [0.5, 0.5]
+    opposite = np.array([[-1, 0], [-2, 0], [1, 0]], np.float32)
+    assert retrieve([0, 1], 2, opposite, np.eye(3, dtype=np.float32), k=2).weights.tolist() == [0.5, 0.5]
+
+
+def test_advantages_do_not_depend_on_the_rewards_unit() -> None:
+    values = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.5, 0.0]])
+    torch.testing.assert_close(advantages(values / 1000), advantages(values))
+
+
+def test_directions_of_fewer_images_than_dimensions() -> None:
+    raw = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
+    scale = Scale.of(raw, 9)
+    points = scale.apply(torch.from_numpy(raw))
+    assert scale.directions.shape == (4, 7)
+    torch.testing.assert_close(
+        scale.directions.T @ scale.directions, points.T @ points / 4, atol=1e-5, rtol=0
+    )
+    assert (scale.directions.gather(1, scale.directions.abs().argmax(1, keepdim=True)) > 0)[:3].all()
+    assert Scale.of(np.ones((3, 2), np.float32), 1).deviation.min() == np.float32(1e-6)
+
+
+def test_whitening_leaves_out_components_that_are_noise() -> None:
+    rows = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [1.0, 1e-5, 0.0], [-1.0, -1e-5, 0.0]])
+    whitening = Whitening(3, 2)
+    whitening.measure(rows)
+    found = whitening(rows)
+    torch.testing.assert_close(found[:, 0], torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    assert not found[:, 1].any()
+    whitening.measure(torch.ones(3, 3))
+    assert not whitening(torch.ones(1, 3)).any(), "features that are all alike say nothing"

@@ -10,8 +10,8 @@ from pathlib import Path
 from experiments import harness, iamg
 from experiments.ragar_repaired.measure import METRICS, UNTRAINED, configured, prepared, unknown
 from generators.ragar import RAGAR, Settings
-from recgen.recommender.reward import Ranker
 from recgen.stages.generate import generator
+from recgen.stages.ranker import reward_model
 
 HERE = Path(__file__).parent
 REQUESTS = 60
@@ -28,7 +28,7 @@ def main() -> None:
     """Draw the same requests under every choice and write choice.json."""
     given = harness.arguments(__doc__ or "", seeds=(900,))
     run = prepared(given.work / "ragar_repaired", given.seeds[0])
-    reward, made = Ranker(run, "reward"), generator(run, "ragar")
+    reward, made = reward_model(run, "reward"), generator(run, "ragar")
     assert isinstance(made, RAGAR)
     found = []
     for choice in CHOICES:

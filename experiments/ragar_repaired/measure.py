@@ -26,8 +26,9 @@ from recgen.config.loader import load_config
 from recgen.core.io import write_json
 from recgen.data.types import Request
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.recommender.reward import RewardModel
 from recgen.stages.generate import generator
+from recgen.stages.ranker import reward_model
 
 HERE = Path(__file__).parent
 REQUESTS = 60
@@ -87,7 +88,7 @@ def prepared(work: Path, seed: int) -> RunContext:
 
 def measure(run: RunContext, folder: Path, name: str, changes: dict[str, Any]) -> None:
     """Fit one arm and keep what the truth and the judge say of its images, and its curves; where it trained, zeroed too."""
-    reward, judge = Ranker(run, "reward"), Ranker(run, "judge")
+    reward, judge = reward_model(run, "reward"), reward_model(run, "judge")
     made: RAGAR = generator(run, "ragar")
     made.config = Settings(**configured(run, changes))
     made.fit(run.data, reward, judge)
@@ -123,7 +124,7 @@ def zero_language_model(made: RAGAR) -> None:
     made.model.calibrator.correct.weight[:, :language] = 0
 
 
-def held_out_reward(run: RunContext, made: RAGAR, reward: Ranker) -> float:
+def held_out_reward(run: RunContext, made: RAGAR, reward: RewardModel) -> float:
     """Return the reward of the held-out users' images, as in training's curve."""
     examples = training_examples(ExampleBuilder(run.data, made.config, reward))
     trainer = Trainer(made.model, made.encoder, reward, None, made.config, run.data.run_seed)
@@ -131,7 +132,7 @@ def held_out_reward(run: RunContext, made: RAGAR, reward: Ranker) -> float:
 
 
 def judged(
-    run: RunContext, made: RAGAR, requests: Sequence[Request], reward: Ranker, judge: Ranker
+    run: RunContext, made: RAGAR, requests: Sequence[Request], reward: RewardModel, judge: RewardModel
 ) -> pd.DataFrame:
     """Return a row per request: true gain, content kept, and the judge's gain."""
     creatives = list(made.generate(requests, run.data, reward))

@@ -31,6 +31,7 @@ from recgen.core.seeding import numpy_rng, seed_for, torch_generator
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Backbone, Condition
 from recgen.diffusion.weights import LORA_FILE
+from recgen.recommender.reward import RewardModel
 
 _LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 _BLOCK = 64  # requests whose images are drawn before the first is handed on: a LoRA is put on once for those that share it
@@ -49,7 +50,13 @@ class DreamBooth(Generator):
     groups: Groups
     loras: list[Lora]
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train each cluster's LoRA on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
         trainer, prior = ClusterTrainer(self, data, liked), self._prior(data)
@@ -105,7 +112,11 @@ class DreamBooth(Generator):
         return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled).mean()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)

@@ -82,12 +82,12 @@ class ContextBuilder:
         if not s.rewrite:
             return Rewritten(data.texts[item])
         latest = list(history)[max(len(history) - s.history, 0) :]
-        history = [data.tags[row] for row in latest]
+        tagged: list[Sequence[str]] = [data.tags[row] for row in latest]
         if not s.content_tags:
-            history = [
-                without_content(tags, data.texts[row]) for tags, row in zip(history, latest, strict=True)
+            tagged = [
+                without_content(tags, data.texts[row]) for tags, row in zip(tagged, latest, strict=True)
             ]
-        interest = interest_tags(history, data.tags[item], s.tags)
+        interest = interest_tags(tagged, data.tags[item], s.tags)
         return rewrite(data.texts[item], data.tags[item], interest, s.template, s.domain, self._fits)
 
     def _fits(self, text: str) -> bool:

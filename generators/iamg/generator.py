@@ -26,6 +26,7 @@ from generators.iamg.settings import Settings
 from generators.iamg.train import Trainer, parameters, training_examples
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Condition
+from recgen.recommender.reward import RewardModel
 
 
 class IAMG(Generator):
@@ -40,7 +41,13 @@ class IAMG(Generator):
     learned: Learned
     _builder: ContextBuilder | None = None
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train on earlier likes as references (eq. 14); neither `reward` nor `judge` is used."""
         self._prepare()
         train, held_out = training_examples(data, self.config)
@@ -65,7 +72,11 @@ class IAMG(Generator):
         return self._builder
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)

@@ -34,6 +34,7 @@ from generators.pmg.settings import Settings
 from generators.pmg.train import Trainer, keywords_of, training_examples
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Condition
+from recgen.recommender.reward import RewardModel
 
 _BATCH = 32  # requests whose images are drawn and compared together
 
@@ -48,7 +49,13 @@ class PMG(Generator):
     preference_encoder: PreferenceEncoder
     learned: Learned
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train on earlier likes as references; neither `reward` nor `judge` is used."""
         train, held_out = training_examples(data, self.config)
         self.learned = learned_users(
@@ -61,7 +68,11 @@ class PMG(Generator):
         return PreferenceEncoder(language_model_of(self), self.backbone, self.config, run_seed)
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)

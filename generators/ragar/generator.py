@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,6 +29,7 @@ from generators.ragar.settings import Settings
 from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
+from recgen.recommender.reward import RewardModel
 
 _SCALE = ("mean", "deviation", "directions")
 _BATCH = 64  # requests whose preferences are worked out together
@@ -46,7 +46,13 @@ class RAGAR(Generator):
     learned: Learned
     """No other user's score was ever seen."""
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
         if reward is None and self.config.learns_from_reward:
             raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
@@ -69,13 +75,19 @@ class RAGAR(Generator):
         return Model(language_model, self.backbone, scale, self.config, run_seed)
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data, reward), self.config.decode, progress)
 
     @torch.no_grad()
-    def _drawings(self, requests: Sequence[Request], data: RunData, reward: Any) -> Iterable[Drawing]:
+    def _drawings(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterable[Drawing]:
         builder = ExampleBuilder(data, self.config, reward)
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]

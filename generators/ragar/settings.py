@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from generators.common.settings import LearningConfig
 from recgen.diffusion.sampling import Sampling
@@ -115,7 +115,10 @@ class Settings(LearningConfig):
             logger.warning(
                 "ragar.calibrator_rate is gone: ragar.learning_rate, 1e-4 by default, is of all that trains"
             )
-        decode = Sampling.model_validate(filled.get("decode") or {}).model_dump()
+        try:
+            decode = Sampling.model_validate(filled.get("decode") or {}).model_dump()
+        except ValidationError:
+            return filled  # the field's own check says what is wrong, and where
         own = filled.get("train_decode") or {}
         own = own.model_dump() if isinstance(own, Sampling) else own
         if isinstance(own, dict):

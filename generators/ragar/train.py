@@ -31,7 +31,7 @@ class Trainer:
     encoder
         Embeds the images it draws for the recommender to score.
     reward, judge
-        Rankers (`recgen.recommender.reward.Ranker`): one to learn from, one to watch. Either may be None.
+        `RewardModel`s: one to learn from, one to watch. Either may be None.
     settings
         RAGAR's.
     run_seed

@@ -30,6 +30,7 @@ from generators.textual_inversion.settings import STYLE, Settings
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Backbone, Condition
+from recgen.recommender.reward import RewardModel
 
 
 class Words(torch.nn.Module):
@@ -102,7 +103,13 @@ class TextualInversion(Generator):
         """The prompts with learned words in them."""
         return Words(self.backbone, self.config.template)
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn each group's vectors on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
         trainer = ClusterTrainer(self, data, liked)
@@ -127,7 +134,11 @@ class TextualInversion(Generator):
         return vectors.detach()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)

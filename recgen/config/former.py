@@ -26,7 +26,11 @@ KEYS = {
 """Keys of the YAML, dotted, and what they are called today."""
 
 GENERATORS = {"ip_adapter": "ip_adapter_mean"}
-"""Generators, and what they are called today."""
+"""Generators, and what they are called today.
+
+One that is listed under its former name keeps it in the run's tables and folders, so that what an earlier version made is read
+under the name that it has there; its settings stand under today's name.
+"""
 
 _RECBOLE = {old: new for old, new in KEYS.items() if "." not in old}
 _BLOCKS = {
@@ -90,67 +94,55 @@ class Renaming:
             if len(path) == 1:
                 self._move(ours, path[0], new.rpartition(".")[2], "recgen.")
         for block, old, new in (("download", "pictures", "images"), ("tags", "picture", "image")):
-            if isinstance(ours.get(block), dict):
-                self._move(ours[block], old, new, f"recgen.{block}.")
+            self._move(_mapping(ours, block), old, new, f"recgen.{block}.")
         self._generators(ours)
 
     def _recbole_blocks(self, values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield every mapping that holds RecBole's keys, with what its dotted keys begin with."""
         yield values, ""
-        ours = values.get("recgen")
-        for outer in ("ranker", "downstream") if isinstance(ours, dict) else ():
-            block = ours[outer].get("settings") if isinstance(ours.get(outer), dict) else None
-            if not isinstance(block, dict):
-                continue
-            if outer == "downstream":
-                yield block, "recgen.downstream.settings."
-            else:
-                yield from (
-                    (each, f"recgen.ranker.settings.{name}.")
-                    for name, each in block.items()
-                    if isinstance(each, dict)
-                )
+        ours = _mapping(values, "recgen")
+        yield _mapping(_mapping(ours, "downstream"), "settings"), "recgen.downstream.settings."
+        models = _mapping(_mapping(ours, "ranker"), "settings")
+        yield from ((_mapping(models, name), f"recgen.ranker.settings.{name}.") for name in models)
 
     def _generators(self, ours: dict[str, Any]) -> None:
-        """Rename generators wherever they are named, and the keys of their blocks."""
+        """Rename the blocks of generators and the keys in them."""
+        self._shared_name(ours)
+        for name in listed if isinstance(listed := ours.get("generators"), list) else []:
+            self._kind(name)
+        kinds = {}
+        for name in ours:
+            block = _mapping(ours, name)
+            if "generator" in block:
+                block["generator"] = self._kind(block["generator"])
+            kinds[name] = str(block.get("generator", name))
+            for old, new in _BLOCKS.get(kinds[name], {}).items():
+                self._move(block, old, new, f"recgen.{name}.")
+        self._space(_mapping(_mapping(ours, "tune"), "space"), kinds)
+
+    def _shared_name(self, ours: dict[str, Any]) -> None:
+        """Take apart the block of a generator that shared its name with a setting, which it then held under that name."""
         for old, new in GENERATORS.items():
-            if isinstance(
-                ours.get(old), dict
-            ):  # it was the block of the generator, which shared its name with a setting
+            if isinstance(ours.get(old), dict):
                 block = ours.pop(old)
                 if old in block:
                     ours[old] = block.pop(old)
                 if block:
                     self._set(ours, old, new, block, "recgen.")
                     self._notes[f"the generator {old}"] = new
-        tune = ours.get("tune") if isinstance(ours.get("tune"), dict) else {}
-        for listing in (ours.get("generators"), tune.get("generators")):
-            for place, name in enumerate(listing if isinstance(listing, list) else []):
-                if isinstance(name, str):
-                    listing[place] = self._kind(name)
-        kinds = {}
-        for name, block in ours.items():
-            if isinstance(block, dict):
-                if isinstance(block.get("generator"), str):
-                    block["generator"] = self._kind(block["generator"])
-                kinds[name] = block.get("generator", name)
-                for old, new in _BLOCKS.get(str(kinds[name]), {}).items():
-                    self._move(block, old, new, f"recgen.{name}.")
-        self._space(tune, kinds)
 
-    def _space(self, tune: dict[str, Any], kinds: dict[str, Any]) -> None:
-        space = tune.get("space")
-        for key in list(space) if isinstance(space, dict) else []:
+    def _space(self, space: dict[str, Any], kinds: dict[str, str]) -> None:
+        for key in list(space):
             name, _, setting = key.partition(".")
-            today = self._kind(name)
-            setting = _BLOCKS.get(str(kinds.get(today, today)), {}).get(setting, setting)
-            if f"{today}.{setting}" != key:
-                self._move(space, key, f"{today}.{setting}", "recgen.tune.space.")
+            today = _BLOCKS.get(kinds.get(name, name), {}).get(setting, setting)
+            if today != setting:
+                self._move(space, key, f"{name}.{today}", "recgen.tune.space.")
 
-    def _kind(self, name: str) -> str:
-        if name in GENERATORS:
-            self._notes[f"the generator {name}"] = GENERATORS[name]
-        return GENERATORS.get(name, name)
+    def _kind(self, name: Any) -> Any:
+        if not isinstance(name, str) or name not in GENERATORS:
+            return name
+        self._notes[f"the generator {name}"] = GENERATORS[name]
+        return GENERATORS[name]
 
     def _move(self, holder: dict[str, Any], old: str, new: str, prefix: str) -> None:
         if old in holder:
@@ -165,3 +157,9 @@ class Renaming:
                 expected=f"{new} alone, which is its name now",
             )
         holder[new] = value
+
+
+def _mapping(holder: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the mapping under a key; an empty one where there is none."""
+    found = holder.get(key)
+    return found if isinstance(found, dict) else {}

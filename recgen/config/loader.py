@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from recgen.config import plugins, recbole_keys
+from recgen.config import former, plugins, recbole_keys
 from recgen.config.former import Renaming
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import COMPANIONS, SHIPPED, Rankers, Settings
@@ -46,7 +46,10 @@ class Config:
         """Return the whole configuration with every default filled in, as plain YAML values."""
         ours = self.settings.model_dump(mode="json")
         for name, spec in self.generators.items():
-            ours[name] = spec.settings if spec.kind == name else {"generator": spec.kind, **spec.settings}
+            if former.GENERATORS.get(name, name) == spec.kind:
+                ours[spec.kind] = spec.settings
+            else:
+                ours[name] = {"generator": spec.kind, **spec.settings}
         return {**self.recbole, "recgen": ours}
 
 
@@ -87,9 +90,9 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         )
     settings = _check(ours, where)
     recbole_keys.check(values, settings, where)
-    own = _own_names(ours)
+    kinds = {**former.GENERATORS, **_own_names(ours)}
     specs = {
-        name: GeneratorSpec.read(name, own.get(name, name), _block(ours, name), where)
+        name: GeneratorSpec.read(name, kinds.get(name, name), _block(ours, name), where)
         for name in settings.generators
     }
     return Config(Path(source).stem, where, values, settings, specs)
@@ -171,7 +174,7 @@ def _own_names(ours: Mapping[str, Any]) -> dict[str, str]:
 
 def _block(ours: Mapping[str, Any], name: str) -> Any:
     """Return what was given for a generator, without what it stands for."""
-    given = ours.get(name) or {}
+    given = ours.get(former.GENERATORS.get(name, name)) or {}
     if name in _own_names(ours):
         return {key: value for key, value in given.items() if key != "generator"}
     return given
@@ -196,20 +199,21 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
             )
     own = {key: value for key, value in ours.items() if key in Settings.model_fields}
     settings = validate(Settings, own, where, "recgen")
-    for name in (
-        settings.ranker.reward,
-        settings.ranker.judge,
-        settings.ranker.verifier,
-        *settings.ranker.settings,
-    ):
-        plugins.check(plugins.RANKING_MODELS, name, f"{where}: recgen.ranker")
+    for role in ("reward", "judge", "verifier"):
+        plugins.check_ranking_model(
+            getattr(settings.ranker, role), f"{where}: recgen.ranker.{role}", images=True
+        )
+    for name in settings.ranker.settings:
+        plugins.check_ranking_model(name, f"{where}: recgen.ranker")
+    if settings.downstream.model is not None:
+        plugins.check_ranking_model(settings.downstream.model, f"{where}: recgen.downstream.model")
     _check_same_judge(settings.ranker, where)
-    if len(set(settings.generators)) < len(settings.generators):
+    if len({former.GENERATORS.get(name, name) for name in settings.generators}) < len(settings.generators):
         raise UserError(
             f"{where}: recgen.generators", found=str(settings.generators), expected="each name once"
         )
     for name in settings.generators:
-        if name not in kinds:
+        if name not in kinds and name not in former.GENERATORS:
             plugins.check(plugins.GENERATORS, name, f"{where}: recgen.generators")
     return settings
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recgen.core.errors import UserError, nearest
+from recgen.core.errors import UserError, brief, nearest
 from recgen.core.io import identity
 
 GENERATORS = "recgen.generators"
@@ -48,6 +48,12 @@ def source(group: str, name: str) -> dict[str, str]:
     return {"class": entry.value, "version": version, "files": _files(entry.module)}
 
 
+def origin(group: str, name: str) -> str:
+    """Return what an installed name stands for and the package that brought it: ``mine.draw:Mine of mine 1.0``."""
+    entry = _installed(group)[name]
+    return f"{entry.value} of {entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
 def _files(module: str) -> str:
     """Identify the Python files of a module's own package."""
     package, _, rest = module.partition(".")
@@ -72,8 +78,9 @@ def settings_class(kind: str, where: str) -> Any:
         When no generator of that name is installed.
     """
     check(GENERATORS, kind, where)
-    declared = _installed(GENERATOR_SETTINGS).get(kind)
-    return declared.load() if declared is not None else load(GENERATORS, kind, where).Config
+    if kind in _installed(GENERATOR_SETTINGS):
+        return load(GENERATOR_SETTINGS, kind, where)
+    return load(GENERATORS, kind, where).Config
 
 
 def load(group: str, name: str, where: str) -> Any:
@@ -82,7 +89,7 @@ def load(group: str, name: str, where: str) -> Any:
     Parameters
     ----------
     group
-        `GENERATORS` or `RANKING_MODELS`.
+        `GENERATORS`, `GENERATOR_SETTINGS` or `RANKING_MODELS`.
     name
         The name as the user wrote it.
     where
@@ -91,10 +98,45 @@ def load(group: str, name: str, where: str) -> Any:
     Raises
     ------
     UserError
-        When nothing of that name is installed.
+        When nothing of that name is installed, or its package cannot be imported.
     """
     check(group, name, where)
-    return _installed(group)[name].load()
+    try:
+        return _installed(group)[name].load()
+    except Exception as error:  # another package's code may raise anything
+        raise UserError(
+            where,
+            found=f"{name!r}, whose class {origin(group, name)} cannot be imported ({brief(error)})",
+            expected="a package that can be imported",
+        ) from error
+
+
+@cache
+def recbole_models() -> list[str]:
+    """Return the names of RecBole's own general recommenders, such as BPR and LightGCN; imports none of them."""
+    package = find_spec("recbole")
+    assert package is not None and package.origin is not None
+    root = Path(package.origin).parent
+    modules = {path.stem for path in (root / "model/general_recommender").glob("*.py")}
+    return sorted(
+        path.stem for path in (root / "properties/model").glob("*.yaml") if path.stem.lower() in modules
+    )
+
+
+def check_ranking_model(name: str, where: str, images: bool = False) -> None:
+    """Raise `UserError` when `name` is neither an installed ranking model nor one of RecBole's own; imports nothing.
+
+    With `images`, RecBole's own are refused too: they read no images.
+    """
+    if name in names(RANKING_MODELS) or name not in recbole_models():
+        check(RANKING_MODELS, name, where)
+    elif images:
+        raise UserError(
+            where,
+            found=f"{name}, which reads no images: another image would change none of its scores",
+            expected=f"a model that does: one of {', '.join(names(RANKING_MODELS))}",
+            todo=f"{name} can be retrained in the downstream stage: recgen.downstream.model.",
+        )
 
 
 def check(group: str, name: str, where: str) -> None:

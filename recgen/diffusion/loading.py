@@ -96,7 +96,9 @@ def load_pipeline(
     _quiet()
     kind, options = _PIPELINES[family(spec, key)]
     try:
-        pipeline = kind.from_pretrained(str(asset_folder(spec)), dtype=dtype, **options)
+        pipeline = kind.from_pretrained(
+            str(asset_folder(spec)), dtype=dtype, trust_remote_code=False, **options
+        )
     except Exception as error:  # diffusers and the hub raise many kinds; each means the weights cannot be had
         raise missing(key, spec, "a diffusers Stable-Diffusion folder or hub id", error) from error
     if ip_adapter is not None:

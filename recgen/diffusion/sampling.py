@@ -11,6 +11,7 @@ LCM = "lcm"
 LCM_GUIDANCE = 2.0
 """The most guidance that latent consistency models bear; they are distilled with guidance in them."""
 
+
 class Sampling(BaseModel):
     """How images are sampled; the same for every image of a call."""
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from recgen.assets import FOLDER
-from recgen.config.loader import parse_yaml, validate
 from recgen.config.schema import OpenClip, Strict, Tagger
+from recgen.config.validation import validate
+from recgen.config.yaml_text import parse_yaml
 from recgen.core.errors import UserError, nearest
 
 
@@ -25,6 +26,9 @@ class Vocabulary(Strict):
 
     caption: str
     groups: dict[str, Group] = Field(min_length=1)
+    style: list[str] = Field(
+        [], description="groups that say how an image looks; all others say what it shows"
+    )
 
 
 def vocabulary_file(captioner: str | Tagger, encoder: str | OpenClip) -> Path:
@@ -61,6 +65,14 @@ def read_vocabulary(path: Path) -> Vocabulary:
                 found=f"{{{slot}}}",
                 expected=f"names of groups in braces: {', '.join(found.groups)}",
                 todo=nearest(slot, found.groups),
+            )
+    for name in found.style:
+        if name not in found.groups:
+            raise UserError(
+                f"{path}: style",
+                found=repr(name),
+                expected=f"names of groups: {', '.join(found.groups)}",
+                todo=nearest(name, found.groups),
             )
     for name, group in found.groups.items():
         for prompt in group.prompts:

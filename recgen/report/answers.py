@@ -173,7 +173,7 @@ def _made_for_the_user(run: RunFiles) -> Answer:
 
 def _ranking(run: RunFiles) -> Answer:
     lines = []
-    for generator in run.metrics.get("downstream", {}):
+    for generator in (name for name in run.metrics.get("downstream", {}) if name in run.metrics["creatives"]):
         tests = against_original(run.metrics, generator)
         leading = tests.get("ndcg@10") or next(iter(tests.values()), None)
         if leading is not None and leading["difference"] is not None:

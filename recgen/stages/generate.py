@@ -1,4 +1,4 @@
-"""The generator.fit and generate stages: fit each generator, then draw its creatives in chunks that survive a kill."""
+"""The generator.fit and generate stages: fit each generator, then draw its creatives in shards that survive a kill."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import pandas as pd
 from PIL.PngImagePlugin import PngInfo
 
 from recgen.config import plugins
+from recgen.config.generators import GeneratorSpec
 from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.stages.plugin_calls import calling, checked, title
+from recgen.stages.ranker import reward_model
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -28,34 +30,54 @@ RECIPE = "recgen"
 
 def generator(run: RunContext, name: str) -> Any:
     """Return a generator of the run, not fitted."""
-    kind, settings = _kind(run, name)
-    backbone = run.backbone_for(name) if settings.families else None
-    return kind(settings, backbone, run.encoder, run.language_model)
-
-
-def _kind(run: RunContext, name: str) -> tuple[Any, Any]:
-    """Return a generator's class and its settings."""
     spec = run.config.generators[name]
-    kind = plugins.load(plugins.GENERATORS, spec.kind, f"{run.config.source}: recgen.generators")
-    return kind, kind.Config.model_validate(spec.settings)
+    kind, settings = _kind(run, spec)
+    backbone = run.backbone_for(name) if settings.families else None
+    with calling(spec, "__init__"):
+        return kind(settings, backbone, run.encoder, run.language_model)
+
+
+def _kind(run: RunContext, spec: GeneratorSpec) -> tuple[Any, Any]:
+    """Return a generator's class and its settings.
+
+    Raises
+    ------
+    UserError
+        If the class and what its package declares as its settings do not belong together.
+    """
+    where = f"{run.config.source}: recgen.generators"
+    kind, model = plugins.load(plugins.GENERATORS, spec.kind, where), plugins.settings_class(spec.kind, where)
+    if kind.Config is not model:
+        raise UserError(
+            f"{title(spec)}, its entry point in {plugins.GENERATOR_SETTINGS}",
+            found=f"{model.__module__}.{model.__qualname__}",
+            expected=f"the class's own Config, {kind.Config.__module__}.{kind.Config.__qualname__}",
+        )
+    return kind, model.model_validate(spec.settings)
 
 
 def check(run: RunContext, name: str) -> list[Path]:
     """Find out before anything is trained whether a generator that reads files of the user's can serve the requests."""
-    kind, settings = _kind(run, name)
-    kind.check(settings, run.requests)
+    spec = run.config.generators[name]
+    kind, settings = _kind(run, spec)
+    with calling(spec, "check"):
+        kind.check(settings, run.requests)
     return []
 
 
 def fit(run: RunContext, name: str) -> list[Path]:
     """Fit one generator on what came before the references and save it to generator/<name>."""
-    folder = run.folder / "generator" / name
+    spec, folder = run.config.generators[name], run.folder / "generator" / name
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
-    learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
-    learner.save(folder)
-    if learner.curves:
-        write_json(folder / "curves.json", learner.curves)
+    with calling(spec, "fit"):
+        learner.fit(
+            run.data, reward=reward_model(run, "reward"), judge=reward_model(run, "judge"), progress=show
+        )
+    with calling(spec, "save"):
+        learner.save(folder)
+        if learner.curves:
+            write_json(folder / "curves.json", learner.curves)
     flush()
     return [folder]
 
@@ -70,8 +92,8 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        if not _intact(run.folder, table):
-            drawer = drawer or _fitted(run, name)
+        if not intact(run.folder, table):
+            drawer = drawer or fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
         paths = pd.read_parquet(table, columns=["path"])["path"]
@@ -79,7 +101,7 @@ def generate(run: RunContext, name: str) -> list[Path]:
     return outputs
 
 
-def _intact(folder: Path, table: Path) -> bool:
+def intact(folder: Path, table: Path) -> bool:
     """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
     if not table.exists() or not table.with_suffix(".safetensors").exists():
         return False
@@ -105,28 +127,37 @@ def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _fitted(run: RunContext, name: str) -> Any:
+def fitted(run: RunContext, name: str) -> Any:
+    """Return a generator of the run as `fit` saved it."""
     learner = generator(run, name)
-    learner.load(run.folder / "generator" / name)
+    with calling(run.config.generators[name], "load"):
+        learner.load(run.folder / "generator" / name)
     return learner
 
 
 def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
-    """Draw, encode and write one chunk."""
+    """Draw, encode and write one shard."""
+    spec = run.config.generators[name]
     try:
-        creatives = list(drawer.generate(requests, run.data, reward=Ranker(run, "reward")))
+        with calling(spec, "generate"):
+            yielded = drawer.generate(requests, run.data, reward=reward_model(run, "reward"))
+        found = checked(spec, yielded, requests)
     except BrokenImageError as error:
         raise broken(name, requests, error) from error
-    if [creative.request for creative in creatives] != list(requests):
-        raise RuntimeError(
-            f"generator {name!r} did not answer its {len(requests)} requests one by one and in their order"
-        )
-    rows = [_write(run, name, creative) for creative in creatives]
-    write_features(
-        table.with_suffix(".safetensors"), run.encoder.images([creative.image for creative in creatives])
-    )
+    write_shard(table, *keep(run, name, found))
+
+
+def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
+    rows = pd.DataFrame([_write(run, name, creative) for creative in made])
+    return rows, run.encoder.images([creative.image for creative in made])
+
+
+def write_shard(table: Path, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
+    """Write a shard's embeddings and, when they and its images are on disk, its table."""
+    write_features(table.with_suffix(".safetensors"), embeddings)
     flush()
-    write_parquet(table, pd.DataFrame(rows))
+    write_parquet(table, rows)
 
 
 def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
@@ -143,18 +174,11 @@ def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> U
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
     """Write one image with its recipe inside and return its row of the manifest."""
     request = creative.request
-    recipe = {
-        "generator": name,
-        "user": request.user_id,
-        "item": request.item_id,
-        "seed": request.seed,
-        **creative.recipe,
-    }
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=True)
-    png = _png(creative, text)
+    text = json.dumps(recipe(name, creative), sort_keys=True, ensure_ascii=True)
+    image = png(creative, text)
     key = f"{request.user_id}\x1f{request.item_id}".encode()
     path = f"creatives/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
-    write_bytes(run.folder / path, png, durable=False)
+    write_bytes(run.folder / path, image, durable=False)
     return {
         "user_id": request.user_id,
         "item_id": request.item_id,
@@ -162,12 +186,20 @@ def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
         "seed": request.seed,
         "generator": name,
         "recipe": text,
-        "sha256": hashlib.sha256(png).hexdigest(),
+        "sha256": hashlib.sha256(image).hexdigest(),
         "seconds": creative.seconds,
     }
 
 
-def _png(creative: Creative, recipe: str) -> bytes:
+def recipe(name: str, creative: Creative) -> dict[str, Any]:
+    """Return everything that makes a creative again: the generator's name in the run, its request and what it drew from."""
+    request = creative.request
+    asked = {"generator": name, "user": request.user_id, "item": request.item_id, "seed": request.seed}
+    return {**asked, **creative.recipe}
+
+
+def png(creative: Creative, recipe: str) -> bytes:
+    """Return a creative as a PNG file with its recipe, as JSON, in a text chunk."""
     information, buffer = PngInfo(), io.BytesIO()
     information.add_text(RECIPE, recipe)
     creative.image.convert("RGB").save(buffer, format="PNG", pnginfo=information)
@@ -177,12 +209,16 @@ def _png(creative: Creative, recipe: str) -> bytes:
 def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request."""
     tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
+    if not tables:  # a control that no request has an image for
+        return pd.DataFrame(columns=["user_id", "item_id", "path"]), np.zeros(
+            (0, run.encoder.dim), np.float32
+        )
     rows = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return rows, np.concatenate([read_features(path.with_suffix(".safetensors")) for path in tables])
 
 
 def collect(run: RunContext) -> list[Path]:
-    """Join all generators' chunks to creatives/manifest.parquet and embeddings.safetensors.
+    """Join all generators' shards to creatives/manifest.parquet and embeddings.safetensors.
 
     Rows follow the generators as the configuration lists them, and within one the requests.
     """

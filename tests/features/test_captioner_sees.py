@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from test_captions import blip2  # noqa: F401 (a fixture)
 
-from recgen.features.captions import Captioner
+from recgen.features.captioner import Captioner
 
 
 def test_the_model_gets_the_pixels_of_each_file_in_order(blip2, tmp_path):  # noqa: F811

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from recgen.core.errors import UserError
-from recgen.features.captions import Captioner
+from recgen.features.captioner import Captioner
 from recgen.features.language import LanguageModel
 
 

@@ -52,10 +52,10 @@ def test_one_run_has_two_folders_of_images(tmp_path: Path, write_config, made) -
         shade = np.asarray(Image.open(tmp_path / "run" / row.path)).mean()
         assert shade == {"glide": 40, "lavit": 200}[row.generator]
     again = load_config(str(tmp_path / "run/config.yaml"))
-    assert (
-        again.kinds == {"glide": "folder", "lavit": "folder"}
-        and again.generators == load_config(str(path)).generators
-    )
+    assert {name: spec.kind for name, spec in again.generators.items()} == {
+        "glide": "folder",
+        "lavit": "folder",
+    } and again.generators == load_config(str(path)).generators
 
 
 def test_a_changed_image_is_noticed(tmp_path: Path, write_config, made) -> None:

@@ -1,0 +1,205 @@
+"""What the experiments on `taste` compare: the method, what it has to beat, and placebos of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from generators.ip_adapter_mean import IPAdapterMean
+from generators.ip_adapter_mean import Settings as MeanSettings
+from generators.taste import Settings, Taste
+from generators.taste.asked import NOTHING, Asked, Sources
+from generators.taste.generator import Answer
+from generators.taste.kept import Strength
+from generators.taste.ridge import centred
+from generators.taste.trust import OWN_LIKES
+from recgen.data.types import Request, RunData
+from recgen.diffusion.backbone import Condition
+from recgen.diffusion.sampling import Sampling
+from recgen.features.vocabulary import vocabulary_file
+from recgen.pipeline.context import RunContext
+from recgen.recommender.reward import Ranker
+
+DECODE = Sampling(steps=6, sampler="dpm++2m", guidance_scale=3)
+TRIALS = 16
+PSEUDO_COUNTS = 10
+WORDLESS = ("colour", "pattern")
+"""Groups that the vocabulary of the wordless arms does not have: no tag and no prompt names them."""
+Arm = Callable[[], list[Image.Image]]
+
+
+class ContrastSources(Sources):
+    """Users' own likes by their contrast, the mean embedding of likes less that of dislikes, with pseudo-counts."""
+
+    def likes(self, users: Sequence[int]) -> np.ndarray:
+        """Return the contrast's scores of the catalogue, float32 ``[B, N]``, centred."""
+        images = self.catalogue.images - self.basis.mean
+        rows = [contrast(self.data, self.basis.mean, *self.met.get(user, NOTHING)) for user in users]
+        return centred(np.stack(rows) @ images.T).astype(np.float32)
+
+
+def contrast(data: RunData, mean: np.ndarray, items: np.ndarray, likes: np.ndarray) -> np.ndarray:
+    """Return the mean embedding of the liked items less that of the others, each with pseudo-counts at `mean`, ``[D]``."""
+    found = np.zeros(len(mean))
+    for sign, kept in ((1, likes), (-1, ~likes)):
+        rows = data.image_features[items[kept]].astype(np.float64) - mean
+        found += sign * rows.sum(axis=0) / (len(rows) + PSEUDO_COUNTS)
+    return found
+
+
+class Arms:
+    """The arms of one run; generators are fitted when an arm first needs them.
+
+    Parameters
+    ----------
+    run
+        A run with its ranking models.
+    requests
+        The requests that every arm draws.
+    vocabularies
+        A folder for the wordless arms' vocabulary.
+    """
+
+    def __init__(self, run: RunContext, requests: Sequence[Request], vocabularies: Path) -> None:
+        self.run, self.requests, self.vocabularies = run, list(requests), vocabularies
+        self.reward = Ranker(run, "reward")
+        self._fitted: dict[Any, Taste] = {}
+
+    def taste(self, show: str, vocabulary: str | None = None) -> Taste:
+        """Return taste fitted with its strengths, once."""
+        key = (show, vocabulary)
+        if key not in self._fitted:
+            self._fitted[key] = fit(self.run, self.run.data, self.reward, show, vocabulary)
+        return self._fitted[key]
+
+    def text(self) -> list[Image.Image]:
+        """The item's text alone."""
+        data = self.run.data
+        prompts = [data.texts[data.item_rows[request.item_id]] for request in self.requests]
+        conditions = [Condition(r.seed, text) for r, text in zip(self.requests, prompts, strict=True)]
+        return list(self.run.backbone.generate(conditions, DECODE))
+
+    def ip_adapter_mean(self) -> list[Image.Image]:
+        """The mean image of the history through IP-Adapter."""
+        generator = IPAdapterMean(MeanSettings(decode=DECODE), self.run.backbone, self.run.encoder)
+        return [creative.image for creative in generator.generate(self.requests, self.run.data)]
+
+    def contrast_embedding(self) -> list[Image.Image]:
+        """The likes' mean embedding and twice the contrast, through IP-Adapter: no recommender, no catalogue."""
+        data, taste = self.run.data, self.taste("both")
+        mean, met = taste.learned.belief.basis.mean, self._sources(taste).met
+        conditions = []
+        for request in self.requests:
+            items, likes = met.get(data.user_rows[request.user_id], NOTHING)
+            liked = data.image_features[items[likes]].astype(np.float64)
+            centre = liked.mean(axis=0) if len(liked) else mean
+            embedding = centre + 2 * contrast(data, mean, items, likes)
+            text = data.texts[data.item_rows[request.item_id]]
+            conditions.append(Condition(request.seed, text, "", embedding.astype(np.float32)))
+        return list(self.run.backbone.generate(conditions, DECODE))
+
+    def contrast_shown(self) -> list[Image.Image]:
+        """The contrast's scores of the catalogue in the place of taste's, everything after them the same, at taste's strength."""
+        strength = self.taste("both").learned.strength
+        taste = fit(self.run, self.run.data, None, "both", keep=False)
+        sources = self._sources(taste)
+        belief = replace(taste.learned.belief, trust=OWN_LIKES)
+        only = ContrastSources(
+            sources.data, sources.catalogue, None, sources.basis, sources.population, sources.met
+        )
+        taste._asked = Asked(only, belief)
+        return draw(
+            taste, self.requests, taste.answers(self.requests, self.run.data), self.run.data, strength
+        )
+
+    def _sources(self, taste: Taste) -> Sources:
+        assert taste._asked is not None
+        return taste._asked.sources
+
+    def shown(self, show: str, vocabulary: str | None = None) -> list[Image.Image]:
+        """Taste."""
+        return self.answered(show, self.requests, vocabulary)
+
+    def answered(
+        self, show: str, asked: Sequence[Request], vocabulary: str | None = None
+    ) -> list[Image.Image]:
+        """Taste, with the answers to other requests."""
+        taste, data = self.taste(show, vocabulary), self.run.data
+        answers = taste.answers(asked, data, self.reward)
+        return draw(taste, self.requests, answers, data, taste.learned.strength)
+
+    def swapped(self) -> list[Image.Image]:
+        """Taste of the next request's user for the same item."""
+        users = [request.user_id for request in self.requests]
+        others = users[1:] + users[:1]
+        asked = [replace(r, user_id=user) for r, user in zip(self.requests, others, strict=True)]
+        return self.answered("both", asked)
+
+    def everybody(self) -> list[Image.Image]:
+        """Taste of somebody unknown: what everybody likes."""
+        return self.answered(
+            "both", [replace(request, user_id="somebody unknown") for request in self.requests]
+        )
+
+    def shuffled(self, other: RunContext) -> list[Image.Image]:
+        """Taste, reward included, learned from encounters that were given to users at random."""
+        reward = Ranker(other, "reward")
+        taste = fit(other, other.data, reward, "both", keep=False)
+        answers = taste.answers(self.requests, other.data, reward)
+        return draw(taste, self.requests, answers, other.data, self.taste("both").learned.strength)
+
+    def wordless(self) -> str:
+        """Write the vocabulary of the wordless arms and return its path."""
+        path = self.vocabularies / "wordless.yaml"
+        found = yaml.safe_load(vocabulary_file("clip-tagger", "demo-clip").read_text(encoding="utf-8"))
+        groups = {name: group for name, group in found["groups"].items() if name not in WORDLESS}
+        kept = [name for name in found["style"] if name in groups]
+        words = {"caption": "a {motif}", "style": kept, "groups": groups}
+        path.write_text(yaml.safe_dump(words, sort_keys=False), encoding="utf-8")
+        return str(path)
+
+    def by_name(self, shuffled: Callable[[], RunContext]) -> dict[str, Arm]:
+        """Return what draws each arm."""
+        return {
+            "text": self.text,
+            "ip_adapter_mean": self.ip_adapter_mean,
+            "both": lambda: self.shown("both"),
+            "words": lambda: self.shown("words"),
+            "image": lambda: self.shown("image"),
+            "contrast_embedding": self.contrast_embedding,
+            "contrast_shown": self.contrast_shown,
+            "swapped": self.swapped,
+            "everybody": self.everybody,
+            "shuffled": lambda: self.shuffled(shuffled()),
+            "wordless_both": lambda: self.shown("both", self.wordless()),
+            "wordless_words": lambda: self.shown("words", self.wordless()),
+        }
+
+
+def fit(
+    run: RunContext, data: RunData, reward: Any, show: Any, vocabulary: str | None = None, keep: bool = True
+) -> Taste:
+    """Return taste fitted on a run; without `keep` its strengths are not looked for."""
+    settings = Settings(
+        show=show, trials=TRIALS, decode=DECODE, vocabulary=vocabulary, **({} if keep else {"keep": None})
+    )
+    generator = Taste(settings, run.backbone, run.encoder)
+    generator.fit(data, reward)
+    return generator
+
+
+def draw(
+    taste: Taste, requests: Sequence[Request], answers: Sequence[Answer], data: RunData, strength: Strength
+) -> list[Image.Image]:
+    """Return the requests' images, drawn from these answers with the requests' own seeds."""
+    conditions = [
+        taste.drawing(request, answer, data, strength)[0]
+        for request, answer in zip(requests, answers, strict=True)
+    ]
+    return list(taste.backbone.generate(conditions, strength.sampling(DECODE)))

@@ -1,0 +1,169 @@
+"""Compare `taste` with what it has to beat and with placebos, on simulated users whose true taste is known.
+
+Usage: python -m experiments.taste.measure [--work FOLDER] [--seeds 1 2 3 4 5] [--only-collect]
+
+Every (world, seed, arm) that is finished is kept, so that the command can be stopped and called again; result.json holds what is
+finished. Seeds 1 to 5 were never used to choose anything; settings were chosen on seed 900.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments import harness
+from experiments.taste.arms import Arms
+from experiments.taste.worlds import WORLDS, Measured, World, prepared, shuffled
+from recgen.core.io import write_json, write_parquet
+from recgen.metrics.statistics import seed_mean
+
+HERE = Path(__file__).parent
+SEEDS, REQUESTS = (1, 2, 3, 4, 5), 100
+METRICS = ("gain", "content", "content_proxy", "judge")
+EVERYWHERE = ("text", "ip_adapter_mean", "both", "words", "image", "contrast_embedding", "contrast_shown")
+PLACEBOS = ("swapped", "everybody", "shuffled", "wordless_both", "wordless_words")
+SAME_DATA = ("text", "ip_adapter_mean", "contrast_embedding", "contrast_shown")
+"""Arms that ask no ranking model: in the world of MICRO they are those of the same encounters with Verifier."""
+TASTE = ("both", "words", "image")
+
+
+def main() -> None:
+    """Run what is not finished, seed by seed, and write result.json after each."""
+    given = harness.arguments(__doc__ or "", SEEDS)
+    work = given.work / "taste"
+    for seed in [] if given.only_collect else given.seeds:
+        for world in WORLDS:
+            run_world(work, world, seed)
+        harness.save(collect(work, given.seeds), work / "result.json")
+    harness.save(collect(work, given.seeds), HERE / "result.json")
+
+
+def wanted(world: World) -> tuple[str, ...]:
+    """Return a world's arms."""
+    if world.model == "MICRO":
+        return TASTE
+    return (*EVERYWHERE, *PLACEBOS) if world.encounters == 200 else EVERYWHERE
+
+
+def run_world(work: Path, world: World, seed: int) -> None:
+    """Draw and measure the arms of one world and seed that are not there yet."""
+    folder = work / f"{world.name}/seed{seed}"
+    left = [arm for arm in wanted(world) if not (folder / f"{arm}.parquet").exists()]
+    if not left:
+        return
+    run = prepared(work, world, seed)
+    requests = run.requests[:REQUESTS]
+    measured, arms = Measured(run, requests), Arms(run, requests, folder)
+    styles = measured.of_styles()
+    bounds = {"ceiling": styles.max(axis=1), "constant": styles[:, styles.mean(axis=0).argmax()]}
+    users = [f"{seed}/{request.user_id}" for request in requests]
+    write_parquet(folder / "bounds.parquet", pd.DataFrame({"user_id": users, "seed": seed, **bounds}))
+    draws = arms.by_name(lambda: shuffled(work, run))
+    for arm in left:
+        write_parquet(folder / f"{arm}.parquet", measured.table(draws[arm]()))
+        print(f"{world.name} seed {seed}: {arm} done", flush=True)
+        write_json(folder / "learned.json", {**_known(folder), **_learned(arms)})
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    path = folder / "learned.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _learned(arms: Arms) -> dict[str, Any]:
+    """Return what each fitted taste believes and which strength it chose."""
+    return {
+        show if vocabulary is None else f"wordless_{show}": {
+            "trust": taste.learned.belief.trust.as_json(),
+            "strength": taste.learned.strength.as_json(),
+            "text_kept": taste.learned.text_kept,
+            "tried": [each.as_json() for each in taste.learned.tried],
+        }
+        for (show, vocabulary), taste in arms._fitted.items()
+    }
+
+
+def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the tables of everything that is finished, by world."""
+    found = {world.name: _collected(work, world, seeds) for world in WORLDS}
+    return {"requests per seed": REQUESTS, "worlds": {name: each for name, each in found.items() if each}}
+
+
+def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]:
+    tables = {arm: _rows(work, _home(world, arm), seeds, arm) for arm in (*EVERYWHERE, *PLACEBOS)}
+    tables = {arm: rows for arm, rows in tables.items() if len(rows)}
+    bounds = _rows(work, world.name, seeds, "bounds")
+    if "both" not in tables or not len(bounds):
+        return {}
+    if world.model == "MICRO":
+        tables = {arm: rows for arm, rows in tables.items() if arm not in PLACEBOS}
+    arms = {
+        arm: {
+            **harness.means(rows, METRICS),
+            "gain over seeds": seed_mean(rows.groupby("seed")["gain"].mean()).as_json(),
+            "share of the ceiling": _share(rows, bounds),
+        }
+        for arm, rows in tables.items()
+    }
+    against = {
+        f"{arm} - {other}": harness.paired(tables[arm], tables[other], ("gain", "content", "judge"))
+        for arm in ("both", "words", "image", "wordless_both", "swapped", "shuffled")
+        for other in ("text", "ip_adapter_mean", "contrast_embedding", "contrast_shown", "everybody", "both")
+        if arm != other and arm in tables and other in tables
+    }
+    return {
+        "ceiling": harness.means(bounds, ("ceiling",))["ceiling"],
+        "the best single style for everybody, drawn without fault": harness.means(bounds, ("constant",))[
+            "constant"
+        ],
+        "arms": arms,
+        "paired": against,
+        "strengths and trust": {
+            str(seed): {
+                name: {key: each[key] for key in ("trust", "strength", "text_kept")}
+                for name, each in _known(work / f"{world.name}/seed{seed}").items()
+            }
+            for seed in seeds
+        },
+        "content: proxy and truth agree on": _agreement(tables),
+    }
+
+
+def _home(world: World, arm: str) -> str:
+    return "verifier-200" if world.model == "MICRO" and arm in SAME_DATA else world.name
+
+
+def _rows(work: Path, world: str, seeds: Sequence[int], name: str) -> pd.DataFrame:
+    paths = [work / f"{world}/seed{seed}/{name}.parquet" for seed in seeds]
+    frames = [pd.read_parquet(path) for path in paths if path.exists()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _share(rows: pd.DataFrame, bounds: pd.DataFrame) -> dict[str, float]:
+    """Return the mean gain over the mean ceiling of the same requests, with its 95% bootstrap interval over users."""
+    both = rows.merge(bounds[["user_id", "ceiling"]], on="user_id")
+    gains, ceilings = both["gain"].to_numpy(), both["ceiling"].to_numpy()
+    picks = np.random.default_rng(0).integers(0, len(both), (2000, len(both)))
+    shares = gains[picks].mean(axis=1) / ceilings[picks].mean(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return {"share": gains.mean() / ceilings.mean(), "low": low, "high": high}
+
+
+def _agreement(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Return how often the proxy says of an image what the truth says, and the same of what each says is kept, over all arms."""
+    every = pd.concat(tables.values())
+    return {
+        "images": len(every),
+        "alike": float((every["content"] == every["content_proxy"]).mean()),
+        "kept by the truth": float(every["content"].mean()),
+        "kept by the proxy": float(every["content_proxy"].mean()),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A user's scores of the catalogue: asked of the reward, weighed with the user's own likes, and taken net of content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from generators.taste.catalogue import Catalogue
+from generators.taste.likes import Basis, Encounters, Moments, Population
+from generators.taste.ridge import Ridge, centred
+from generators.taste.trust import Trust
+from recgen.data.types import RunData
+
+_CELLS = 8_000_000
+"""Scores held at once: users a chunk times items looked at."""
+NOTHING = (np.zeros(0, np.int64), np.zeros(0, bool))
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What `fit` found out about all users.
+
+    Attributes
+    ----------
+    basis, population
+        In which, and under which, the posterior of a user's likes is calculated.
+    trust
+        How far reward and likes are believed.
+    reward_mean
+        float32 ``[N]``, R of (6).
+    text_strength, tag_strength
+        lambda of (1) for the items' texts and for their tags.
+    """
+
+    basis: Basis
+    population: Population
+    trust: Trust
+    reward_mean: np.ndarray
+    text_strength: float
+    tag_strength: float = 1.0
+
+
+@dataclass
+class Sources:
+    """What users' scores are made of, for one catalogue and one state of the data.
+
+    Parameters
+    ----------
+    data
+        The run's data.
+    catalogue
+        The items looked at.
+    reward
+        The ranking model, with a method ``score_all``; None for the users' own likes alone.
+    basis, population
+        See `Belief`.
+    """
+
+    data: RunData
+    catalogue: Catalogue
+    reward: Any
+    basis: Basis
+    population: Population
+    met: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, data: RunData, catalogue: Catalogue, reward: Any, basis: Basis, population: Population
+    ) -> Sources:
+        """Return the sources with all encounters of `data`."""
+        return cls(data, catalogue, reward, basis, population, Encounters.of(data).by_user())
+
+    @cached_property
+    def design(self) -> np.ndarray:
+        """x of (3) for the items looked at, float32 ``[N, p]``."""
+        return self.basis.design(self.catalogue.images).astype(np.float32)
+
+    def counts(self, users: Sequence[int]) -> np.ndarray:
+        """Return users' numbers of encounters ``[B]``; -1, no row number, has none."""
+        return np.array([len(self.met.get(user, NOTHING)[0]) for user in users], dtype=np.float64)
+
+    def coefficients(self, users: Sequence[int]) -> np.ndarray:
+        """Return the posterior's E[b_u] ``[B, p]`` of users."""
+        rows = [self.met.get(user, NOTHING) for user in users]
+        moments = Moments.of(self.basis, self.data.image_features, rows)
+        return self.population.posterior(moments.grams, moments.products)[0]
+
+    def likes(self, users: Sequence[int]) -> np.ndarray:
+        """Return l of (6), float32 ``[B, N]``, centred."""
+        return centred(self.coefficients(users).astype(np.float32) @ self.design.T)
+
+    def rewards(self, users: Sequence[int]) -> np.ndarray:
+        """Return r of (6), float32 ``[B, N]``, centred; zeros for users whom the reward cannot know."""
+        found = np.zeros((len(users), len(self.catalogue.rows)), dtype=np.float32)
+        known = [row for row, count in enumerate(self.counts(users)) if count > 0]
+        if self.reward is not None and known:
+            tokens = [self.data.user_ids[users[row]] for row in known]
+            scores = self.reward.score_all(tokens, self.catalogue.item_ids)
+            found[known] = centred(np.asarray(scores.detach().cpu(), dtype=np.float32))
+        return found
+
+
+class Asked:
+    """Users' scores net of content.
+
+    Parameters
+    ----------
+    sources
+        Where they come from.
+    belief
+        What `fit` found out.
+    """
+
+    def __init__(self, sources: Sources, belief: Belief) -> None:
+        self.sources, self.belief = sources, belief
+        self.text_ridge = Ridge(sources.catalogue.texts, belief.text_strength)
+
+    def ask(self, users: Sequence[int], items: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return users' scores net of content, float32 ``[B, N]``, and by source how far it was believed, ``[B]``.
+
+        How far is the standard deviation over the catalogue of the source's part of (6), in logits.
+
+        Parameters
+        ----------
+        users
+            Row numbers ``[B]``; -1 for somebody unknown.
+        items
+            int64 ``[B]``, the position of the item that each user's scores must not depend on; -1 for none.
+        """
+        belief, counts = self.belief, self.sources.counts(users)
+        parts = belief.trust.parts(
+            self.sources.rewards(users), self.sources.likes(users), belief.reward_mean, counts
+        )
+        believed = {name: np.broadcast_to(part.std(axis=1), len(users)) for name, part in parts.items()}
+        return self.text_ridge.residuals(belief.trust.combine(parts), items), believed
+
+    def chunks(self, n: int) -> Iterator[slice]:
+        """Yield slices of n users, of a size that bounds memory."""
+        size = max(_CELLS // len(self.sources.catalogue.rows), 1)
+        for start in range(0, n, size):
+            yield slice(start, min(start + size, n))
+
+    def opinion(self, users: Sequence[int], items: Sequence[str], embeddings: np.ndarray) -> np.ndarray:
+        """Return what (6) thinks of new images, float64 ``[B]``, up to a constant of each user and item.
+
+        What everybody thinks of a new image is not asked apart: the reward's whole score is weighed as this user's.
+        """
+        sources, trust = self.sources, self.belief.trust
+        found = trust.likes * (sources.coefficients(users) * sources.basis.design(embeddings)).sum(axis=1)
+        if sources.reward is not None and trust.reward > 0:
+            tokens = [sources.data.user_ids[user] for user in users]
+            scores = np.asarray(
+                sources.reward.score(tokens, items, embeddings).detach().cpu(), dtype=np.float64
+            )
+            found += trust.reward * trust.of_user(sources.counts(users)) * scores
+        return found

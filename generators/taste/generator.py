@@ -1,0 +1,257 @@
+"""taste: an item's image in the style that the recommender and the user's own likes say this user prefers.
+
+Six steps, each in a module of its own:
+
+1. *asked*: the reward's scores of the catalogue for a user, weighed with what the user's own likes and dislikes say
+   (`asked`, `likes`, eqs. 3-5);
+2. *trusted*: how far each of the two is believed is fitted on encounters that the reward was not trained on (`trust`, eq. 6);
+3. *net of content*: what a ridge regression on the items' texts does not explain (`ridge`, eqs. 1-2);
+4. *everybody and this user*: the mean over users, and what a user's scores are beyond it;
+5. *shown*: words of style, the image embedding of the items that score best, or both (`shown`, eq. 7);
+6. *kept*: the strengths are those of the best opinion under which the item remains recognisable (`kept`).
+
+No diffusion model is trained, and one image is drawn per request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from generators.base import Generator, Progress, silent
+from generators.common.sampling import Drawing, draw
+from generators.taste import learned
+from generators.taste.asked import Asked, Sources
+from generators.taste.catalogue import Catalogue, Group, sampled_rows, tags, word_groups
+from generators.taste.kept import Strength, Tried, candidates, choose, full, guided_more
+from generators.taste.learned import Learned
+from generators.taste.likes import Encounters, sample_of_users
+from generators.taste.ridge import Ridge
+from generators.taste.settings import Settings
+from generators.taste.shown import ShownImage, Word, best_words, prompt, top_image, unnamed
+from recgen.core.seeding import numpy_rng, seed_for
+from recgen.data.types import Creative, Request, RunData
+from recgen.diffusion.backbone import Condition
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known about one request before anything is drawn.
+
+    Attributes
+    ----------
+    words
+        The words of style that gain anything, the greatest gain first.
+    image
+        The image embedding and where it comes from.
+    believed
+        By source, the standard deviation over the catalogue of what it contributes to the user's scores, in logits.
+    encounters
+        How many of the user's encounters are known.
+    """
+
+    words: list[Word]
+    image: ShownImage
+    believed: dict[str, float]
+    encounters: int
+
+
+class Taste(Generator):
+    """Draws items in the style that their users prefer; see the module."""
+
+    name = "taste"
+    Config = Settings
+    config: Settings
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._learned: Learned | None = None
+        self._asked: Asked | None = None
+        self.groups: list[Group] = word_groups(self.config, self.encoder)
+
+    @property
+    def learned(self) -> Learned:
+        """What `fit` found out."""
+        if self._learned is None:
+            raise RuntimeError("taste has to be fitted or loaded first")
+        return self._learned
+
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Learn how far each source is believed, and the strengths; without `reward`, users' own likes are all there is."""
+        rows = sampled_rows(data, self.config.catalogue)
+        catalogue = Catalogue.of(data, rows, self.groups, self.encoder)
+        progress("taste: asking", 0, 1)
+        belief, shared = learned.beliefs(data, catalogue, reward)
+        strength = full(self.config.show, self._style_groups, self.config.decode)
+        self._learned = Learned(rows, belief, shared, strength)
+        self._asked = Asked(Sources.of(data, catalogue, reward, belief.basis, belief.population), belief)
+        progress("taste: asking", 1, 1)
+        if self.config.keep is not None:
+            self._learned = replace(self._learned, **self._strengths(data, reward, progress))
+
+    @property
+    def _style_groups(self) -> int:
+        return sum(group.style for group in self.groups)
+
+    def _strengths(self, data: RunData, reward: Any, progress: Progress) -> dict[str, Any]:
+        """Return the strength to draw with, and what was tried, on training likes."""
+        requests = self._trials(data)
+        keep, config = self.config.keep, self.config
+        if not requests or keep is None:
+            return {}
+        answers = self.answers(requests, data, reward)
+        text = self._try(requests, answers, Strength(0, 0.0, config.decode.guidance_scale), data)
+        tried: list[Tried] = []
+
+        def attempt(strengths: Sequence[Strength]) -> Strength:
+            for strength in strengths:
+                tried.append(self._try(requests, answers, strength, data))
+                progress("taste: strengths", len(tried), len(first) + 1)
+            return choose(tried, text.kept, keep)
+
+        first = candidates(config.show, self._style_groups, config.decode)
+        best = attempt(first)
+        best = attempt(guided_more(best))
+        return {"strength": best, "tried": tuple(tried), "text_kept": text.kept}
+
+    def _trials(self, data: RunData) -> list[Request]:
+        """Return requests for training likes with an image, one of each of some users, by the run's seed."""
+        liked = {
+            user: items[likes]
+            for user, (items, likes) in Encounters.of(data).by_user().items()
+            if likes.any()
+        }
+        requests = []
+        for user in sample_of_users(list(liked), data, "taste trials", self.config.trials):
+            token = data.user_ids[user]
+            item = data.item_ids[int(numpy_rng(data.run_seed, "taste trial", token).choice(liked[user]))]
+            requests.append(Request(token, item, seed_for(data.run_seed, "taste trial", token, item)))
+        return requests
+
+    def _try(
+        self, requests: Sequence[Request], answers: Sequence[Answer], strength: Strength, data: RunData
+    ) -> Tried:
+        """Return what the images drawn under a strength keep, and what they are thought of."""
+        conditions = [
+            self.drawing(request, answer, data, strength)[0]
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+        images = self.backbone.generate(conditions, strength.sampling(self.config.decode))
+        embeddings = self.encoder.images(list(images))
+        items = [data.item_rows[request.item_id] for request in requests]
+        content = [not group.style for group in self.groups]
+        shown = tags(embeddings, self.groups, self.encoder)[:, content]
+        own = tags(data.image_features[items], self.groups, self.encoder)[:, content]
+        assert self._asked is not None
+        users = [data.user_rows[request.user_id] for request in requests]
+        opinion = self._asked.opinion(users, [request.item_id for request in requests], embeddings)
+        return Tried(strength, float((shown == own).all(axis=1).mean()), float(opinion.mean()))
+
+    def _asking(self, data: RunData, reward: Any) -> Asked:
+        """Return who is asked about users, made once for the same data and reward."""
+        asked = self._asked
+        if asked is None or asked.sources.data is not data:
+            catalogue = Catalogue.of(data, self.learned.rows, self.groups, self.encoder)
+            belief = self.learned.belief
+            sources = Sources.of(data, catalogue, reward, belief.basis, belief.population)
+            asked = self._asked = Asked(sources, belief)
+        asked.sources.reward = reward
+        return asked
+
+    def answers(self, requests: Sequence[Request], data: RunData, reward: Any = None) -> list[Answer]:
+        """Return what is to be shown to each request's user; nothing is drawn, and no request influences another."""
+        asked = self._asking(data, reward)
+        catalogue, belief, shared = asked.sources.catalogue, asked.belief, self.learned.shared
+        users = [data.user_rows.get(request.user_id, -1) for request in requests]
+        items = catalogue.positions(np.array([data.item_rows[r.item_id] for r in requests], dtype=np.int64))
+        ridge = Ridge(catalogue.indicators, belief.tag_strength)
+        common = ridge.coefficients(shared[None], np.array([-1]))[0]
+        found: list[Answer] = []
+        for part in asked.chunks(len(requests)):
+            net, believed = asked.ask(users[part], items[part])
+            words = ridge.coefficients(net, items[part])
+            counts = asked.sources.counts(users[part])
+            for row, item in enumerate(items[part]):
+                image = top_image(net[row], shared, catalogue.images, self.config.k, int(item))
+                chosen = best_words(words[row], common, catalogue, self.groups)
+                sources = {name: round(float(values[row]), 4) for name, values in believed.items()}
+                found.append(Answer(chosen, image, sources, int(counts[row])))
+        return found
+
+    def drawing(self, request: Request, answer: Answer, data: RunData, strength: Strength) -> Drawing:
+        """Return what one image is drawn from under a strength, and the recipe that tells why."""
+        text = data.texts[data.item_rows[request.item_id]]
+        words = unnamed(answer.words, text, self.groups)[: strength.words]
+        written = prompt(self.config.template, text, [word.phrase for word in words], self._fits)
+        embedding = answer.image.embedding if strength.scale > 0 else None
+        recipe: dict[str, Any] = {
+            "prompt": written,
+            "negative_prompt": self.config.negative_prompt,
+            "words": [word.as_json() for word in words],
+            "believed": answer.believed,
+            "encounters": answer.encounters,
+        }
+        if embedding is not None:
+            recipe |= self._image_recipe(answer.image, data)
+        return Condition(request.seed, written, self.config.negative_prompt, embedding), recipe
+
+    def _image_recipe(self, image: ShownImage, data: RunData) -> dict[str, Any]:
+        items = [data.item_ids[row] for row in self.learned.rows[image.items]]
+        return {
+            "images": dict(zip(items, np.round(image.weights, 4).tolist(), strict=True)),
+            "image_everybody": round(image.everybody, 4),
+            "image_own": round(image.own, 4),
+        }
+
+    def _fits(self, text: str) -> bool:
+        return self.backbone.count_tokens(text) <= self.backbone.prompt_limit
+
+    def generate(
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+    ) -> Iterator[Creative]:
+        """Yield one creative per request, in order."""
+        strength = self.learned.strength
+        drawings = (
+            self.drawing(request, answer, data, strength)
+            for request, answer in zip(requests, self.answers(requests, data, reward), strict=True)
+        )
+        yield from draw(self, requests, drawings, strength.sampling(self.config.decode), progress)
+
+    def prompts(self, requests: Sequence[Request], data: RunData, reward: Any = None) -> Any:
+        """Return a table of the requests' prompts for a service that draws elsewhere; nothing is drawn.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns user_id, item_id, prompt, negative_prompt and words (a list of phrases), in the order of `requests`.
+        """
+        import pandas as pd
+
+        columns = ["user_id", "item_id", "prompt", "negative_prompt", "words"]
+        strength = replace(self.learned.strength, scale=0.0)
+        rows = []
+        for request, answer in zip(requests, self.answers(requests, data, reward), strict=True):
+            _, recipe = self.drawing(request, answer, data, strength)
+            words = [word["phrase"] for word in recipe["words"]]
+            rows.append(
+                (request.user_id, request.item_id, recipe["prompt"], recipe["negative_prompt"], words)
+            )
+        return pd.DataFrame(rows, columns=columns)
+
+    def save(self, folder: Path) -> None:
+        """Write what `fit` found out: arrays to model.safetensors, the rest to config.json."""
+        learned.save(self.learned, folder)
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If `folder` holds no taste.
+        """
+        self._learned, self._asked = learned.load(folder), None

@@ -1,0 +1,178 @@
+"""What a user's own likes and dislikes say of images, under what all users have in common.
+
+The plainest answer is the contrast of a user: the mean embedding of what they liked less that of what they disliked, each with
+pseudo-counts. It is what the following model says if every direction of the embeddings is equally likely to matter; the model
+learns instead from all users which directions people differ in, and shrinks towards what they share. Its coefficients vary over
+users (a linear mixed model, fitted by EM): with x the leading principal components of the image embedding and a constant, and
+y = 1 for a like and 0 for a dislike,
+
+    y = x'b_u + noise,   noise ~ N(0, s^2),   b_u ~ N(mu, Sigma)                                             (3)
+    E[b_u] = V_u (Sigma^-1 mu + X_u'y_u / s^2),   V_u = (Sigma^-1 + X_u'X_u / s^2)^-1                        (4)
+    mu = mean E[b_u],   Sigma = mean (V_u + (E[b_u] - mu)(E[b_u] - mu)'),
+    s^2 = sum_u (|y_u - X_u E[b_u]|^2 + tr X_u'X_u V_u) / sum_u n_u                                          (5)
+
+A user of no encounters gets mu, a user of one a step from it along what users differ in, a user of many their own regression.
+Where nobody dislikes anything, likes are held against items drawn from the catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recgen.core.seeding import numpy_rng
+from recgen.data.types import RunData
+
+_COMPONENTS, _ROUNDS, _LEARNED_FROM = 32, 30, 2000
+
+
+@dataclass(frozen=True)
+class Encounters:
+    """What users met: row numbers of users and items (int64 ``[n]``), and whether each was liked (bool ``[n]``)."""
+
+    users: np.ndarray
+    items: np.ndarray
+    likes: np.ndarray
+
+    @classmethod
+    def of(cls, data: RunData) -> Encounters:
+        """Return the encounters of a run with items that have an image.
+
+        Where nobody dislikes anything, as many items that a user has not met as likes count as disliked, drawn by user.
+        """
+        table = data.interactions
+        users, items = table["user"].to_numpy(np.int64), table["item"].to_numpy(np.int64)
+        kept = np.isfinite(data.image_features[items]).all(axis=1)
+        found = cls(users[kept], items[kept], table["like"].to_numpy(bool)[kept])
+        return found.with_unmet(data) if found.likes.all() else found
+
+    def with_unmet(self, data: RunData) -> Encounters:
+        """Return the encounters and, of each user, as many items not met, disliked; drawn by the run's seed."""
+        free = np.flatnonzero(np.isfinite(data.image_features).all(axis=1))
+        users, items, likes = [self.users], [self.items], [self.likes]
+        for user, (met, _) in self.by_user().items():
+            rest = free[~np.isin(free, met)]
+            rng = numpy_rng(data.run_seed, "taste unmet", data.user_ids[user])
+            drawn = rng.choice(rest, size=min(len(met), len(rest)), replace=False)
+            users.append(np.full(len(drawn), user))
+            items.append(drawn)
+            likes.append(np.zeros(len(drawn), dtype=bool))
+        return Encounters(np.concatenate(users), np.concatenate(items), np.concatenate(likes))
+
+    def without(self, others: Encounters) -> Encounters:
+        """Return the encounters but for the users' with the items of `others`."""
+        width = 1 + max(self.items.max(initial=0), others.items.max(initial=0))
+        kept = ~np.isin(self.users * width + self.items, others.users * width + others.items)
+        return Encounters(self.users[kept], self.items[kept], self.likes[kept])
+
+    def by_user(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Return each user's items and likes."""
+        order = np.argsort(self.users, kind="stable")
+        users, starts = np.unique(self.users[order], return_index=True)
+        parts = np.split(order, starts[1:])
+        return {
+            int(user): (self.items[part], self.likes[part]) for user, part in zip(users, parts, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The principal components in which the posterior is calculated.
+
+    Attributes
+    ----------
+    mean
+        float64 ``[D]``, the catalogue's mean embedding.
+    directions
+        float64 ``[D, d]``; components of the catalogue have variance 1.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Basis:
+        """Return the basis of a catalogue's embeddings ``[N, D]``."""
+        values = features.astype(np.float64)
+        mean = values.mean(axis=0)
+        variances, vectors = np.linalg.eigh(np.cov(values - mean, rowvar=False))
+        kept = np.argsort(variances)[::-1][:_COMPONENTS]
+        kept = kept[variances[kept] > variances.max() * 1e-6]
+        signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+        return cls(mean, vectors[:, kept] * signs[kept] / np.sqrt(variances[kept]))
+
+    def design(self, features: np.ndarray) -> np.ndarray:
+        """Return x of (3), float64 ``[n, 1 + d]``, of embeddings ``[n, D]``."""
+        components = (features.astype(np.float64) - self.mean) @ self.directions
+        return np.hstack([np.ones((len(components), 1)), components])
+
+
+@dataclass(frozen=True)
+class Population:
+    """mu ``[p]``, Sigma ``[p, p]`` and s^2 of (3)."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    noise: float
+
+    def posterior(self, grams: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (4) for U users: E[b_u] ``[U, p]`` and V_u ``[U, p, p]``, from X'X ``[U, p, p]`` and X'y ``[U, p]``."""
+        precision = np.linalg.inv(self.covariance)
+        spread = np.linalg.inv(precision + grams / self.noise)
+        return np.einsum("upq,uq->up", spread, precision @ self.mean + moments / self.noise), spread
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What (4) reads of each user: X'X ``[U, p, p]``, X'y ``[U, p]``, y'y ``[U]`` and the number of encounters ``[U]``."""
+
+    grams: np.ndarray
+    products: np.ndarray
+    squares: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, basis: Basis, features: np.ndarray, users: list[tuple[np.ndarray, np.ndarray]]) -> Moments:
+        """Return the moments of users by their (items, likes)."""
+        p = basis.directions.shape[1] + 1
+        grams, products = np.zeros((len(users), p, p)), np.zeros((len(users), p))
+        for row, (items, likes) in enumerate(users):
+            design = basis.design(features[items])
+            grams[row], products[row] = design.T @ design, design.T @ likes
+        counts = np.array([len(items) for items, _ in users], dtype=np.float64)
+        return cls(grams, products, np.array([likes.sum() for _, likes in users], dtype=np.float64), counts)
+
+
+def learn_population(moments: Moments) -> Population:
+    """Return the population's mu, Sigma and s^2 by expectation-maximisation over users."""
+    p = moments.products.shape[1]
+    rate = moments.squares.sum() / max(moments.counts.sum(), 1)
+    start = np.zeros(p)
+    start[0] = rate
+    found = Population(start, np.eye(p) * 0.02, max(rate * (1 - rate), 0.01))
+    for _ in range(_ROUNDS):
+        found = _improved(found, moments)
+    return found
+
+
+def _improved(population: Population, moments: Moments) -> Population:
+    """Return the population after one round of EM (4, 5); a small ridge keeps Sigma invertible."""
+    means, spreads = population.posterior(moments.grams, moments.products)
+    centre = means.mean(axis=0)
+    deviations = means - centre
+    covariance = (deviations.T @ deviations + spreads.sum(axis=0)) / len(means)
+    fitted = np.einsum("up,upq,uq->u", means, moments.grams, means) - 2 * (means * moments.products).sum(
+        axis=1
+    )
+    errors = moments.squares + fitted + np.einsum("upq,uqp->u", moments.grams, spreads)
+    noise = max(float(errors.sum() / moments.counts.sum()), 1e-3)
+    return Population(centre, covariance + 1e-6 * np.eye(len(centre)), noise)
+
+
+def sample_of_users(users: list[int], data: RunData, stage: str, at_most: int = _LEARNED_FROM) -> list[int]:
+    """Return users' row numbers, in order, or a sample of them that the run's seed decides."""
+    if len(users) <= at_most:
+        return sorted(users)
+    drawn = numpy_rng(data.run_seed, stage).choice(np.array(sorted(users)), size=at_most, replace=False)
+    return sorted(drawn.tolist())

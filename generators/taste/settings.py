@@ -1,0 +1,59 @@
+"""Settings of taste; nothing here imports torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from generators.settings import GeneratorConfig
+from recgen.diffusion.sampling import Sampling
+
+TEXT, WORDS = "{text}", "{words}"
+
+
+def _has_places(template: str) -> str:
+    if TEXT not in template or WORDS not in template:
+        raise ValueError(f"a template with {TEXT} for the item's text and {WORDS} for the words of style")
+    return template
+
+
+class Settings(GeneratorConfig):
+    """What taste's block of the YAML accepts."""
+
+    sampling_fields = frozenset[str]()
+    """None: `fit` draws too, to find the strengths."""
+
+    show: Literal["image", "words", "both"] = Field(
+        "both", description="how the style is given to the pipeline; words need no IP-Adapter"
+    )
+    k: int = Field(10, ge=1, description="items whose images make the image embedding")
+    catalogue: int = Field(
+        20_000, ge=2, description="items looked at, at most; of a larger catalogue a sample by the run's seed"
+    )
+    keep: float | None = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="share of images that still show the item's content, relative to what its text alone achieves; "
+        "null draws with `decode` as it is",
+    )
+    trials: int = Field(
+        24, ge=1, description="training likes drawn under every strength to find out what is kept"
+    )
+    vocabulary: str | None = Field(
+        None, description="a YAML of phrases in groups, some declared as style; null is the captioner's own"
+    )
+    template: Annotated[str, AfterValidator(_has_places)] = Field(
+        f"{TEXT}, {WORDS}", description="the prompt, where there are words of style to show"
+    )
+    negative_prompt: str = ""
+    decode: Sampling = Sampling.model_validate({})
+
+    def requires_ip_adapter(self) -> bool:
+        """Return whether an image embedding is shown; words do not need an IP-Adapter."""
+        return self.show != "words"
+
+    def external_files(self) -> list[str]:
+        """Return the vocabulary, where it is the user's own."""
+        return [] if self.vocabulary is None else [self.vocabulary]

@@ -1,0 +1,65 @@
+"""Encounters that neither the reward nor the judge was trained on, for those who weigh what a ranking model says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from recgen.core.seeding import numpy_rng
+from recgen.recommender.feedback import LABEL
+from recgen.recommender.recbole import DatasetSplits
+
+COLUMNS = ["user_id", "item_id", "like"]
+
+
+def of_pointwise(parts: DatasetSplits) -> pd.DataFrame:
+    """Return the two tenths of likes and dislikes that stop a pointwise model's training and measure its AUC.
+
+    Columns user_id, item_id (tokens) and like (bool).
+    """
+    return pd.concat([_table(parts.whole, part) for part in (parts.valid, parts.test)], ignore_index=True)
+
+
+def of_ranking(interactions: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the validation likes, each beside a dislike of the same user or, of users without any, an item not met.
+
+    Parameters
+    ----------
+    interactions
+        The run's, columns user_id, item_id, like, split. The test likes, which requests refer to, are never returned as likes.
+    items
+        The run's, column item_id.
+    seed
+        The run's seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns user_id, item_id (tokens) and like (bool).
+    """
+    known = interactions[interactions["split"] != "test"]
+    likes = known[(known["split"] == "valid") & known["like"]]
+    return pd.concat([likes, _dislikes(known, likes, items, seed)], ignore_index=True)[COLUMNS]
+
+
+def _table(whole: Any, part: Any) -> pd.DataFrame:
+    rows = part.inter_feat
+    tokens = {
+        name: whole.id2token(field, rows[field].numpy())
+        for name, field in (("user_id", whole.uid_field), ("item_id", whole.iid_field))
+    }
+    return pd.DataFrame({**tokens, "like": rows[LABEL].numpy() > 0.5})
+
+
+def _dislikes(known: pd.DataFrame, likes: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
+    tokens, rows = items["item_id"].to_numpy(), []
+    met = dict(list(known.groupby("user_id", sort=False)))
+    for user, mine in likes.groupby("user_id", sort=False):
+        all_met = met[user]
+        free = all_met.loc[~all_met["like"], "item_id"].to_numpy()
+        if not len(free):
+            free = tokens[~pd.Index(tokens).isin(all_met["item_id"])]
+        drawn = numpy_rng(seed, "unseen dislikes", str(user)).permutation(free)[: len(mine)]
+        rows += [(user, item, False) for item in drawn]
+    return pd.DataFrame(rows, columns=COLUMNS)

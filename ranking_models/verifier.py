@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -134,6 +135,13 @@ class VerifierWhatIf(WhatIf):
 
     def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self.model.logits(users, embeddings)
+
+    def differentiable(
+        self, users: torch.Tensor, items: torch.Tensor
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the score as a function of the image; see `WhatIf.differentiable`."""
+        users, items = self._check(users, items)[:2]
+        return lambda embeddings: self.model.logits(users, embeddings)
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self._count_above(self._all_scores(users), self.model.logits(users, embeddings), users, items)

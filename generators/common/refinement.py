@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from generators.common.settings import Refinement
 from recgen.diffusion.backbone import Backbone, Condition
 from recgen.diffusion.gradient import LastSteps
 from recgen.diffusion.sampling import Sampling
@@ -18,19 +18,6 @@ from recgen.features.encoders import Encoder
 
 Score = Callable[[Tensor], Tensor]
 """Takes raw image embeddings ``[B, D]`` of a batch's creatives to the reward's scores ``[B]``, differentiably."""
-
-
-class Refinement(BaseModel):
-    """How image conditions are refined."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(9, ge=0, description="Adam steps a request; 0 leaves conditions as they are")
-    last: int = Field(3, ge=1, description="K: denoising steps that gradients pass through")
-    rate: float = Field(0.05, gt=0, description="Adam's step, as a share of the start's root mean square")
-    content: float = Field(
-        20.0, ge=0, description="weight of the hinge on likeness to the item's text falling below the start's"
-    )
 
 
 def refine(

@@ -22,6 +22,17 @@ Template = Annotated[str, AfterValidator(_has_place)]
 """A prompt with ``{text}`` in the place of the item's text; other braces are left as they are."""
 
 
+class Refinement(GeneratorConfig):
+    """How image conditions are moved uphill on a differentiable reward; see `generators.common.refinement`."""
+
+    steps: int = Field(0, ge=0, description="Adam steps a request; 0 leaves conditions as they are")
+    last: int = Field(3, ge=1, description="K: denoising steps that gradients pass through")
+    rate: float = Field(0.05, gt=0, description="Adam's step, as a share of the start's root mean square")
+    content: float = Field(
+        20.0, ge=0, description="weight of the hinge on likeness to the item's text falling below the start's"
+    )
+
+
 class PromptedConfig(GeneratorConfig):
     """Settings of generators that show the item by its text and learn nothing."""
 

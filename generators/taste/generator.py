@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from generators.base import Generator, Progress, silent
+from generators.common.refinement import refine
 from generators.common.sampling import Drawing, draw
 from generators.taste import learned
 from generators.taste.asked import Asked, Sources
@@ -33,9 +35,12 @@ from generators.taste.likes import Encounters, sample_of_users
 from generators.taste.ridge import Ridge
 from generators.taste.settings import Settings
 from generators.taste.shown import ShownImage, Word, best_words, prompt, top_image, unnamed
+from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Condition
+from recgen.diffusion.sampling import Sampling
+from recgen.recommender.reward import RewardModel
 
 
 @dataclass(frozen=True)
@@ -215,11 +220,43 @@ class Taste(Generator):
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         strength = self.learned.strength
-        drawings = (
+        drawings = [
             self.drawing(request, answer, data, strength)
             for request, answer in zip(requests, self.answers(requests, data, reward), strict=True)
-        )
-        yield from draw(self, requests, drawings, strength.sampling(self.config.decode), progress)
+        ]
+        sampling = strength.sampling(self.config.decode)
+        if self.config.refine.steps and strength.scale > 0:
+            drawings = self._refined(requests, drawings, data, reward, sampling)
+        yield from draw(self, requests, drawings, sampling, progress)
+
+    def _refined(
+        self,
+        requests: Sequence[Request],
+        drawings: Sequence[Drawing],
+        data: RunData,
+        reward: RewardModel | None,
+        sampling: Sampling,
+    ) -> list[Drawing]:
+        """Return the drawings with image embeddings moved uphill on the reward, batch by batch; see `refine`."""
+        found: list[Drawing] = []
+        for start in range(0, len(requests), sampling.batch_size):
+            part = slice(start, start + sampling.batch_size)
+            users, items = [r.user_id for r in requests[part]], [r.item_id for r in requests[part]]
+            score = None if reward is None else reward.differentiable(users, items)
+            if score is None:
+                raise UserError(
+                    "recgen.taste.refine",
+                    found="a reward without a gradient with respect to the image",
+                    expected="a reward such as Verifier or VBPR",
+                    todo="Set recgen.ranker.reward to one of them, or recgen.taste.refine.steps to 0.",
+                )
+            texts = torch.from_numpy(data.text_features[[data.item_rows[item] for item in items]])
+            conditions = [condition for condition, _ in drawings[part]]
+            moved = refine(
+                self.backbone, self.encoder, conditions, texts, score, sampling, self.config.refine
+            )
+            found += [(new, recipe) for new, (_, recipe) in zip(moved, drawings[part], strict=True)]
+        return found
 
     def prompts(self, requests: Sequence[Request], data: RunData, reward: Any = None) -> Any:
         """Return a table of the requests' prompts for a service that draws elsewhere; nothing is drawn.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from generators.common.settings import Refinement
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
 
@@ -48,7 +49,17 @@ class Settings(GeneratorConfig):
         f"{TEXT}, {WORDS}", description="the prompt, where there are words of style to show"
     )
     negative_prompt: str = ""
+    refine: Refinement = Field(
+        Refinement.model_validate({}),
+        description="gradient ascent of the reward from the image embedding that is shown; costs several drawings a step",
+    )
     decode: Sampling = Sampling.model_validate({})
+
+    @model_validator(mode="after")
+    def _an_image_can_be_refined(self) -> Settings:
+        if self.refine.steps and self.show == "words":
+            raise ValueError("refine with show: image or both, for words have no gradient")
+        return self
 
     def requires_ip_adapter(self) -> bool:
         """Return whether an image embedding is shown; words do not need an IP-Adapter."""

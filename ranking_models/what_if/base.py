@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -63,6 +64,16 @@ class WhatIf(ABC):
     def rank_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Return int64 ``[B]``, the ranks of items ``[B]`` for users ``[B]`` as they are."""
         return self._in_chunks(self._rank_original, self._check(users, items), torch.int64)
+
+    def differentiable(
+        self, users: torch.Tensor, items: torch.Tensor
+    ) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Return `score` of fixed users ``[B]`` and items ``[B]`` as a function of embeddings ``[B, D]`` that gradients pass.
+
+        None for a model whose score does not follow from the image by differentiable steps, such as MICRO, where it acts through
+        the item's neighbours.
+        """
+        return None
 
     def score_all(self, users: torch.Tensor) -> torch.Tensor:
         """Return float ``[B, n_items]``, the model's scores of users ``[B]`` for every item with its own image.

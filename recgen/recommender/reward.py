@@ -42,6 +42,12 @@ class RewardModel(Protocol):
     def score_all(self, users: Sequence[str], items: Sequence[str]) -> Tensor:
         """Return float32 ``[B, N]``: the scores of B users for each of N items, with the items' own images."""
 
+    def differentiable(self, users: Sequence[str], items: Sequence[str]) -> Callable[[Tensor], Tensor] | None:
+        """Return `score` of B users and items as a function of embeddings ``[B, D]`` that gradients pass.
+
+        None for a model without a gradient with respect to the image, such as MICRO.
+        """
+
     def unseen(self) -> pd.DataFrame:
         """Return encounters the model was not trained on: columns user_id, item_id (tokens) and like (bool).
 
@@ -110,6 +116,10 @@ class Ranker:
         rows, columns = self.ids(users, items)
         return self.what_if.score_all(rows)[:, columns]
 
+    def differentiable(self, users: Sequence[str], items: Sequence[str]) -> Callable[[Tensor], Tensor] | None:
+        """Return the score as a function of the images; see `RewardModel.differentiable`."""
+        return self.what_if.differentiable(*self.ids(users, items))
+
     def _tensor(self, embeddings: ArrayLike | Tensor) -> Tensor:
         import torch
 
@@ -160,3 +170,7 @@ class LazyRanker:
     def score_all(self, users: Sequence[str], items: Sequence[str]) -> Tensor:
         """Score every user's every item; see `RewardModel.score_all`."""
         return self.loaded.score_all(users, items)
+
+    def differentiable(self, users: Sequence[str], items: Sequence[str]) -> Callable[[Tensor], Tensor] | None:
+        """Return the score as a function of the images; see `RewardModel.differentiable`."""
+        return self.loaded.differentiable(users, items)

@@ -53,7 +53,7 @@ def test_tags_agree_with_the_simulators_attributes(encoder):
     assert np.mean([said == caption(look) for said, look in zip(captions, true, strict=True)]) >= 0.95
 
 
-def test_a_image_gets_the_phrase_of_the_smallest_angle():
+def test_an_image_gets_the_phrase_of_the_smallest_angle():
     class Fake:
         """Embeds "the N" in direction N, whatever its length."""
 

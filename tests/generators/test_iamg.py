@@ -380,7 +380,7 @@ def test_what_each_ablation_leaves_out(backbone, encoder, data, tmp_path) -> Non
     assert not cut[1].any() and not full[1].any(), "i0 has no image"
 
 
-def test_an_item_without_a_image_has_no_interest(backbone, encoder, data) -> None:
+def test_an_item_without_an_image_has_no_interest(backbone, encoder, data) -> None:
     builder = ContextBuilder(backbone, encoder, data, Settings(**SMALL))
     contexts = builder.build([(0, (1, 2)), (4, (1, 2))])
     assert contexts[0].images == () and len(contexts[0].texts) == len(contexts[1].images) == 3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from generators.common.refinement import Refinement, refine
+from generators.common.refinement import refine
+from generators.common.settings import Refinement
 from recgen.diffusion.backbone import Condition, load_backbone
 from recgen.diffusion.sampling import Sampling
 from recgen.features.encoders import load_encoder
@@ -76,3 +77,61 @@ def test_a_start_that_cannot_be_bettered_stays(setting):
     for before, after in zip(conditions, found, strict=True):
         np.testing.assert_array_equal(before.image_embedding, after.image_embedding)
     assert refine(backbone, encoder, conditions, texts, flat, SAMPLING, Refinement(steps=0)) == conditions
+
+
+class Linear:
+    """A reward whose score is one direction of the image embedding."""
+
+    def __init__(self, data, slope: bool = True) -> None:
+        self.data, self.slope = data, slope
+
+    def score_all(self, users, items):
+        rows = [self.data.item_rows[item] for item in items]
+        return torch.from_numpy(self.data.image_features[rows, 0]).float().repeat(len(users), 1)
+
+    def unseen(self):
+        import pandas as pd
+
+        rng = np.random.default_rng(1)
+        users, items = rng.integers(0, 9, 400), rng.integers(1, 30, 400)
+        likes = self.data.image_features[items, 0] + rng.normal(size=400) > 1
+        tokens = {
+            "user_id": [self.data.user_ids[u] for u in users],
+            "item_id": [self.data.item_ids[i] for i in items],
+        }
+        return pd.DataFrame({**tokens, "like": likes})
+
+    def differentiable(self, users, items):
+        return (lambda embeddings: embeddings[:, 0]) if self.slope else None
+
+
+def test_taste_refines_what_it_shows(backbone, encoder, data):
+    """The drawn images score more on the reward's own direction than those that are not refined."""
+    from generators.taste import Settings, Taste
+    from recgen.data.types import Request
+
+    reward = Linear(data)
+    small = {"show": "image", "keep": None, "decode": {"steps": 2, "guidance_scale": 2.0}}
+    requests = [Request(f"u{n}", f"i{n + 1}", 40 + n) for n in range(4)]
+    scores = []
+    for steps in (0, 8):
+        generator = Taste(
+            Settings(**small, refine={"steps": steps, "last": 2, "rate": 0.2, "content": 0.0}),
+            backbone,
+            encoder,
+        )
+        generator.fit(data, reward)
+        images = [creative.image for creative in generator.generate(requests, data, reward=reward)]
+        scores.append(encoder.images(images)[:, 0])
+    assert (scores[1] > scores[0]).mean() >= 0.75 and scores[1].mean() > scores[0].mean()
+
+
+def test_a_reward_without_a_gradient_is_refused(backbone, encoder, data):
+    from generators.taste import Settings, Taste
+    from recgen.core.errors import UserError
+    from recgen.data.types import Request
+
+    generator = Taste(Settings(show="image", keep=None, refine={"steps": 1}), backbone, encoder)
+    generator.fit(data, Linear(data))
+    with pytest.raises(UserError, match=r"recgen.taste.refine.*Verifier or VBPR"):
+        list(generator.generate([Request("u1", "i2", 3)], data, reward=Linear(data, slope=False)))

@@ -60,7 +60,7 @@ def test_a_generator_sees_the_words_it_asks_for(fitted, tiny_llm):
     assert len((fitted / "features/caption.ids.txt").read_text().split()) == 30
 
 
-def test_an_item_without_a_image_has_no_caption_and_no_feature(fitted, write_config, words, tmp_path):
+def test_an_item_without_an_image_has_no_caption_and_no_feature(fitted, write_config, words, tmp_path):
     shutil.copytree(fitted, tmp_path / "run")
     features = tmp_path / "run/features"
     table = pd.read_parquet(features / "captions.parquet")

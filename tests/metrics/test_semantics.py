@@ -51,7 +51,7 @@ def test_ssim_pairs_equals_one_at_a_time_whatever_the_chunk(images, monkeypatch)
     assert np.allclose(together, alone, atol=1e-6) and np.allclose(together, in_twos, atol=1e-6)
 
 
-def test_ssim_of_a_image_with_itself_is_one_and_is_symmetric(images):
+def test_ssim_of_an_image_with_itself_is_one_and_is_symmetric(images):
     first, second = images
     assert np.allclose(s.ssim(first, first), 1.0, atol=1e-6)
     assert np.allclose(s.ssim(first, second), s.ssim(second, first), atol=1e-6)

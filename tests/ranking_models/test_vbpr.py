@@ -104,7 +104,7 @@ def slow(model, user: int, item: int) -> tuple[float, int]:
     return pytest.approx(scores[item].item(), abs=1e-4), int((scores[others] > scores[item]).sum())
 
 
-def test_a_image_of_what_a_user_likes_scores_higher(build):
+def test_an_image_of_what_a_user_likes_scores_higher(build):
     """For any item, one's own history's mean image beats that of a user of another taste."""
     built = build("VBPR", users=60, items=120, per_user=12, epochs=30, stopping_step=30, learning_rate=0.02)
     built.trainer().fit(built.train, built.valid, saved=False, verbose=False)

@@ -89,7 +89,7 @@ def test_what_if_is_the_product_of_the_paper(trained):
         assert what_if.rank(users, items, images)[row] == (everything[row, others] > new).sum()
 
 
-def test_a_image_of_what_a_user_likes_scores_higher(trained):
+def test_an_image_of_what_a_user_likes_scores_higher(trained):
     built, truth, _ = trained
     model, tokens = built.model.eval(), built.dataset.field2id_token
     item_of = {int(token[1:]): i for i, token in enumerate(tokens["item_id"]) if i}
@@ -100,6 +100,19 @@ def test_a_image_of_what_a_user_likes_scores_higher(trained):
         loved, hated = what_if.score(torch.tensor([user, user]), torch.tensor([1, 1]), images)
         better += bool(loved > hated)
     assert better > 90
+
+
+def test_the_differentiable_score_is_the_score_and_its_gradient_the_slope(trained):
+    model = trained[0].model.eval()
+    what_if, users, items = scorer(model), torch.tensor([3, 5]), torch.tensor([2, 7])
+    images = model.features("image")[[4, 9]].clone().requires_grad_(True)
+    value = what_if.differentiable(users, items)(images)
+    torch.testing.assert_close(value.detach(), what_if.score(users, items, images.detach()))
+    value.sum().backward()
+    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    up, down = (what_if.score(users, items, images.detach() + step * direction) for step in (1e-2, -1e-2))
+    slope = (images.grad * direction).sum(1)
+    torch.testing.assert_close(slope, (up - down) / 2e-2, rtol=0.05, atol=0.02)
 
 
 def test_sampled_negatives_do_where_nothing_is_labelled(build):
@@ -119,7 +132,7 @@ def test_nothing_to_learn_from_says_so(build):
         build("Verifier", threshold=None, metrics=["Recall"], topk=[10], valid_metric="Recall@10")
 
 
-def test_items_without_a_image_do_not_bend_the_standardisation(build, tmp_path):
+def test_items_without_an_image_do_not_bend_the_standardisation(build, tmp_path):
     whole = build("Verifier", eval_args={"mode": "labeled"})
     before = whole.model.standard.deviation.clone()
     tokens = (tmp_path / "image.ids.txt").read_text().splitlines()

@@ -74,7 +74,7 @@ def test_every_question_has_every_source_once(run, page):
     assert len(orders) > 2, "the letters say nothing"
 
 
-def test_the_page_does_not_say_whose_a_image_is(run, page):
+def test_the_page_does_not_say_whose_an_image_is(run, page):
     text = page.read_text(encoding="utf-8")
     for word in (*SOURCES, "generator", "creatives", ".png"):
         assert word not in re.sub(r"base64,[^\"]*", "", text)

@@ -37,10 +37,11 @@ HISTORY = {"retrieve_from": "history", "weights": "similarity", "k": 5}
 UNTRAINED = {"beta": 0.0, "max_steps": 1, "learning_rate": 1e-12}
 ARMS: dict[str, dict[str, Any]] = {
     "both, untrained": UNTRAINED,
-    "as published": {"preset": "paper"},
-    "repaired": {},
+    "as published, untrained": {"preset": "paper", **UNTRAINED},
     "catalogue, untrained": {"retrieve_from": "catalogue", **UNTRAINED},
     "history, untrained": {**HISTORY, **UNTRAINED},
+    "repaired": {},
+    "as published": {"preset": "paper"},
     "history, trained": HISTORY,
 }
 METRICS = ("true_utility_gain", "content_preservation", "score_gain_judge")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import Ranker
 
 DECODE = Sampling(steps=6, sampler="dpm++2m", guidance_scale=3)
-TRIALS = 16
+FIXED = {"both": Strength(3, 0.25, 3.0), "words": Strength(3, 0.0, 3.0), "image": Strength(0, 0.5, 3.0)}
+"""The strengths of all arms but `kept`: those that taste chose, or nearly chose, on seed 900."""
 PSEUDO_COUNTS = 10
 WORDLESS = ("colour", "pattern")
 """Groups that the vocabulary of the wordless arms does not have: no tag and no prompt names them."""
@@ -70,13 +72,29 @@ class Arms:
         self.run, self.requests, self.vocabularies = run, list(requests), vocabularies
         self.reward = Ranker(run, "reward")
         self._fitted: dict[Any, Taste] = {}
+        self._kept: dict[str, Taste] = {}
 
     def taste(self, show: str, vocabulary: str | None = None) -> Taste:
-        """Return taste fitted with its strengths, once."""
+        """Return taste fitted under the fixed strength, once."""
         key = (show, vocabulary)
         if key not in self._fitted:
             self._fitted[key] = fit(self.run, self.run.data, self.reward, show, vocabulary)
         return self._fitted[key]
+
+    def learned(self) -> dict[str, Any]:
+        """Return what the tastes that were fitted believe, and the strengths they chose."""
+        return {
+            name: {
+                "trust": taste.learned.belief.trust.as_json(),
+                "strength": taste.learned.strength.as_json(),
+                "text_kept": taste.learned.text_kept,
+                "tried": [each.as_json() for each in taste.learned.tried],
+            }
+            for name, taste in {
+                **{show: each for (show, _), each in self._fitted.items()},
+                **self._kept,
+            }.items()
+        }
 
     def text(self) -> list[Image.Image]:
         """The item's text alone."""
@@ -106,16 +124,13 @@ class Arms:
 
     def contrast_shown(self) -> list[Image.Image]:
         """The contrast's scores of the catalogue in the place of taste's, everything after them the same, at taste's strength."""
-        strength = self.taste("both").learned.strength
-        taste = fit(self.run, self.run.data, None, "both", keep=False)
-        sources = self._sources(taste)
+        taste = copy(self.taste("both"))
+        whole = self._sources(taste)
         belief = replace(taste.learned.belief, trust=OWN_LIKES)
-        only = ContrastSources(
-            sources.data, sources.catalogue, None, sources.basis, sources.population, sources.met
-        )
+        only = ContrastSources(whole.data, whole.catalogue, None, whole.basis, whole.population, whole.met)
         taste._asked = Asked(only, belief)
         return draw(
-            taste, self.requests, taste.answers(self.requests, self.run.data), self.run.data, strength
+            taste, self.requests, taste.answers(self.requests, self.run.data), self.run.data, FIXED["both"]
         )
 
     def _sources(self, taste: Taste) -> Sources:
@@ -132,7 +147,13 @@ class Arms:
         """Taste, with the answers to other requests."""
         taste, data = self.taste(show, vocabulary), self.run.data
         answers = taste.answers(asked, data, self.reward)
-        return draw(taste, self.requests, answers, data, taste.learned.strength)
+        return draw(taste, self.requests, answers, data, FIXED[show])
+
+    def kept(self) -> list[Image.Image]:
+        """Taste with the strength that its own `fit` chooses under ``keep: 0.85``."""
+        taste = self._kept["kept"] = fit(self.run, self.run.data, self.reward, "both", keep=0.85)
+        answers = taste.answers(self.requests, self.run.data, self.reward)
+        return draw(taste, self.requests, answers, self.run.data, taste.learned.strength)
 
     def swapped(self) -> list[Image.Image]:
         """Taste of the next request's user for the same item."""
@@ -150,9 +171,9 @@ class Arms:
     def shuffled(self, other: RunContext) -> list[Image.Image]:
         """Taste, reward included, learned from encounters that were given to users at random."""
         reward = Ranker(other, "reward")
-        taste = fit(other, other.data, reward, "both", keep=False)
+        taste = fit(other, other.data, reward, "both")
         answers = taste.answers(self.requests, other.data, reward)
-        return draw(taste, self.requests, answers, other.data, self.taste("both").learned.strength)
+        return draw(taste, self.requests, answers, other.data, FIXED["both"])
 
     def wordless(self) -> str:
         """Write the vocabulary of the wordless arms and return its path."""
@@ -174,6 +195,7 @@ class Arms:
             "image": lambda: self.shown("image"),
             "contrast_embedding": self.contrast_embedding,
             "contrast_shown": self.contrast_shown,
+            "kept": self.kept,
             "swapped": self.swapped,
             "everybody": self.everybody,
             "shuffled": lambda: self.shuffled(shuffled()),
@@ -183,12 +205,15 @@ class Arms:
 
 
 def fit(
-    run: RunContext, data: RunData, reward: Any, show: Any, vocabulary: str | None = None, keep: bool = True
+    run: RunContext,
+    data: RunData,
+    reward: Any,
+    show: Any,
+    vocabulary: str | None = None,
+    keep: float | None = None,
 ) -> Taste:
     """Return taste fitted on a run; without `keep` its strengths are not looked for."""
-    settings = Settings(
-        show=show, trials=TRIALS, decode=DECODE, vocabulary=vocabulary, **({} if keep else {"keep": None})
-    )
+    settings = Settings(show=show, decode=DECODE, vocabulary=vocabulary, keep=keep)
     generator = Taste(settings, run.backbone, run.encoder)
     generator.fit(data, reward)
     return generator

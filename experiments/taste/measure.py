@@ -24,36 +24,40 @@ from recgen.metrics.statistics import seed_mean
 
 HERE = Path(__file__).parent
 SEEDS, REQUESTS = (1, 2, 3, 4, 5), 100
-METRICS = ("gain", "content", "content_proxy", "judge")
-EVERYWHERE = ("text", "ip_adapter_mean", "both", "words", "image", "contrast_embedding", "contrast_shown")
-PLACEBOS = ("swapped", "everybody", "shuffled", "wordless_both", "wordless_words")
+METRICS = ("gain", "content", "content_proxy")
+CORE = ("both", "text", "ip_adapter_mean", "contrast_shown")
+MORE = ("words", "image", "contrast_embedding")
+PLACEBOS = ("everybody", "swapped", "shuffled")
+VARIANTS = ("wordless_both", "wordless_words", "kept")
+"""Arms of the world of Verifier at 200 encounters, as the placebos are."""
+ROUNDS = (CORE, PLACEBOS, VARIANTS, MORE)
 SAME_DATA = ("text", "ip_adapter_mean", "contrast_embedding", "contrast_shown")
 """Arms that ask no ranking model: in the world of MICRO they are those of the same encounters with Verifier."""
-TASTE = ("both", "words", "image")
 
 
 def main() -> None:
-    """Run what is not finished, seed by seed, and write result.json after each."""
+    """Run what is not finished, the arms that matter most first, and write result.json after each round of a seed."""
     given = harness.arguments(__doc__ or "", SEEDS)
     work = given.work / "taste"
-    for seed in [] if given.only_collect else given.seeds:
-        for world in WORLDS:
-            run_world(work, world, seed)
-        harness.save(collect(work, given.seeds), work / "result.json")
+    for arms in [] if given.only_collect else ROUNDS:
+        for seed in given.seeds:
+            for world in WORLDS:
+                run_world(work, world, seed, [arm for arm in arms if arm in wanted(world)])
+            harness.save(collect(work, given.seeds), work / "result.json")
     harness.save(collect(work, given.seeds), HERE / "result.json")
 
 
 def wanted(world: World) -> tuple[str, ...]:
     """Return a world's arms."""
     if world.model == "MICRO":
-        return TASTE
-    return (*EVERYWHERE, *PLACEBOS) if world.encounters == 200 else EVERYWHERE
+        return ("both", "words", "image")
+    return (*CORE, *MORE, *PLACEBOS, *VARIANTS) if world.encounters == 200 else (*CORE, *MORE)
 
 
-def run_world(work: Path, world: World, seed: int) -> None:
-    """Draw and measure the arms of one world and seed that are not there yet."""
+def run_world(work: Path, world: World, seed: int, names: Sequence[str]) -> None:
+    """Draw and measure those of some arms of one world and seed that are not there yet."""
     folder = work / f"{world.name}/seed{seed}"
-    left = [arm for arm in wanted(world) if not (folder / f"{arm}.parquet").exists()]
+    left = [arm for arm in names if not (folder / f"{arm}.parquet").exists()]
     if not left:
         return
     run = prepared(work, world, seed)
@@ -67,25 +71,12 @@ def run_world(work: Path, world: World, seed: int) -> None:
     for arm in left:
         write_parquet(folder / f"{arm}.parquet", measured.table(draws[arm]()))
         print(f"{world.name} seed {seed}: {arm} done", flush=True)
-        write_json(folder / "learned.json", {**_known(folder), **_learned(arms)})
+        write_json(folder / "learned.json", {**_known(folder), **arms.learned()})
 
 
 def _known(folder: Path) -> dict[str, Any]:
     path = folder / "learned.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _learned(arms: Arms) -> dict[str, Any]:
-    """Return what each fitted taste believes and which strength it chose."""
-    return {
-        show if vocabulary is None else f"wordless_{show}": {
-            "trust": taste.learned.belief.trust.as_json(),
-            "strength": taste.learned.strength.as_json(),
-            "text_kept": taste.learned.text_kept,
-            "tried": [each.as_json() for each in taste.learned.tried],
-        }
-        for (show, vocabulary), taste in arms._fitted.items()
-    }
 
 
 def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
@@ -95,13 +86,13 @@ def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]:
-    tables = {arm: _rows(work, _home(world, arm), seeds, arm) for arm in (*EVERYWHERE, *PLACEBOS)}
+    tables = {arm: _rows(work, _home(world, arm), seeds, arm) for names in ROUNDS for arm in names}
     tables = {arm: rows for arm, rows in tables.items() if len(rows)}
     bounds = _rows(work, world.name, seeds, "bounds")
     if "both" not in tables or not len(bounds):
         return {}
     if world.model == "MICRO":
-        tables = {arm: rows for arm, rows in tables.items() if arm not in PLACEBOS}
+        tables = {arm: rows for arm, rows in tables.items() if arm in (*wanted(world), *SAME_DATA)}
     arms = {
         arm: {
             **harness.means(rows, METRICS),
@@ -111,7 +102,7 @@ def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]
         for arm, rows in tables.items()
     }
     against = {
-        f"{arm} - {other}": harness.paired(tables[arm], tables[other], ("gain", "content", "judge"))
+        f"{arm} - {other}": harness.paired(tables[arm], tables[other], ("gain", "content"))
         for arm in ("both", "words", "image", "wordless_both", "swapped", "shuffled")
         for other in ("text", "ip_adapter_mean", "contrast_embedding", "contrast_shown", "everybody", "both")
         if arm != other and arm in tables and other in tables

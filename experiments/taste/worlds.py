@@ -1,4 +1,4 @@
-"""The worlds of the experiments on `taste`: runs up to their ranking models, and what the truth says of images drawn in them."""
+"""The worlds of the experiments on `taste`: runs up to their reward, and what the truth says of images drawn in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recgen.data.types import Request
 from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.recommender.reward import train
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 STYLES = np.stack(np.meshgrid(*map(np.arange, SIZES[1:]), indexing="ij"), axis=-1).reshape(-1, 3)
@@ -29,7 +29,7 @@ STYLES = np.stack(np.meshgrid(*map(np.arange, SIZES[1:]), indexing="ij"), axis=-
 
 @dataclass(frozen=True)
 class World:
-    """A ranking model for reward and judge, and how many items each user met."""
+    """A ranking model for reward, and how many items each user met."""
 
     name: str
     model: str
@@ -45,7 +45,7 @@ WORLDS = (
 
 
 def prepared(work: Path, world: World, seed: int) -> RunContext:
-    """Return the run of a world and seed with its ranking models trained; what is done already is not done again."""
+    """Return the run of a world and seed with its reward trained; what is done already is not done again."""
     changes = [
         f"recgen.seed={seed}",
         f"recgen.simulator.seed={seed}",
@@ -82,14 +82,16 @@ def shuffled(work: Path, run: RunContext) -> RunContext:
 
 
 def _run(folder: Path, changes: Sequence[str]) -> RunContext:
-    api.run(str(RECIPE), str(folder), changes, "ranker")
+    api.run(str(RECIPE), str(folder), changes, "features")
     run = RunContext(load_config(str(RECIPE), changes), folder)
     run.prepare_torch()
+    if not (folder / "ranker/reward/training.json").exists():
+        train(run, "reward")
     return run
 
 
 class Measured:
-    """What the truth, the judge and the proxy of `generators.taste.kept` say of the requests' images.
+    """What the truth and the proxy of `generators.taste.kept` say of the requests' images.
 
     Parameters
     ----------
@@ -107,8 +109,6 @@ class Measured:
         self.items = [request.item_id for request in requests]
         self.own = self.truth.attributes_of(self.items)
         self.before = self.truth.utility(self.users, self.own)
-        self.judge = Ranker(run, "judge")
-        self.judged_before = self.judge.score_original(self.users, self.items).cpu().numpy()
 
     def of_styles(self) -> np.ndarray:
         """Return the true gain of every style with the motif kept, float64 ``[n, 480]``."""
@@ -121,10 +121,9 @@ class Measured:
         return np.stack(gains)
 
     def table(self, images: Sequence[Image.Image]) -> pd.DataFrame:
-        """Return a row per request: true gain, content kept by the truth and by the proxy, and the judge's gain."""
+        """Return a row per request: true gain, and content kept by the truth and by the proxy."""
         shown = self.reader.read(list(images))
         embeddings = self.run.encoder.images(list(images))
-        judged = self.judge.score(self.users, self.items, embeddings).cpu().numpy()
         return pd.DataFrame({
             "user_id": [f"{self.run.settings.seed}/{user}" for user in self.users],
             "item_id": self.items,
@@ -132,7 +131,6 @@ class Measured:
             "gain": self.truth.utility(self.users, shown) - self.before,
             "content": (shown[:, 0] == self.own[:, 0]).astype(float),
             "content_proxy": self._proxy(embeddings),
-            "judge": judged - self.judged_before,
         })  # fmt: skip
 
     def _proxy(self, embeddings: np.ndarray) -> np.ndarray:

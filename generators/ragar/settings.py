@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from generators.common.settings import LearningConfig
 from recgen.diffusion.sampling import Sampling
+
+logger = logging.getLogger("recgen")
 
 PAPER: dict[str, Any] = {
     "retrieve_from": "history",
@@ -108,6 +111,10 @@ class Settings(LearningConfig):
         if not isinstance(values, dict):
             return values
         filled = {**(PAPER if values.get("preset") == "paper" else {}), **values}
+        if filled.pop("calibrator_rate", None) is not None:
+            logger.warning(
+                "ragar.calibrator_rate is gone: ragar.learning_rate, 1e-4 by default, is of all that trains"
+            )
         try:
             decode = Sampling.model_validate(filled.get("decode") or {}).model_dump()
         except ValidationError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from generators.taste.likes import has_image
 from generators.taste.settings import Settings
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng
@@ -111,7 +112,7 @@ def sampled_rows(data: RunData, at_most: int) -> np.ndarray:
     UserError
         Where fewer than two items have an image.
     """
-    rows = np.flatnonzero(np.isfinite(data.image_features).all(axis=1))
+    rows = np.flatnonzero(has_image(data))
     if len(rows) < 2:
         raise UserError(
             "recgen.taste",

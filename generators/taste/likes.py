@@ -27,6 +27,11 @@ from recgen.data.types import RunData
 _COMPONENTS, _ROUNDS, _LEARNED_FROM = 32, 30, 2000
 
 
+def has_image(data: RunData) -> np.ndarray:
+    """Return which items have an image, bool ``[n_items]``."""
+    return np.isfinite(data.image_features).all(axis=1)
+
+
 @dataclass(frozen=True)
 class Encounters:
     """What users met: row numbers of users and items (int64 ``[n]``), and whether each was liked (bool ``[n]``)."""
@@ -43,13 +48,13 @@ class Encounters:
         """
         table = data.interactions
         users, items = table["user"].to_numpy(np.int64), table["item"].to_numpy(np.int64)
-        kept = np.isfinite(data.image_features[items]).all(axis=1)
+        kept = has_image(data)[items]
         found = cls(users[kept], items[kept], table["like"].to_numpy(bool)[kept])
         return found.with_unmet(data) if found.likes.all() else found
 
     def with_unmet(self, data: RunData) -> Encounters:
         """Return the encounters and, of each user, as many items not met, disliked; drawn by the run's seed."""
-        free = np.flatnonzero(np.isfinite(data.image_features).all(axis=1))
+        free = np.flatnonzero(has_image(data))
         users, items, likes = [self.users], [self.items], [self.likes]
         for user, (met, _) in self.by_user().items():
             rest = free[~np.isin(free, met)]

@@ -1,6 +1,6 @@
 """Ridge regression of many users' scores on one set of item features, with the requested item left out exactly.
 
-With centred features X ``[N, D]`` and centred scores y ``[N]`` of one user, the coefficients are
+With centred features X ``[N, D]`` and the scores y ``[N]`` of one user, centred over the items that count, the coefficients are
 
     b = (X'X + lambda I)^-1 X'y                                                                   (1)
 
@@ -44,10 +44,11 @@ class Ridge:
         Parameters
         ----------
         scores
-            float32 ``[B, N]``, centred over items.
+            float32 ``[B, N]``.
         left_out
             int64 ``[B]``, the column that says nothing about each user, by (2); -1 for none.
         """
+        scores = centred(scores, left_out)
         found = scores @ self.features @ self.inverse
         users = np.flatnonzero(left_out >= 0)
         rows = self.features[left_out[users]]
@@ -59,6 +60,7 @@ class Ridge:
 
     def residuals(self, scores: np.ndarray, left_out: np.ndarray) -> np.ndarray:
         """Return what (1) does not explain, float32 ``[B, N]``, 0 at the column left out; arguments as for `coefficients`."""
+        scores = centred(scores, left_out)
         rest = scores - self.coefficients(scores, left_out) @ self.features.T
         users = np.flatnonzero(left_out >= 0)
         rest[users, left_out[users]] = 0
@@ -95,11 +97,16 @@ def best_strength(features: np.ndarray, scores: np.ndarray) -> float:
     return float(_GRID[int(np.argmin(losses))])
 
 
-def centred(scores: np.ndarray) -> np.ndarray:
-    """Return scores ``[B, N]`` less each user's mean over the items."""
-    return scores - scores.mean(axis=1, keepdims=True)
+def centred(scores: np.ndarray, left_out: np.ndarray | None = None) -> np.ndarray:
+    """Return scores ``[B, N]`` less each user's mean over the items but the one left out (int64 ``[B]``; -1 for none)."""
+    totals, counts = scores.sum(axis=1), np.full(len(scores), scores.shape[1])
+    if left_out is not None:
+        users = np.flatnonzero(left_out >= 0)
+        totals[users] -= scores[users, left_out[users]]
+        counts[users] -= 1
+    return scores - (totals / np.maximum(counts, 1)).astype(scores.dtype)[:, None]
 
 
 def _centred_features(features: np.ndarray) -> np.ndarray:
-    values = np.asarray(features, dtype=np.float64)
-    return (values - values.mean(axis=0)).astype(np.float32)
+    values = np.asarray(features, dtype=np.float32)
+    return values - values.mean(axis=0, dtype=np.float64).astype(np.float32)

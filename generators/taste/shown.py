@@ -119,8 +119,9 @@ def top_image(
     left_out
         The position of the requested item; -1 where it is not among those looked at.
     """
-    order = np.argsort(-scores, kind="stable")
-    best = order[order != left_out][:k]
+    best = np.argpartition(-scores, min(k, len(scores) - 1))[: k + 1]  # one more, for the one left out
+    best = best[np.lexsort((best, -scores[best]))]
+    best = best[best != left_out][:k]
     weights = np.maximum(scores[best].astype(np.float64), 0)
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(best), 1 / len(best))
     shared, total = float(weights @ everybody[best]), float(weights @ scores[best])

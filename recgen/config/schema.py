@@ -402,7 +402,7 @@ class Settings(Strict):
     tags: TagSettings = TagSettings()
     foreground: Literal["plain-ground", "isnet"] = "plain-ground"
     ranker: Rankers = Rankers()
-    generators: list[str] = Field(["ragar"], min_length=1)
+    generators: list[str] = Field(["taste"], min_length=1)
     controls: list[Control] = ["original", "constant", "swapped", "random_item", "blank"]
     requests: Annotated[int, Field(ge=1)] | Requests | None = None
     shard_size: int = Field(32, ge=1)

@@ -7,6 +7,7 @@ conftest.py may have others.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from generators.base import Generator, GeneratorConfig
 from recgen.core.seeding import seed_for
 from recgen.data.types import Creative, Request, RunData
+
+Load = Callable[..., Generator]
 
 
 def ask(user: str, item: str, history: tuple[str, ...] = ("i1", "i2")) -> Request:
@@ -83,7 +86,9 @@ class GeneratorContract:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def saved(self, backbone, encoder, data, tmp_path_factory) -> Path:
+    def saved(
+        self, backbone: Any, encoder: Any, data: RunData, tmp_path_factory: pytest.TempPathFactory
+    ) -> Path:
         """Where the fitted generator was saved."""
         generator = self.make(backbone, encoder)
         generator.fit(data)
@@ -92,17 +97,17 @@ class GeneratorContract:
         return folder
 
     @pytest.fixture
-    def load(self, saved, backbone, encoder):
+    def load(self, saved: Path, backbone: Any, encoder: Any) -> Load:
         """A function that returns the fitted generator under changed settings."""
 
-        def load(**changes) -> Generator:
+        def load(**changes: Any) -> Generator:
             generator = self.make(backbone, encoder, **changes)
             generator.load(saved)
             return generator
 
         return load
 
-    def test_settings_refuse_what_they_do_not_know(self, backbone, encoder) -> None:
+    def test_settings_refuse_what_they_do_not_know(self, backbone: Any, encoder: Any) -> None:
         generator = self.make(backbone, encoder)
         kind = type(generator)
         assert issubclass(kind.Config, GeneratorConfig) and isinstance(generator.config, kind.Config)
@@ -110,34 +115,36 @@ class GeneratorContract:
         with pytest.raises(ValidationError):
             kind.Config.model_validate({**generator.config.model_dump(), "no_such_setting": 1})
 
-    def test_recipes_are_plain_values(self, load, data: RunData) -> None:
+    def test_recipes_are_plain_values(self, load: Load, data: RunData) -> None:
         for creative in load().generate(REQUESTS[:2], data):
             assert json.loads(json.dumps(creative.recipe, allow_nan=False)) == creative.recipe
 
-    def test_answers_every_request_in_order_with_an_image(self, load, data: RunData, backbone) -> None:
+    def test_answers_every_request_in_order_with_an_image(
+        self, load: Load, data: RunData, backbone: Any
+    ) -> None:
         creatives = list(load().generate(REQUESTS, data))
         assert [creative.request for creative in creatives] == REQUESTS
         size = backbone.image_size
         assert all(c.image.mode == "RGB" and c.image.size == (size, size) for c in creatives)
         assert all(c.generator and c.recipe and c.seconds >= 0 for c in creatives)
 
-    def test_batch_size_changes_nothing(self, load, data: RunData) -> None:
+    def test_batch_size_changes_nothing(self, load: Load, data: RunData) -> None:
         one = list(load(**self.batch(1)).generate(REQUESTS, data))
         assert_same_images(one, list(load(**self.batch(32)).generate(REQUESTS, data)))
 
-    def test_order_changes_nothing(self, load, data: RunData) -> None:
+    def test_order_changes_nothing(self, load: Load, data: RunData) -> None:
         forwards = list(load().generate(REQUESTS, data))
         assert_same_images(forwards, list(load().generate(REQUESTS[::-1], data))[::-1])
         assert_same_images(forwards[3:5], list(load().generate(REQUESTS[3:5], data)))
 
-    def test_another_seed_is_another_image(self, load, data: RunData) -> None:
+    def test_another_seed_is_another_image(self, load: Load, data: RunData) -> None:
         first = REQUESTS[0]
         twice = [first, Request(first.user_id, first.item_id, first.seed + 1, first.history)]
         a, b = pixels(list(load().generate(twice, data)))
         assert np.abs(a - b).mean() > 0.01
 
     def test_fitting_again_saves_the_same_bytes(
-        self, saved: Path, backbone, encoder, data: RunData, tmp_path: Path
+        self, saved: Path, backbone: Any, encoder: Any, data: RunData, tmp_path: Path
     ) -> None:
         torch.rand(1), np.random.rand()  # nothing may depend on global randomness
         generator = self.make(backbone, encoder)
@@ -145,11 +152,13 @@ class GeneratorContract:
         generator.save(tmp_path)
         assert files(tmp_path) == files(saved)
 
-    def test_loaded_and_saved_again_are_the_same_bytes(self, saved: Path, load, tmp_path: Path) -> None:
+    def test_loaded_and_saved_again_are_the_same_bytes(self, saved: Path, load: Load, tmp_path: Path) -> None:
         load().save(tmp_path)
         assert files(tmp_path) == files(saved)
 
-    def test_fitted_and_loaded_draw_the_same(self, load, backbone, encoder, data: RunData) -> None:
+    def test_fitted_and_loaded_draw_the_same(
+        self, load: Load, backbone: Any, encoder: Any, data: RunData
+    ) -> None:
         generator = self.make(backbone, encoder)
         generator.fit(data)
         assert_same_images(
@@ -167,19 +176,19 @@ class GeneratorContract:
             "request without history",
         ],
     )
-    def test_draws_for_those_it_knows_little_of(self, load, data: RunData, request_: Request) -> None:
+    def test_draws_for_those_it_knows_little_of(self, load: Load, data: RunData, request_: Request) -> None:
         (creative,) = load().generate([request_], data)
         assert creative.request == request_ and creative.image.mode == "RGB"
 
-    def test_no_requests_no_creatives(self, load, data: RunData) -> None:
+    def test_no_requests_no_creatives(self, load: Load, data: RunData) -> None:
         assert list(load().generate([], data)) == []
 
-    def test_progress_is_reported(self, load, backbone, encoder, data: RunData) -> None:
+    def test_progress_is_reported(self, load: Load, backbone: Any, encoder: Any, data: RunData) -> None:
         calls: list[tuple[str, int, int]] = []
         list(load().generate(REQUESTS[:2], data, progress=lambda *call: calls.append(call)))
         assert [done for _, done, _ in calls][-1] == 2 and all(total == 2 for _, _, total in calls)
 
-    def test_nothing_trains_that_should_not(self, backbone, encoder, data: RunData) -> None:
+    def test_nothing_trains_that_should_not(self, backbone: Any, encoder: Any, data: RunData) -> None:
         modules = {
             "unet": backbone.pipeline.unet, "vae": backbone.pipeline.vae, "text": backbone.pipeline.text_encoder,
             "clip": encoder.model,

@@ -84,6 +84,7 @@ def test_the_general_vocabulary_speaks_of_real_images(encoder):
         assert len(set(group.phrases)) == len(group.phrases) and all(
             isinstance(phrase, str) for phrase in group.phrases
         )
+    assert general.style == ["colour", "style", "mood"]
     (said,) = tag(encoder.images([Image.new("RGB", (64, 64), "red")]), general, encoder)
     assert "{" not in said and len(said.split()) >= 7
 
@@ -93,6 +94,7 @@ def test_the_general_vocabulary_speaks_of_real_images(encoder):
     [
         ("caption: '{wat}'\ngroups: {what: {phrases: [one]}}", ["caption", "{wat}", "'what'?"]),
         ("caption: '{what'\ngroups: {what: {phrases: [one]}}", ["caption", "braces"]),
+        ("caption: x\nstyle: [wha]\ngroups: {what: {phrases: [one]}}", ["style", "'wha'", "'what'?"]),
         ("caption: x\ngroups: {what: {phrase: [one]}}", ["groups.what.phrase:", "unknown key"]),
         ("caption: x\ngroups: {what: {phrases: []}}", ["groups.what.phrases", "at least 1"]),
         ("caption: x\ngroups: {what: {phrases: [one], prompts: [a thing]}}", ["what.prompts", "one {}"]),

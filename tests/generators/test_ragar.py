@@ -12,15 +12,17 @@ from pydantic import ValidationError
 
 from generators.common.training import HISTORY, trainable
 from generators.ragar import RAGAR
-from generators.ragar.calibrator import Calibrator, Scale, Whitening
+from generators.ragar.calibrator import Scale
 from generators.ragar.examples import ExampleBuilder, training_examples
 from generators.ragar.generation import conditions, decoding_seeds, perturbations
 from generators.ragar.preference import PROMPT_TOKENS, PreferenceExtractor, Shape
-from generators.ragar.reflection import advantages, rank_loss, rewards, squared_distance, total_loss
-from generators.ragar.retrieval import retrieve, retrieve_preferred, standardise
+from generators.ragar.reflection import advantages, rank_loss
 from generators.ragar.settings import Settings
+from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
+from recgen.core.seeding import seed_for
 from recgen.data.types import RunData
+from recgen.diffusion.backbone import Condition, Sampling
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import preference_prompt
 
@@ -79,55 +81,6 @@ class TestTokensContract(TestContract):
 
 
 # Retrieval, eqs. 1-5
-
-
-def test_retrieval_known_answer() -> None:
-    semantics = np.array([[1, 0], [3, 4], [0, 2], [-1, 0], [5, 0]], np.float32)  # item 4 is the reference
-    visuals = np.array([[1, 1], [2, 0], [0, 4], [9, 9], [7, 7]], np.float32)
-    found = retrieve([0, 1, 2, 3], 4, semantics, visuals, k=2)
-    assert found.rows == [0, 1]  # cosines 1, 0.6, 0, -1
-    np.testing.assert_allclose(found.weights, [1 / 1.6, 0.6 / 1.6])
-    np.testing.assert_allclose(found.preference, [(1 + 0.6 * 2) / 1.6, 1 / 1.6], rtol=1e-6)
-
-
-def test_retrieval_without_k_weighs_the_history_alike_and_leaves_out_what_has_no_image() -> None:
-    semantics = np.array([[1, 0], [np.nan, np.nan], [0, 1], [1, 1]], np.float32)
-    visuals = np.array([[1, 1], [np.nan, np.nan], [3, 5], [8, 8]], np.float32)
-    found = retrieve([0, 1, 2], 3, semantics, visuals, k=0)
-    assert found.rows == [0, 2]
-    np.testing.assert_allclose(found.preference, [2, 3])
-    assert retrieve([1], 3, semantics, visuals, k=5).preference is None
-
-
-def test_retrieval_prefers_the_later_of_two_alike_and_ignores_opposites() -> None:
-    semantics = np.array([[1, 0], [1, 0], [-1, 0], [1, 0]], np.float32)
-    visuals = np.eye(4, dtype=np.float32)
-    assert retrieve([0, 2, 1], 3, semantics, visuals, k=1).rows == [1]
-    found = retrieve([0, 1, 2], 3, semantics, visuals, k=3)
-    assert found.rows == [1, 0, 2] and found.weights.tolist() == [0.5, 0.5, 0.0]
-
-
-def test_preferred_items_known_answer() -> None:
-    semantics = np.array([[1, 0], [3, 4], [0, 2], [-1, 0], [5, 0]], np.float32)  # item 4 is the reference
-    visuals = np.array([[1, 1], [2, 0], [0, 4], [9, 9], [7, 7]], np.float32)
-    scores = np.array([0.0, 0.0, 1.0, -1.0, 9.0])
-    found = retrieve_preferred([0, 1, 2, 3, 4], scores, 4, semantics, visuals, k=2, tau=0.5, kappa=1.0)
-    assert found.rows == [2, 0], "logits 1, 0.6, 2, -3; the reference itself is left out"
-    first = np.exp(2) / (np.exp(2) + np.exp(1))
-    np.testing.assert_allclose(found.weights, [first, 1 - first])
-    np.testing.assert_allclose(found.preference, [1 - first, 4 * first + 1 - first], rtol=1e-6)
-    similar = retrieve_preferred([0, 1, 2, 3], scores[:4], 4, semantics, visuals, k=1, tau=0.5, kappa=4.0)
-    assert similar.rows == [0]
-    tied = retrieve_preferred([2, 0, 1], np.zeros(3), 4, semantics, visuals, k=2, tau=1.0, kappa=0.0)
-    assert tied.rows == [1, 0], "ties go to the later candidate"
-    assert retrieve_preferred([4], scores[:1], 4, semantics, visuals, 2, 1.0, 1.0).preference is None
-
-
-def test_scores_are_in_each_users_own_deviations() -> None:
-    found = standardise(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [4.0, 4.0, 4.0]]))
-    np.testing.assert_allclose(found[0], found[1])
-    np.testing.assert_allclose(found[0], np.array([-1, 0, 1]) / np.sqrt(2 / 3))
-    assert found[2].tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("source", ["history", "catalogue", "both"])
@@ -212,58 +165,6 @@ def test_the_prompt_keeps_its_start_the_text_and_its_end() -> None:
 # Calibrator, eq. 10
 
 
-def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -> None:
-    directions = torch.tensor([[0.0, 0.0, 0.0, 2.0]])
-    calibrator = Calibrator(1, directions)
-    general, language = torch.tensor([[3.0], [5.0]]), torch.tensor([[1.0], [1.0]])
-    retrieved = torch.tensor([[2.0, -4.0, 0.0, 6.0], [2.0, -4.0, 0.0, 6.0]])
-    liked = torch.tensor([[1.0, 1.0, -1.0, 0.0]] * 2)
-    calibrator.measure(general, language, retrieved)
-    start = calibrator(general, language, retrieved)
-    assert start.tolist() == [[0.0, 0.0, 0.0]] * 2
-    assert torch.equal(calibrator.corrected(start[:, None], retrieved, liked)[:, 0], retrieved)
-    with torch.no_grad():
-        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]) / 200)
-        calibrator.correct.weight[2, 0] = 1 / 200  # the first component of P_gen, -1 and 1 over these two
-    found = calibrator(general, language, retrieved)
-    torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 0.0], [0.5, 2.0, 2.0]]))
-    points = calibrator.corrected(found[:, None], retrieved, liked)[:, 0]
-    torch.testing.assert_close(points[0], torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0]))
-    torch.testing.assert_close(points[1] - points[0], torch.tensor([0.0, 0.0, 0.0, 4.0]))
-
-
-def test_whitened_features_are_uncorrelated_and_of_unit_variance() -> None:
-    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
-        [[3.0, 1.0, 0.0, 5.0], [0.0, 0.5, 2.0, 0.0], [0.0, 0.1, 0.0, 0.3]]
-    )
-    whitening = Whitening(4, 6)
-    whitening.measure(rows + 7.0)
-    found = whitening(rows + 7.0)
-    torch.testing.assert_close(found.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
-    torch.testing.assert_close(
-        found.T @ found / 50, torch.diag(torch.tensor([1.0, 1, 1, 0, 0, 0])), atol=1e-4, rtol=0
-    )
-
-
-def test_squared_distance_known_answer() -> None:
-    general, retrieved = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [3.0, 0.0]])
-    assert squared_distance(general, retrieved, "sum").item() == pytest.approx((1 + 4 + 9) / 2)
-    assert squared_distance(general, retrieved, "mean").item() == pytest.approx((1 + 4 + 9) / 4)
-    wide = squared_distance(general.repeat(1, 512), retrieved.repeat(1, 512), "mean")
-    assert wide.item() == pytest.approx((1 + 4 + 9) / 4), "the mean is the same at any width"
-
-
-def test_scale_leaves_out_what_has_no_image_and_inverts() -> None:
-    raw = np.array([[1.0, 10.0], [3.0, 30.0], [np.nan, np.nan]], np.float32)
-    scale = Scale.of(raw, 1)
-    points = scale.apply(torch.from_numpy(raw[:2]))
-    torch.testing.assert_close(points, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
-    torch.testing.assert_close(scale.invert(points), torch.from_numpy(raw[:2]))
-    torch.testing.assert_close(
-        scale.directions, torch.tensor([[1.0, 1.0]]), msg="as long as the spread along it, sign fixed"
-    )
-
-
 # Generation, eqs. 11-12
 
 
@@ -297,46 +198,6 @@ def test_a_preference_is_drawn_with_the_items_words_and_tokens_stand_alone() -> 
 
 # Reflection, eqs. 13-17
 
-GENERATED, REFERENCE, KEYWORD = (
-    torch.tensor([[2.0, 0.5], [-1.0, 0.0]]),
-    torch.tensor([1.0, 0.0]),
-    torch.tensor([0.0, -2.0]),
-)
-
-
-def test_rewards_known_answer() -> None:
-    corrected = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1)
-    torch.testing.assert_close(
-        corrected, torch.tensor([[1.0 + 2.0, 0.0 + 0.5], [0.0 + 1.0, 0.0 + 2.0]]) + 0.1
-    )
-    printed = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1, sign="as_printed")
-    torch.testing.assert_close(printed, torch.tensor([[0.0 + 0.0, 0.5 + 0.0], [1.0 + 0.0, 0.0 + 0.0]]) + 0.1)
-    below = torch.tensor([[-3.0, -4.0]])
-    clamped, whole = (
-        rewards(below, torch.tensor([0.0]), torch.tensor([1.0]), 0.0, clamp=clamp) for clamp in (True, False)
-    )
-    assert clamped.tolist() == [[0.0, 0.0]] and whole.tolist() == [[-7.0, -9.0]]
-
-
-def test_advantages_are_against_the_other_samples_and_of_unit_spread() -> None:
-    values = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
-    others = torch.tensor([[1.0 - 4.0, 2.0 - 3.5, 6.0 - 1.5], [0.0, 0.0, 0.0]])
-    torch.testing.assert_close(advantages(values), others / others.square().mean().sqrt())
-    torch.testing.assert_close(advantages(values + 5), advantages(values), msg="delta cancels")
-    assert not advantages(torch.ones(3, 2)).any()
-    torch.testing.assert_close(advantages(torch.tensor([[2.0], [2.0]])), torch.ones(2, 1))
-
-
-def test_rank_loss_and_its_gradient_known_answer() -> None:
-    mean = torch.tensor([[0.0, 1.0]], requires_grad=True)
-    actions = torch.tensor([[[1.0, 1.0], [0.0, -1.0]]])
-    loss = rank_loss(mean, actions, torch.tensor([[2.0, -1.0]]), sigma=0.5)
-    # log densities -1 / 0.5 and -4 / 0.5
-    assert loss.item() == pytest.approx(-(-2.0 * 2.0 + 8.0) / 2)
-    loss.backward()
-    # minus the mean of advantage * (action - mean) / sigma^2
-    torch.testing.assert_close(mean.grad, -torch.tensor([[2.0 * 4.0, -1.0 * -8.0]]) / 2)
-
 
 def test_the_gradient_points_to_what_is_rewarded() -> None:
     goal = torch.tensor([2.0, -1.0, 0.5])
@@ -346,13 +207,6 @@ def test_the_gradient_points_to_what_is_rewarded() -> None:
     rank_loss(mean, actions, advantages(actions @ goal), 0.3).backward()
     step = -mean.grad.mean(0)
     assert torch.nn.functional.cosine_similarity(step, goal, dim=0) > 0.98
-
-
-def test_total_loss_known_answer() -> None:
-    loss = squared_distance(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]]), "sum")
-    assert loss.item() == 5.0
-    weights = Settings(alpha=2.0, beta=3.0, gamma=0.5)
-    assert total_loss(torch.tensor(1.0), torch.tensor(-2.0), loss, weights).item() == 2.0 - 6.0 + 2.5
 
 
 # Training
@@ -413,6 +267,32 @@ def test_training_keeps_the_best_evaluation(backbone, encoder, data, language_mo
     assert all(torch.equal(value, fresh[name]) for name, value in trainable(generator.model).items())
 
 
+def test_the_clamped_reward_is_against_the_items_image_and_the_one_of_its_words(
+    backbone, encoder, data, language_model
+) -> None:
+    """Eq. 14 with the recommender's own scores of both; without the clamp they cancel, and no image is drawn for them."""
+    likes = Likes(np.random.default_rng(0).normal(size=16), data)
+    settings = Settings(**{**SMALL, "beta": 1.0, "clamp": True})
+    examples = training_examples(ExampleBuilder(data, settings)).train[:3]
+    generator = RAGAR(settings, backbone, encoder, language_model)
+    model = generator._model(Scale.of(data.image_features, settings.directions), 0)
+    trainer = Trainer(model, encoder, likes, None, settings, 0)
+    scores = torch.linspace(-40, 40, 9, dtype=torch.float32).expand(3, 9)
+    found = trainer._rewards(examples, scores)
+    seeds = [seed_for(0, "ragar keyword picture", example.user, example.item) for example in examples]
+    words = [Condition(seed, example.text) for seed, example in zip(seeds, examples, strict=True)]
+    key = encoder.images(list(backbone.generate(words, settings.train_decode))) @ likes.direction
+    own = likes.score_original(None, [example.item for example in examples]).numpy()
+    expected = np.maximum(scores - key[:, None], 0) + np.maximum(scores - own[:, None], 0) + settings.delta
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert (np.abs(key) > 0.1).all() and (np.abs(own) > 0.1).all() and likes.asked == [3]
+    trainer._rewards(examples, scores)
+    assert likes.asked == [3], "the images of the words are drawn once"
+    trainer.settings, trainer._key_scores = Settings(**SMALL), {}
+    trainer._rewards(examples, scores)
+    assert likes.asked == [3]
+
+
 def test_recipe_says_what_was_retrieved(backbone, encoder, data, language_model) -> None:
     generator = RAGAR(Settings(**{**SMALL, "k": 2}), backbone, encoder, language_model)
     generator.fit(data)
@@ -437,3 +317,56 @@ def test_mistakes_are_told(backbone, encoder, data, language_model, tmp_path) ->
     generator.save(tmp_path)
     with pytest.raises(UserError, match="other sizes"):
         RAGAR(Settings(**{**SMALL, "lora_rank": 3}), backbone, encoder, language_model).load(tmp_path)
+
+
+def test_the_papers_form_is_one_setting_and_keys_beside_it_win() -> None:
+    paper = Settings(preset="paper", r=5)
+    assert (paper.retrieve_from, paper.weights, paper.action, paper.noise, paper.pairs) == (
+        "history", "similarity", "tokens", "own", "single",
+    )  # fmt: skip
+    assert (paper.r, paper.k, paper.clamp, paper.distance, paper.learning_rate) == (5, 5, True, "sum", 1e-5)
+    assert Settings(**paper.model_dump()) == paper, "what a run keeps of it is read back the same"
+
+
+def test_training_samples_as_drawing_does_unless_told_otherwise() -> None:
+    decode = {"steps": 50, "guidance_scale": 2.0, "sampler": "ddim", "ip_adapter_scale": 0.4}
+    inherited = Settings(decode=decode).train_decode
+    assert inherited == Sampling(**{**decode, "steps": 5})
+    own = Settings(decode=decode, train_decode={"steps": 3, "guidance_scale": 4.0}).train_decode
+    assert own == Sampling(**{**decode, "steps": 3, "guidance_scale": 4.0})
+    assert Settings(decode={"steps": 2}).train_decode.steps == 2
+
+
+def test_a_key_that_is_gone_is_read_with_a_note(caplog) -> None:
+    assert Settings(calibrator_rate=0.04) == Settings()
+    assert "learning_rate" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"retrieve_from": "catalogue", "weights": "similarity"},
+        {"k": 0},
+        {"retrieve_from": "elsewhere"},
+        {"tau": 0},
+    ],
+)
+def test_impossible_retrieval_is_refused(wrong) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
+
+
+def test_retrieval_by_reward_needs_one_in_training_and_in_drawing(
+    backbone, encoder, data, language_model
+) -> None:
+    settings = Settings(**{**SMALL, "retrieve_from": "both", "weights": "reward"})
+    generator = RAGAR(settings, backbone, encoder, language_model)
+    with pytest.raises(ValueError, match="needs a reward"):
+        generator.fit(data)
+    likes = Likes(np.random.default_rng(0).normal(size=16), data)
+    generator.fit(data, likes)
+    with pytest.raises(ValueError, match="needs a reward"):
+        list(generator.generate([ask("u1", "i3")], data))
+    (creative,) = generator.generate([ask("u1", "i3")], data, likes)
+    best = int(np.nanargmax(data.image_features @ likes.direction))
+    assert data.item_ids[best] in creative.recipe["retrieved"] or best == 3

@@ -47,9 +47,11 @@ def test_leaving_out_is_solving_without_the_item(rng) -> None:
     gram = x.T @ x
     penalty = 0.3 * np.trace(gram) / 6 * np.eye(6)
     rest = np.delete(np.arange(40), 5)
-    direct = np.linalg.solve(x[rest].T @ x[rest] + penalty, x[rest].T @ scores[0, rest])
+    others = scores[0, rest] - scores[0, rest].mean()
+    direct = np.linalg.solve(x[rest].T @ x[rest] + penalty, x[rest].T @ others)
     np.testing.assert_allclose(ridge.coefficients(scores, items)[0], direct, rtol=1e-3, atol=1e-4)
     assert ridge.residuals(changed, items)[0, 5] == 0 and ridge.residuals(changed, items)[1, 17] == 0
+    np.testing.assert_allclose(ridge.residuals(changed, items), ridge.residuals(scores, items), atol=1e-4)
 
 
 def test_noise_is_shrunk_more_than_signal(rng) -> None:

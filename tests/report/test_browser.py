@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,56 @@ def test_a_request_would_have_been_seen(report, tmp_path):
     (tmp_path / "outside.html").write_text(outside, encoding="utf-8")
     _, console = opened(tmp_path / "outside.html", tmp_path / "profile")
     assert any("Content Security Policy" in line for line in console)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """The questionnaire's browser, which does what a test says."""
+    where = Path(__file__).parents[1] / "survey/chromium.py"
+    spec = spec_from_file_location("report_chromium", where)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.Browser(CHROMIUM, tmp_path_factory.mktemp("driven")) as driven:
+        yield driven
+
+
+CHANGE = "for (const e of ['change', 'input']) document.getElementById('{0}').dispatchEvent(new Event(e))"
+
+
+def choose(browser, tool, value):
+    browser.run(f"document.getElementById('{tool}').value = '{value}'; {CHANGE.format(tool)}")
+
+
+def test_the_gallery_is_sorted_filtered_and_searched(browser, tmp_path):
+    browser.open(build(make_run(tmp_path / "run", ("rebeca", "ip_adapter"))))
+    gains = (
+        "[...document.querySelectorAll('#cards .card')].map(card =>"
+        " Number(card.querySelector('[data-generator=ip_adapter]').dataset.gain))"
+    )
+    choose(browser, "show-generator", "ip_adapter")
+    seen = browser.run(
+        "[...document.querySelectorAll('[data-generator]')].filter(e => e.checkVisibility()).length"
+    )
+    assert seen == len(browser.run(gains)) > 20, "one generator's images are left"
+    choose(browser, "order", "best")
+    found = browser.run(gains)
+    assert found == sorted(found, reverse=True) and found[0] > found[-1]
+    choose(browser, "order", "worst")
+    assert browser.run(gains) == sorted(found)
+    choose(browser, "search", "number 7,")
+    titles = browser.run(
+        "[...document.querySelectorAll('.card')].filter(e => e.checkVisibility()).map(e => e.querySelector('h3').innerText)"
+    )
+    assert len(titles) <= 1 and all("number 7," in title for title in titles)
+
+
+def test_no_table_is_cut_at_1400_pixels(browser, tmp_path):
+    browser.open(build(make_run(tmp_path / "run", tuple(f"generator_{k}" for k in range(14)))))
+    size = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.tell("Emulation.setDeviceMetricsOverride", **size)
+    browser.run("document.querySelectorAll('details').forEach(e => { e.open = true })")
+    cut = browser.run(
+        "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => e.getAttribute('aria-label') + ' ' + e.scrollWidth + ' > ' + e.clientWidth)"
+    )
+    assert cut == [] and not browser.run("document.documentElement.scrollWidth > innerWidth")

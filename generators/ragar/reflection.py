@@ -42,7 +42,8 @@ def advantages(values: Tensor) -> Tensor:
     """Return rewards ``[B, n]`` against the mean of the request's other samples, in units of their spread over the step.
 
     The mean of the others is a baseline that does not depend on the sample it is for, so the gradient stays unbiased. Against
-    the mean of all, as here, the difference is (n - 1) / n of that: a factor of the step that the spread takes out. The spread makes beta mean the same for a ranking model that scores in logits and one that scores in thousandths. A single sample has no
+    the mean of all, as here, the difference is (n - 1) / n of that: a factor of the step that the spread takes out. The spread
+    makes beta mean the same for a ranking model that scores in logits and one that scores in thousandths. A single sample has no
     other and keeps its reward.
     """
     if values.shape[1] > 1:

@@ -59,19 +59,20 @@ def main() -> None:
     arms = [*ARMS, *(f"{name}{ZEROED}" for name in ("history, trained", "repaired"))]
     tables = {name: table(work, given.seeds, name) for name in arms}
     tables = {name: rows for name, rows in tables.items() if len(rows)}
+    pairs = [(name, "as published") for name in tables] + [
+        (name, "as published, untrained") for name in tables
+    ]
+    pairs += [("repaired", "both, untrained"), (f"repaired{ZEROED}", "repaired")]
     result = {
         "means": {name: harness.means(rows, METRICS) for name, rows in tables.items()},
-        "minus as published": {
-            name: harness.paired(rows, tables["as published"], METRICS)
-            for name, rows in tables.items()
-            if name != "as published"
+        "differences": {
+            f"{a} minus {b}": harness.paired(tables[a], tables[b], METRICS)
+            for a, b in pairs
+            if a != b and a in tables and b in tables
         },
-        "trained minus untrained": harness.paired(tables["repaired"], tables["both, untrained"], METRICS),
-        "language model zeroed minus repaired": harness.paired(
-            tables[f"repaired{ZEROED}"], tables["repaired"], METRICS
-        ),
         "held-out reward": {
-            name: {seed: curves(work, seed, name) for seed in given.seeds} for name in tables
+            name: {seed: found for seed in given.seeds if (found := curves(work, seed, name))}
+            for name in tables
         },
     }
     harness.save(result, HERE / "result.json")

@@ -41,13 +41,13 @@ def rewards(
 def advantages(values: Tensor) -> Tensor:
     """Return rewards ``[B, n]`` against the mean of the request's other samples, in units of their spread over the step.
 
-    The leave-one-out mean is a baseline that does not depend on the sample it is for, so the gradient stays unbiased. The spread
+    The mean of the others is a baseline that does not depend on the sample it is for, so the gradient stays unbiased. Against
+    the mean of all, as here, the difference is (n - 1) / n of that: a factor of the step that the spread takes out. The spread
     makes beta mean the same for a ranking model that scores in logits and one that scores in thousandths. A single sample has no
     other and keeps its reward.
     """
-    n = values.shape[1]
-    if n > 1:
-        values = (values - values.mean(1, keepdim=True)) * n / (n - 1)
+    if values.shape[1] > 1:
+        values = values - values.mean(1, keepdim=True)
     spread = values.square().mean().sqrt()
     return values / spread if spread > 0 else values
 
@@ -82,7 +82,7 @@ def squared_distance(a: Tensor, b: Tensor, over_width: str) -> Tensor:
         ``sum`` over the width, as both are printed, or ``mean``: then their weights alpha and gamma mean the same at any width.
     """
     squares = (a - b).square()
-    return (squares.sum(1) if over_width == "sum" else squares.mean(1)).mean()
+    return squares.sum(1).mean() if over_width == "sum" else squares.mean()
 
 
 def total_loss(calibrator: Tensor, rank: Tensor, semantic: Tensor, settings: Settings) -> Tensor:

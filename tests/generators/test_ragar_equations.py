@@ -148,6 +148,8 @@ def test_rank_loss_and_its_gradient_known_answer() -> None:
     actions = torch.tensor([[[1.0, 1.0], [0.0, -1.0]]])
     loss = rank_loss(mean, actions, torch.tensor([[2.0, -1.0]]), sigma=0.5)
     # log densities -1 / 0.5 and -4 / 0.5
+    more = rank_loss(mean, actions.repeat(1, 3, 1), torch.tensor([[2.0, -1.0] * 3]), sigma=0.5)
+    assert more.item() == pytest.approx(loss.item()), "the mean over samples"
     assert loss.item() == pytest.approx(-(-2.0 * 2.0 + 8.0) / 2)
     loss.backward()
     # minus the mean of advantage * (action - mean) / sigma^2
@@ -158,7 +160,7 @@ def test_total_loss_known_answer() -> None:
     loss = squared_distance(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]]), "sum")
     assert loss.item() == 5.0
     weights = Settings(alpha=2.0, beta=3.0, gamma=0.5)
-    assert total_loss(torch.tensor(1.0), torch.tensor(-2.0), loss, weights).item() == 2.0 - 6.0 + 2.5
+    assert total_loss(torch.tensor(4.0), torch.tensor(-2.0), loss, weights).item() == 8.0 - 6.0 + 2.5
 
 
 def test_a_reference_without_a_caption_gets_the_latest_alike() -> None:

@@ -1,6 +1,9 @@
 # make demo   install into .venv and run the main job; a second time takes seconds
-# make test   ruff, mypy and all tests
-# make lint   ruff and mypy
+# make test   lint, the documentation and all tests, doctests too
+# make lint   ruff (check and format) and mypy
+# make docs   the documentation, into site/, with warnings as errors
+# make bench  experiments/benchmarks into their JSON files, and a page of them, runs/benchmarks.md
+# make mutants   mutation testing of the numerical files named in tests/mutants/*.toml; hours, and it edits them as it goes
 #
 # Python 3.11 is what everything is tested with: RecBole asks for ray <= 2.6.3, which has no wheel for 3.12.
 # Elsewhere:  make demo PYTHON=/path/to/python3.11
@@ -10,21 +13,39 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-PACKAGES := recgen ranking_models generators
+PACKAGES := recgen ranking_models generators recbole_configs
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs bench mutants
 
 demo: $(INSTALLED)
 	$(BIN)/recgen run --config demo
 
-test: lint
+test: lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
+
+mutants: $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt cosmic-ray
+	mkdir -p build/mutants
+	set -e; for each in tests/mutants/*.toml; do \
+	  session=build/mutants/$$(basename $$each .toml).sqlite; rm -f $$session; \
+	  PATH=$(CURDIR)/$(BIN):$$PATH; export PATH OMP_NUM_THREADS=1; \
+	  cosmic-ray init $$each $$session; cr-filter-operators $$session $$each; \
+	  cosmic-ray exec $$each $$session; cr-report --show-diff --surviving-only $$session; \
+	done
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+bench: $(INSTALLED)
+	for each in what_if micro pool convert; do OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmarks/$$each.py || exit 1; done
+	$(BIN)/python experiments/benchmarks/page.py
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,docs,notebook]'
 	touch $@

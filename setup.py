@@ -1,22 +1,31 @@
 """Packaging of recgen; see constraints.txt for the set of versions that is tested."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+(VERSION,) = re.findall(
+    r'(?m)^__version__ = "(.+?)"', (HERE / "recgen/core/version.py").read_text(encoding="utf-8")
+)
+
 setup(
     name="recgen",
-    version="0.1.0",
+    version=VERSION,
     description="Personalised item images for RecBole, judged by the recommender itself",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11,<3.12",  # RecBole 1.2.1 asks for ray <= 2.6.3, which has no wheel for 3.12
     packages=find_packages(include=["recgen*", "ranking_models*", "generators*", "recbole_configs"]),
     package_data={
-        "recbole_configs": ["*.yaml"],
+        "recbole_configs": ["*.yaml", "py.typed"],
+        "generators": ["py.typed"],
+        "ranking_models": ["py.typed"],
         "recgen": [
+            "py.typed",
             "assets/**/*",
             "report/*.html",
             "report/*.css",
@@ -54,6 +63,7 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "tqdm>=4.60",
+        "filelock>=3.13",  # locks where the system has no fcntl
     ],
     extras_require={
         "gpu": ["faiss-gpu-cu12>=1.8"],
@@ -61,9 +71,16 @@ setup(
         "foreground": ["rembg[cpu]>=2.0.60"],
         "tune": ["optuna>=5,<6"],
         "postgres": ["psycopg[binary]>=3.1"],
+        "docs": [
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.26",
+            "mkdocs-gen-files>=0.5",
+        ],
+        "notebook": ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
             "pandas-stubs",

@@ -22,7 +22,7 @@ from recgen.core.io import write_json
 from recgen.data.simulation.simulator import Truth, true_auc
 from recgen.metrics.statistics import bootstrap_mean, paired_difference
 from recgen.pipeline.context import RunContext
-from recgen.recommender import feedback as labelled
+from recgen.stages.ranker import held_out
 
 Arms = Mapping[str, Sequence[str]]
 
@@ -86,7 +86,7 @@ def run_arms(
 def _true_auc(folder: Path) -> float:
     """Return the true taste's AUC on the encounters that the ranking models' held-out AUC is measured on."""
     run = RunContext(load_config(str(folder / "config.yaml")), folder)
-    rows = labelled.held_out(run, run.settings.ranker.verifier)
+    rows = held_out(run, run.settings.ranker.verifier)
     truth = Truth.load(folder / "dataset/simulator")
     seen = truth.attributes_of(rows["item_id"].tolist())
     return true_auc(truth, rows["user_id"].tolist(), seen, rows["like"].to_numpy())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from generators.settings import GeneratorConfig
 from recgen.data.types import Creative, Request, RunData
+from recgen.recommender.reward import RewardModel
 
 if TYPE_CHECKING:
     from recgen.diffusion.backbone import Backbone
@@ -55,7 +56,13 @@ class Generator(ABC):
         """Raise `UserError` where what `config` names cannot serve `requests`; called before anything is trained."""
 
     @abstractmethod
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn from `data`, and from the ranking model `reward` if the method uses one; set `curves` if it has any.
 
         `reward` and `judge` are `recgen.recommender.reward.Ranker`s. The judge is for curves only: what it says must not
@@ -64,7 +71,11 @@ class Generator(ABC):
 
     @abstractmethod
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in the order of `requests`.
 

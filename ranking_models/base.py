@@ -70,7 +70,9 @@ class FeatureRecommender(GeneralRecommender):
         self.modalities = list(features)
         for modality, table in features.items():
             self.register_buffer(f"features_{modality}", table, persistent=False)
-        self._keep_history(dataset)
+        history = History(dataset)
+        self.register_buffer("history_starts", history.starts, persistent=False)
+        self.register_buffer("history_items", history.items, persistent=False)
         tokens = dataset.field2id_token
         self.identity = {
             "model": name,
@@ -90,16 +92,22 @@ class FeatureRecommender(GeneralRecommender):
             )
         return getattr(self, f"features_{modality}")
 
-    def _keep_history(self, dataset: Any) -> None:
-        matrix = dataset.inter_matrix(form="csr")
-        matrix.sum_duplicates()
-        self.register_buffer("history_starts", torch.from_numpy(matrix.indptr).long(), persistent=False)
-        self.register_buffer("history_items", torch.from_numpy(matrix.indices).long(), persistent=False)
-
     def history(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (position in `users`, item) of every training interaction of the users ``[B]``, as two ``[P]`` tensors."""
-        starts, stops = self.history_starts[users], self.history_starts[users + 1]
-        return ragged(starts, stops - starts, self.history_items)
+        return interactions_of(users, self.history_starts, self.history_items)
+
+    def features_changed(self) -> None:
+        """Compute anew what was computed from the features: a row of a table that `features` returned has been replaced.
+
+        Override it in a model that keeps more than `_reset` forgets.
+        """
+        self._reset()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for the batches of a training epoch, counted from 0; `RankingTrainer` calls it."""
+
+    def end_epoch(self) -> None:
+        """Prepare for what is not training; `RankingTrainer` calls it after an epoch's last batch."""
 
     def _reset(self) -> None:
         """Forget what was computed from parameters that have changed."""
@@ -114,6 +122,43 @@ class FeatureRecommender(GeneralRecommender):
         result = super().load_state_dict(*args, **kwargs)
         self._reset()
         return result
+
+
+class History:
+    """The training items of every user.
+
+    Parameters
+    ----------
+    dataset
+        The RecBole dataset of the training interactions.
+    device
+        Where to keep them.
+
+    Attributes
+    ----------
+    starts
+        int64 ``[n_users + 1]``; user u's items are ``items[starts[u] : starts[u + 1]]``.
+    items
+        int64, RecBole's ids.
+    """
+
+    def __init__(self, dataset: Any, device: Any = "cpu") -> None:
+        matrix = dataset.inter_matrix(form="csr")
+        matrix.sum_duplicates()
+        self.starts = torch.from_numpy(matrix.indptr).long().to(device)
+        self.items = torch.from_numpy(matrix.indices).long().to(device)
+
+    def of(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (position in `users`, item) of every training interaction of the users ``[B]``, as two ``[P]`` tensors."""
+        return interactions_of(users, self.starts, self.items)
+
+
+def interactions_of(
+    users: torch.Tensor, starts: torch.Tensor, items: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (position in `users`, item) of the users' rows of a `History`, as two ``[P]`` tensors."""
+    first, after = starts[users], starts[users + 1]
+    return ragged(first, after - first, items)
 
 
 def ragged(

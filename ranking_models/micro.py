@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,6 +19,8 @@ from ranking_models.contrastive import contrastive_loss
 from ranking_models.neighbours import CELLS_PER_CHUNK, Neighbours, nearest_items, normalise, unit_rows
 from ranking_models.sparse import SparsePattern, edge_similarity, interaction_graph, propagate
 from ranking_models.trainer import RankingTrainer
+from ranking_models.what_if.graph import GraphWhatIf, MicroState, MicroWhatIf
+from recgen.core.errors import UserError
 
 
 class MicroSettings(Settings):
@@ -57,8 +61,8 @@ class MICRO(FeatureRecommender):
 
     Per modality m, features F_m give a fixed item graph and, projected by W_m, a learned one; item embeddings are
     propagated over their mix, fused by attention, and added to LightGCN's. Features act only through the graphs. The
-    learned graph is rebuilt, with gradient, in the first batch after `train()` (RecBole calls it once an epoch), is a
-    constant in the epoch's other batches, and is fresh in evaluation.
+    learned graph is rebuilt, with gradient, in the first batch of an epoch, is a constant in its other batches, and is fresh
+    in evaluation. An epoch begins with `begin_epoch`, or without our trainer with every `train()`.
     """
 
     input_type = InputType.PAIRWISE
@@ -95,7 +99,7 @@ class MICRO(FeatureRecommender):
         self.register_buffer("interaction_starts", pattern.row_starts, persistent=False)
         self.register_buffer("interaction_columns", pattern.columns, persistent=False)
         self.register_buffer("interaction_values", values, persistent=False)
-        self.epochs_begun = 0
+        self.epochs_begun, self._in_epoch = 0, False
         self._reset()
 
     # ---- graphs (specification 4.3) ----
@@ -115,16 +119,9 @@ class MICRO(FeatureRecommender):
         fields = ("ids", "similarity", "next_id", "next_similarity")
         return Neighbours(*(getattr(self, f"fixed_{field}_{modality}") for field in fields))
 
-    @torch.no_grad()
     def projected(self, modality: str, raw: torch.Tensor) -> torch.Tensor:
-        """Return unit rows of W_m F_m + b_m, float32 ``[n, d]``, for raw features ``[n, D]``.
-
-        Rounded from float64, so that an image projected alone equals the same image projected among others.
-        """
-        layer = self.transform[modality]
-        weight, bias = (parameter.double() for parameter in layer.parameters())
-        chunks = raw.split(max(CELLS_PER_CHUNK // raw.shape[1], 1))
-        return unit_rows(torch.cat([linear(rows.double(), weight, bias).float() for rows in chunks]))
+        """Return unit rows of W_m F_m + b_m, float32 ``[n, d]``, for raw features ``[n, D]``; see `projected_rows`."""
+        return projected_rows(self.transform[modality], raw)
 
     def _raw(self, modality: str) -> torch.Tensor:
         return self.raw[modality] if self.settings.trainable_features else self.features(modality)
@@ -148,20 +145,41 @@ class MICRO(FeatureRecommender):
 
     def _item_graph_with_gradient(self, modality: str) -> ItemGraph:
         learned = self.learned_neighbours(modality)
-        unit = normalize(self.transform[modality](self._raw(modality)))
+        projected = self.transform[modality](self._raw(modality))
+        unit = normalize(projected.to(self.item_embedding.weight.dtype))  # bfloat16 with enable_amp
         starts = torch.arange(0, learned.ids.numel() + 1, learned.ids.shape[1], device=unit.device)
         pattern = SparsePattern(starts, learned.ids.reshape(-1), self.n_items)
         similarity = edge_similarity(pattern, unit).view_as(learned.similarity)
         return self._mixed(modality, learned, similarity.where(learned.similarity != 0, 0))
 
     def train(self, mode: bool = True) -> MICRO:
-        """Set the mode; entering training begins an epoch, which may be one that rebuilds the learned graph."""
+        """Set the mode; entering training begins an epoch, which may be one that rebuilds the learned graph.
+
+        Not between `begin_epoch` and `end_epoch`: with dynamic negatives RecBole switches there and back in every batch.
+        """
         super().train(mode)
         if mode:
+            self._evaluated = None
+        if mode and not self._in_epoch:
             self._stale = self._stale or self.epochs_begun % self.settings.graph_rebuild_epochs == 0
             self.epochs_begun += 1
-            self._evaluated = None
         return self
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Enter training for the epoch of this number, counted from 0."""
+        self.epochs_begun = epoch
+        self.train()
+        self._in_epoch = True
+
+    def end_epoch(self) -> None:
+        """Leave the epoch."""
+        self._in_epoch = False
+
+    def features_changed(self) -> None:
+        """Build the fixed graphs anew, and forget what was computed from the old features."""
+        for modality in self.modalities:
+            self._keep_fixed_graph(modality)
+        super().features_changed()
 
     def _reset(self) -> None:
         self._stale = True
@@ -206,13 +224,17 @@ class MICRO(FeatureRecommender):
 
     def fuse(self, views: list[torch.Tensor]) -> torch.Tensor:
         """h = sum_m alpha_m h_m ``[n, d]`` with alpha the softmax over modalities of query(h_m)."""
-        stacked = torch.stack(views)
-        return (self.query(stacked).softmax(0) * stacked).sum(0)
+        return fused(self.query, views)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return final users ``[n_users, d]`` and items ``[n_items, d]`` with fresh graphs; a score is their dot product."""
+        """Return final users ``[n_users, d]`` and items ``[n_items, d]`` ; a score is their dot product.
+
+        Graphs are fresh but within an epoch, where dynamic negatives are scored with the graph that the epoch learns with.
+        """
         users, items = self.collaborative()
-        graphs = {m: self.item_graph(m, self.learned_neighbours(m)) for m in self.modalities}
+        graphs = self._training_graphs
+        if self._stale or not self._in_epoch:
+            graphs = {m: self.item_graph(m, self.learned_neighbours(m)) for m in self.modalities}
         return users, items + normalize(self.fuse(self.views(graphs)))
 
     # ---- loss (specification 4.5) ----
@@ -268,8 +290,65 @@ class MICRO(FeatureRecommender):
         users, items = self.final()
         return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
 
-    def what_if(self, mode: str) -> Any:
-        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
-        from ranking_models.what_if.graph import MicroWhatIf
+    def what_if(self, mode: str) -> MicroWhatIf:
+        """Return the scorer of replaced images; see `ranking_models.what_if.scorer`.
 
-        return MicroWhatIf(self, mode)
+        Raises
+        ------
+        UserError
+            With more than one item layer, or with trainable features.
+        """
+        self._check_what_if()
+        return MicroWhatIf(self.eval(), self._frozen(), mode)
+
+    def _check_what_if(self) -> None:
+        if self.settings.item_layers != 1:
+            raise UserError(
+                "key 'item_layers'",
+                found=str(self.settings.item_layers),
+                expected="1 for what-if scoring: over more layers one image reaches most of the catalogue",
+            )
+        if self.settings.trainable_features:
+            raise UserError(
+                "key 'trainable_features'",
+                found="True",
+                expected="False for what-if scoring: trained features are no longer in the space of new images",
+            )
+
+    @torch.no_grad()
+    def _frozen(self) -> MicroState:
+        raw, mix = self.features("image"), self.settings.graph_mix
+        learned = {m: self.learned_neighbours(m) for m in self.modalities}
+        layer, query = copy.deepcopy(self.transform["image"]), copy.deepcopy(self.query)
+        graphs = [
+            (mix, GraphWhatIf(self.fixed_neighbours("image"), unit_rows(raw))),
+            (1 - mix, GraphWhatIf(learned["image"], self.projected("image", raw))),
+        ]
+        users, items = self.collaborative()
+        return MicroState(
+            users,
+            items,
+            self.views({m: self.item_graph(m, learned[m]) for m in self.modalities}),
+            self.modalities.index("image"),
+            self.item_embedding.weight.detach().clone(),
+            graphs,
+            partial(projected_rows, layer),
+            partial(fused, query),
+        )
+
+
+@torch.no_grad()
+def projected_rows(layer: nn.Module, raw: torch.Tensor) -> torch.Tensor:
+    """Return unit rows of W F + b, float32 ``[n, d]``, for raw features F ``[n, D]`` and a linear layer (W, b).
+
+    Rounded from float64, so that an image projected alone equals the same image projected among others.
+    """
+    weight, bias = (parameter.double() for parameter in layer.parameters())
+    chunks = raw.split(max(CELLS_PER_CHUNK // raw.shape[1], 1))
+    return unit_rows(torch.cat([linear(rows.double(), weight, bias).float() for rows in chunks]))
+
+
+def fused(query: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
+    """Return h = sum_m alpha_m h_m ``[n, d]`` with alpha the softmax over modalities of query(h_m)."""
+    stacked = torch.stack(views)
+    return (query(stacked).softmax(0) * stacked).sum(0)

@@ -50,9 +50,13 @@ class SparsePattern:
         return SparsePattern(starts, self.rows[self.order], self.n_rows)
 
     def product(self, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
-        """Return the matrix with these values ``[nnz]`` times ``dense [n_columns, d]``."""
-        matrix = torch.sparse_csr_tensor(self.row_starts, self.columns, values, (self.n_rows, self.n_columns))
-        return matrix @ dense
+        """Return the matrix with these values ``[nnz]`` times ``dense [n_columns, d]``; full precision with `enable_amp` too."""
+        with torch.autocast(
+            dense.device.type, enabled=False
+        ):  # there is no sparse product in bfloat16 on a CPU
+            shape = (self.n_rows, self.n_columns)
+            matrix = torch.sparse_csr_tensor(self.row_starts, self.columns, values, shape)
+            return matrix @ dense
 
     def transposed_product(self, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
         """Return the transpose of the matrix with these values ``[nnz]`` times ``dense [n_rows, d]``."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from safetensors.torch import load_file
 
+from ranking_models.base import FeatureRecommender
 from ranking_models.checkpoint import load, save, write_json, write_tensors
 from ranking_models.sampling import UserUniformBatches
 from recgen.core.compat import recbole_tensorboard
+from recgen.core.errors import UserError
 
 SCORES_PER_STEP = 1 << 22
 """Scores of one evaluation step: 16 MB; the number of users follows from the number of items."""
 
 
 class RankingTrainer(Trainer):
-    """RecBole's `Trainer` with what our models need.
+    """RecBole's `Trainer` with what our models need; RecBole's own models may be trained by it too.
 
     Parameters
     ----------
@@ -46,8 +49,15 @@ class RankingTrainer(Trainer):
         with recbole_tensorboard(bool(config["log_tensorboard"])):
             super().__init__(config, model)
         self.saved_model_file = str(Path(self.saved_model_file).with_suffix(""))  # a folder, not a pickle
+        if config["sampling"] == "users" and config["train_neg_sample_args"].get("dynamic", False):
+            raise UserError(
+                "key 'train_neg_sample_args'",
+                found="dynamic negatives with sampling: users, which draws its own negatives",
+                expected="one of the two",
+                todo="Set sampling: interactions.",
+            )
         self.history: list[dict[str, Any]] = []
-        self._best: dict[str, torch.Tensor] | None = None
+        self._best: tuple[dict[str, torch.Tensor], Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         optimizer = super()._build_optimizer(**kwargs)
@@ -65,11 +75,23 @@ class RankingTrainer(Trainer):
         self._set_learning_rate(epoch_idx)
         if self.config["sampling"] == "users":
             train_data = UserUniformBatches(train_data, seed=self.config["seed"], epoch=epoch_idx)
-        losses = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        with self._epoch(epoch_idx):
+            losses = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         steps = len(train_data)
         means = [loss / steps for loss in (losses if isinstance(losses, tuple) else (losses,))]
         self.history.append({"epoch": epoch_idx, "seconds": time.perf_counter() - started, "losses": means})
         return losses
+
+    @contextmanager
+    def _epoch(self, epoch: int) -> Iterator[None]:
+        if not isinstance(self.model, FeatureRecommender):
+            yield
+            return
+        self.model.begin_epoch(epoch)
+        try:
+            yield
+        finally:
+            self.model.end_epoch()
 
     def _set_learning_rate(self, epoch: int) -> None:
         decay, period = self.config["lr_decay"] or 1.0, self.config["lr_decay_epochs"] or 1
@@ -94,15 +116,23 @@ class RankingTrainer(Trainer):
 
         def keep_best(epoch: int, score: float) -> None:
             if self.cur_step == 0:  # RecBole's count of evaluations since the best one
-                self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self._best = self._parameters()
             if callback_fn:
                 callback_fn(epoch, score)
 
         result = super().fit(train_data, valid_data, verbose, saved, show_progress, keep_best)
         if self._best is not None:
-            self.model.load_state_dict(self._best)
+            self.model.load_state_dict(self._best[0])
+            self.model.load_other_parameter(
+                self._best[1]
+            )  # LightGCN's cached embeddings are of an epoch, too
         self.model.eval()
         return result
+
+    def _parameters(self) -> tuple[dict[str, torch.Tensor], Any]:
+        """Return a copy of the model's state dict, and what RecBole saves beside it."""
+        state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return state, copy.deepcopy(self.model.other_parameter())
 
     def record(self) -> dict[str, Any]:
         """Return what training did, for ``training.json``: every epoch, the best validation result, and the seconds."""
@@ -132,6 +162,7 @@ class RankingTrainer(Trainer):
         folder = Path(resume_file)
         self.saved_model_file = str(folder)
         load(self.model, folder)
+        self._best = self._parameters()  # RecBole saves the best epoch, which may stay it
         state = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score = state["best_valid_score"]

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
 from ranking_models.standard import Standardise
 from ranking_models.trainer import RankingTrainer
+from ranking_models.what_if.base import WhatIf
 
 
 class VBPRSettings(Settings):
@@ -109,8 +110,24 @@ class VBPR(FeatureRecommender):
         """Preferences of the users in `interaction` for every item, flat ``[B * n_items]``."""
         return self.all_preferences(interaction[self.USER_ID]).reshape(-1)
 
-    def what_if(self, mode: str) -> Any:
-        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
-        from ranking_models.what_if.base import VBPRWhatIf
-
+    def what_if(self, mode: str) -> VBPRWhatIf:
+        """Return the scorer of replaced images, the same in both modes; see `ranking_models.what_if.scorer`."""
         return VBPRWhatIf(self)
+
+
+class VBPRWhatIf(WhatIf):
+    """VBPR's: an image changes nothing but its own item's preference, a product (equation 4); both modes are the same."""
+
+    model: VBPR
+
+    def __init__(self, model: VBPR) -> None:
+        super().__init__(model.eval())
+
+    def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.model.preference(users, items, embeddings)
+
+    def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._count_above(self._all_scores(users), self._score(users, items, embeddings), users, items)
+
+    def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
+        return self.model.all_preferences(users)

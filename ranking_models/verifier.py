@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
 from ranking_models.standard import Standardise
 from ranking_models.trainer import RankingTrainer
+from ranking_models.what_if.base import WhatIf
 from recgen.core.errors import UserError
 
 
@@ -113,8 +114,29 @@ class Verifier(FeatureRecommender):
             .reshape(-1)
         )
 
-    def what_if(self, mode: str) -> Any:
-        """The scorer of replaced images; see `ranking_models.what_if.base.scorer`."""
-        from ranking_models.what_if.base import VerifierWhatIf
-
+    def what_if(self, mode: str) -> VerifierWhatIf:
+        """Return the scorer of replaced images, the same in both modes; see `ranking_models.what_if.scorer`."""
         return VerifierWhatIf(self)
+
+
+class VerifierWhatIf(WhatIf):
+    """The verifier's: an image changes nothing but its own score, a product; both modes are the same.
+
+    Scores are logits: probabilities near 0 and 1 would tie in a rank, and would hardly move as a reward.
+    """
+
+    model: Verifier
+
+    def __init__(self, model: Verifier) -> None:
+        super().__init__(model.eval())
+        with torch.no_grad():
+            self.images = model.image(model.features("image"))
+
+    def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.model.logits(users, embeddings)
+
+    def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._count_above(self._all_scores(users), self.model.logits(users, embeddings), users, items)
+
+    def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
+        return self.model.user(users) @ self.images.T

@@ -1,54 +1,127 @@
-"""What the commands call: a run from its lock to its last line, and the report of a finished one."""
+"""What a program, a notebook and the command line call; `recgen` has the first four by these names.
+
+import recgen
+
+run = recgen.run("demo", requests=40, ragar__k=3)   # as `recgen run --config demo --set recgen.requests=40 recgen.ragar.k=3`
+run.metrics["creatives"]["ragar"]["delta_r_judge"]
+run.creatives                                       # a pandas table
+run.draw("196", "242").image                        # any user, any item
+"""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from recgen.config.loader import load_config
-from recgen.core.errors import UserError
-from recgen.pipeline import pipeline
-from recgen.pipeline.cache import ArtifactCache
+from recgen.pipeline import session
 from recgen.pipeline.context import RunContext
-
-logger = logging.getLogger("recgen")
+from recgen.pipeline.session import logging_to as logging_to
+from recgen.runs import Run
 
 
 def run(
-    config: str,
-    out: str | None,
-    overrides: Iterable[str],
+    config: str | Path,
+    out: str | Path | None = None,
+    overrides: Iterable[str] = (),
     until: str | None = None,
     force: str | None = None,
     share: bool = False,
-) -> None:
-    """Run a configuration in its folder and say what was done and where the report is.
+    **settings: Any,
+) -> Run:
+    """Run a configuration in its folder, from a data set to a report, and open it; what is done already is skipped.
 
-    With `share`, what runs beside this folder have finished is taken over from them.
+    Parameters
+    ----------
+    config
+        A YAML file, or the name of one in recbole_configs.
+    out
+        The run's folder; ``runs/<configuration's name>`` by default.
+    overrides
+        ``KEY=VALUE`` strings with dotted keys, as of ``--set``; the way to RecBole's own keys: ``["epochs=3"]``.
+    until
+        The last stage to run; None runs all.
+    force
+        A stage to do again, with everything that comes after it.
+    share
+        Whether to take over what runs beside this folder have finished.
+    settings
+        Keys below ``recgen:``, two underscores for a dot: ``seed=7, ragar__k=3``. A mapping takes the place of the whole block.
+
+    Raises
+    ------
+    UserError
+        For a mistake in the configuration or in what it names, before anything is started.
     """
-    folder = Path(out) if out is not None else Path("runs") / Path(config).stem
-    loaded = load_config(config, overrides)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
-    work = RunContext(loaded, folder)
-    with work.workspace.lock(), logging_to(folder / "log.txt"):
-        started = time.perf_counter()
-        work.write_config()
-        siblings = ArtifactCache(folder.resolve().parent) if share else None
-        done = pipeline.execute(work, until, force, siblings=siblings)
-        _conclude(work, done, time.perf_counter() - started)
-        if until in (None, "report"):
-            logger.info("Report: %s", folder / "report.html")
+    told = [*overrides, *as_overrides(settings)]
+    return Run(session.run(str(config), _text(out), told, until, force, share))
 
 
-def _conclude(work: RunContext, done: list[str], seconds: float) -> None:
-    if done:
-        logger.info("%d of %d tasks done in %.0f s", len(done), len(pipeline.tasks(work)), seconds)
-    else:
-        logger.info("Nothing to do: everything asked for is done already in %s", work.folder)
+def open(folder: str | Path) -> Run:
+    """Open the folder of a run; see `recgen.runs.Run`."""
+    return Run(folder)
+
+
+def evaluate(
+    config: str | Path,
+    creatives: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    **settings: Any,
+) -> Run:
+    """Judge images made elsewhere as those of a generator, and open the run that does it.
+
+    Parameters
+    ----------
+    config, overrides, settings
+        As of `run`.
+    creatives
+        A folder of images with a manifest.csv, or several; ``"NAME=DIR"`` gives one another name than the folder's.
+    out
+        The run's folder; ``runs/<configuration's name>-<names>`` by default.
+    """
+    from recgen import external
+
+    folders = [creatives] if isinstance(creatives, str | Path) else creatives
+    told = [*overrides, *as_overrides(settings)]
+    return Run(external.evaluate(str(config), [str(folder) for folder in folders], _text(out), told))
+
+
+def tune(
+    config: str | Path,
+    trials: int,
+    storage: str | None = None,
+    workers: int = 1,
+    out: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    **settings: Any,
+) -> Path:
+    """Look for better settings of the generators on validation, test the winner once, and return the study's folder.
+
+    The folder has ``study.html``, ``best.yaml`` and, for `open`, ``winner``. The arguments are those of
+    `recgen.tuning.tune`; `settings` are as of `run`.
+    """
+    from recgen import tuning
+
+    told = [*overrides, *as_overrides(settings)]
+    tuning.tune(str(config), trials, storage, workers, _text(out), told)
+    return Path(out) if out is not None else Path("runs") / f"{Path(config).stem}-tune"
+
+
+def as_overrides(settings: dict[str, Any]) -> list[str]:
+    """Return keyword arguments as ``--set`` has them.
+
+    >>> as_overrides({"seed": 7, "ragar__k": 3, "generators": ["ragar"]})
+    ['recgen.seed=7', 'recgen.ragar.k=3', 'recgen.generators=["ragar"]']
+    """
+    return [
+        f"recgen.{key.replace('__', '.')}={json.dumps(value, default=str)}" for key, value in settings.items()
+    ]
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def report(work: RunContext) -> list[Path]:
@@ -58,11 +131,31 @@ def report(work: RunContext) -> list[Path]:
     return [build(work.folder)]
 
 
-def report_again(folder: str, compare: Iterable[str]) -> Path:
-    """Write the report of a run's folder anew, with other runs beside it, and return its path."""
-    from recgen.report import build
+def report_again(folder: str, compare: Iterable[str], out: str | None = None) -> Path:
+    """Write the report of a run's folder anew, or to `out`, with other runs beside it, and return its path.
 
-    return build(Path(folder), [Path(other) for other in compare])
+    Without `out` the folder is locked meanwhile; with it nothing is written there, so that the folder may be read-only.
+    """
+    from recgen.pipeline.workspace import Workspace
+    from recgen.report import build
+    from recgen.report.run_files import RunFiles
+
+    others = [Path(other) for other in compare]
+    if out is not None:
+        return build(Path(folder), others, Path(out))
+    RunFiles.read(Path(folder))  # so that a mistyped name makes no folder
+    with Workspace(Path(folder)).lock():
+        return build(Path(folder), others)
+
+
+def draw(folder: str, user: str, item: str, out: str, generator: str | None = None) -> str:
+    """Draw an image of an item for a user into a PNG file with its recipe inside, and return a line that says where it is."""
+    from recgen.core.io import write_bytes
+    from recgen.stages.generate import png
+
+    creative = Run(folder).draw(user, item, generator)
+    write_bytes(Path(out), png(creative, json.dumps(creative.recipe, sort_keys=True, ensure_ascii=True)))
+    return f"{out}: item {item} for user {user}, drawn by {creative.generator}"
 
 
 def simulate(out: str, users: int, items: int, seed: int) -> str:
@@ -71,44 +164,3 @@ def simulate(out: str, users: int, items: int, seed: int) -> str:
 
     made = make(Path(out), users, items, seed)
     return f"{out}: {len(made.user_ids)} users, {len(made.item_ids)} items, and the truth about them in {out}/simulator"
-
-
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where.
-
-    Within another log it adds a file and leaves the terminal to the outer one.
-    """
-    root = logging.getLogger()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    screen.setFormatter(logging.Formatter("%(message)s"))
-    root.addHandler(file)
-    within = bool(logger.handlers)
-    if not within:
-        logger.addHandler(screen)
-    level = root.level
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)  # RecBole's pandas warnings are for the log, not for the user
-    try:
-        yield
-    except UserError as error:
-        file.handle(_line(logging.ERROR, str(error)))
-        raise
-    except Exception as error:
-        file.handle(_line(logging.CRITICAL, "failed", error))
-        error.log = path  # type: ignore[attr-defined]
-        raise
-    finally:
-        if not within:
-            logging.captureWarnings(False)
-        root.setLevel(level)
-        logger.removeHandler(screen)
-        root.removeHandler(file)
-        file.close()
-
-
-def _line(level: int, text: str, error: Exception | None = None) -> logging.LogRecord:
-    details = None if error is None else (type(error), error, error.__traceback__)
-    return logging.LogRecord("recgen", level, "", 0, text, None, details)

@@ -7,9 +7,10 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from recgen import __version__
 from recgen.assets import asset_folder
 from recgen.config.loader import load_config, plugins, shipped
+from recgen.core.machine import cores
+from recgen.core.version import __version__
 from recgen.pipeline.preflight import isnet_weights
 from recgen.recommender.recbole import PACKAGED, data_folder
 
@@ -57,7 +58,7 @@ def _machine() -> Iterator[Finding]:
         "the tested version" if tested else "not in use: RecBole's ray has no wheel for 3.12; use 3.11",
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    yield True, "CPU", f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory"
+    yield True, "CPU", f"{cores()} cores, {memory:.0f} GiB of memory"
     if torch.cuda.is_available():
         yield True, "GPU", torch.cuda.get_device_name(0)
     else:

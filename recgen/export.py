@@ -15,30 +15,16 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from recgen.config.loader import load_config
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import flush
 from recgen.core.progress import show
 from recgen.data.catalogue import IMAGE_FIELD
 from recgen.pipeline.context import RunContext
+from recgen.runs import open_run
 from recgen.stages.downstream import ORIGINAL, mixed, sources
 from recgen.stages.generate import creatives
 
 SPLITS = ("train", "valid", "test")
-
-
-def open_run(folder: str) -> RunContext:
-    """Return a run by its folder, with the configuration that it was last run with.
-
-    Raises
-    ------
-    UserError
-        If the folder has no config.yaml.
-    """
-    path = Path(folder)
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"--run {folder}", found="no config.yaml in it", expected="the folder of a run")
-    return RunContext(load_config(str(path / "config.yaml")), path)
 
 
 def export(folder: str, to: str, name: str, source: str | None = None, images: bool = False) -> str:
@@ -65,7 +51,7 @@ def export(folder: str, to: str, name: str, source: str | None = None, images: b
     """
     _check_name(to, name)
     run = open_run(folder)
-    with run.workspace.lock():
+    with run.workspace.reading():
         source = _source(run, source)
         if images and source == ORIGINAL:
             raise UserError(

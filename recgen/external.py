@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recgen import api as session
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
-from recgen.export import open_run
+from recgen.pipeline import session
+from recgen.runs import open_run
 
 FILES = ("requests.csv", "items.csv", "interactions.csv")
 _NAME = re.compile(r"[\w-]{1,64}")
@@ -34,7 +34,7 @@ def write_requests(config: str, to: str, out: str | None, overrides: Iterable[st
     """
     import pandas as pd
 
-    folder = run_folder(config, out)
+    folder = session.run_folder(config, out)
     session.run(config, str(folder), overrides, until="dataset")
     run = open_run(str(folder))
     rows = [(r.user_id, r.item_id, r.seed, json.dumps(r.history, ensure_ascii=False)) for r in run.requests]
@@ -54,8 +54,8 @@ def write_requests(config: str, to: str, out: str | None, overrides: Iterable[st
     )
 
 
-def evaluate(config: str, creatives: Sequence[str], out: str | None, overrides: Iterable[str]) -> None:
-    """Run a configuration with folders of images in place of its generators.
+def evaluate(config: str, creatives: Sequence[str], out: str | None, overrides: Iterable[str]) -> Path:
+    """Run a configuration with folders of images in place of its generators, and return the run's folder.
 
     Parameters
     ----------
@@ -84,14 +84,9 @@ def evaluate(config: str, creatives: Sequence[str], out: str | None, overrides: 
     folder = (
         Path(out)
         if out is not None
-        else run_folder(config, None).with_name(f"{Path(config).stem}-{'-'.join(folders)}")
+        else session.run_folder(config, None).with_name(f"{Path(config).stem}-{'-'.join(folders)}")
     )
-    session.run(config, str(folder), [*ours, *overrides], share=True)
-
-
-def run_folder(config: str, out: str | None) -> Path:
-    """Return the folder of a configuration's run."""
-    return Path(out) if out is not None else Path("runs") / Path(config).stem
+    return session.run(config, str(folder), [*ours, *overrides], share=True)
 
 
 def _named(given: str) -> tuple[str, str]:

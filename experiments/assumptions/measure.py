@@ -18,8 +18,9 @@ from recgen.core.seeding import numpy_rng, seed_for
 from recgen.metrics.statistics import paired_seeds, seed_mean
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender import recbole as hosting
-from recgen.recommender import reward as ranker
+from recgen.recommender import recbole
+from recgen.recommender.training import train
+from recgen.stages.ranker import item_features
 
 HERE = Path(__file__).parent
 K = 5
@@ -64,11 +65,12 @@ def kept(run: RunContext, choice: str, seed: int) -> np.ndarray:
 
 def test(run: RunContext, choice: str, seed: int) -> dict[str, float]:
     """Train MICRO on one choice and return its test results."""
-    numbers = {"seed": seed_for(seed, "assumptions") % 2**31, "item_features": ranker.item_features(run)}
+    numbers = {"seed": seed_for(seed, "assumptions") % 2**31, "item_features": item_features(run)}
     extra = {**TRAINING, **numbers}
     config = run.recbole_config("MICRO", extra)
-    data = hosting.loaders(config, run.split, kept(run, choice, seed))
-    trained = ranker.fit(run, config, data)
+    data = recbole.loaders(config, run.split, kept(run, choice, seed))
+    run.prepare_torch()
+    trained = train(config, data)
     found = trained.trainer.evaluate(data.test, load_best_model=False, show_progress=False)
     return {name: float(found[name]) for name in METRICS}
 

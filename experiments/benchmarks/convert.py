@@ -108,7 +108,7 @@ CONVERTERS: dict[str, tuple[Callable[[Path, int], None], list[str]]] = {
     "movielens": (movielens, []),
     "ser30k": (ser30k, ["--users", "30000"]),
     "mind": (mind, []),
-    "flickr-aes": (flickr_aes, ["--least", "10"]),
+    "flickr-aes": (flickr_aes, ["--min-likes", "10"]),
     "table": (table, []),
 }
 

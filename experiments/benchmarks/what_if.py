@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from data import Clock, built, environment, write_result
 
-from ranking_models.what_if.base import scorer
+from ranking_models.what_if import scorer
 
 
 def slow_rank(model, user: int, item: int, image: torch.Tensor) -> tuple[float, int, int]:

@@ -19,6 +19,7 @@ TITLE_WORDS = (
     "secret summer winter garden letter bridge train time street island game dance song shadow light angel devil mr mrs "
     "american paris london new york good bad wild golden silver two three four days years before after my your his her"
 ).split()
+_VOWELS, _CONSONANTS = "aeiouy", "bcdfghjklmnprstvwz"
 GENRES = sorted(set(GENRE_OF_MOTIF.values()))
 _SPOKEN = {"children": "Children's", "sci-fi": "Sci-Fi", "film-noir": "Film-Noir"}
 
@@ -58,8 +59,21 @@ def sentence(attributes: Attributes, rng: np.random.Generator) -> str:
 
 
 def title(rng: np.random.Generator) -> str:
-    """Draw a made-up title: words that say nothing about the image."""
-    return " ".join(rng.choice(TITLE_WORDS, size=rng.integers(1, 5))).title()
+    """Draw a made-up title: words that say nothing about the image.
+
+    Half of the words of every other title are letters at random, for a real title is mostly words that are not in `TITLE_WORDS`,
+    which the tokenizer cuts into many pieces.
+    """
+    strange = 0.5 * (rng.random() < 0.5)
+    return " ".join(_word(rng, strange) for _ in range(rng.integers(1, 6))).title()
+
+
+def _word(rng: np.random.Generator, strange: float) -> str:
+    if rng.random() >= strange:
+        return str(rng.choice(TITLE_WORDS))
+    odd, even = (_VOWELS, _CONSONANTS) if rng.random() < 0.4 else (_CONSONANTS, _VOWELS)
+    letters = [str(rng.choice(list(odd if n % 2 else even))) for n in range(rng.integers(2, 10))]
+    return "".join(letters if rng.random() < 0.8 else rng.permutation(letters))
 
 
 def film(rng: np.random.Generator) -> tuple[Attributes, str]:
@@ -71,7 +85,7 @@ def film(rng: np.random.Generator) -> tuple[Attributes, str]:
         attributes = movie_attributes(genres, year, name)
         if not held_out(attributes):
             spoken = " ".join(_SPOKEN.get(g, g.title()) for g in genres)
-            return attributes, f"{name} {year} {spoken}"
+            return attributes, f"{name} {year} {spoken}" if rng.random() < 0.5 else f"{spoken} {name}"
 
 
 def example(seed: int) -> tuple[Attributes, np.ndarray, str | None]:

@@ -24,11 +24,11 @@ from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import NAMES, Attributes, caption
 from recgen.data.simulation.renderer import movie_attributes, render
 from recgen.diffusion.backbone import Backbone, Condition, Sampling, load_backbone
-from recgen.features.captions import best_phrases
 from recgen.features.encoders import Encoder, load_encoder
 from recgen.features.item_keywords import clean
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import item_prompt, preference_prompt
+from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 from recgen.recommender.recbole import PACKAGED, data_folder
 

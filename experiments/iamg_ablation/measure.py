@@ -1,6 +1,7 @@
 """I-AM-G without foreground extraction, without interest rewrite, without IRA (table 7), and what the true taste says of each.
 
-Each arm trains and draws without its part, on the same requests of users that no arm learned from.
+Each arm trains and draws without its part, on the same requests of users that no arm learned from. One more arm puts the user's
+tags before the item's, the reverse of the paper's order. result.json is of an earlier recipe: that order, and lambda1 = 1.
 Usage: python -m experiments.iamg_ablation.measure
 """
 
@@ -15,6 +16,7 @@ from experiments import harness, iamg
 HERE = Path(__file__).parent
 ARMS = {
     "I-AM-G": [],
+    "the user's tags first": ['recgen.iamg.template=[", {interest}", ", {tags}"]'],
     "without interest rewrite": ["recgen.iamg.rewrite=false"],
     "without foreground": ["recgen.iamg.foreground=false"],
     "without IRA": ["recgen.iamg.ira=false"],

@@ -12,7 +12,8 @@ from experiments import harness
 
 HERE = Path(__file__).parent
 KS = (0, 1, 3, 5, 10, 20)
-ARMS = {f"k={k}": [f"recgen.ragar.k={k}"] for k in KS}
+PAPER = ["recgen.ragar.retrieve_from=history", "recgen.ragar.weights=similarity"]
+ARMS = {f"k={k}": [*PAPER, f"recgen.ragar.k={k}"] for k in KS}
 METRICS = (
     "true_utility_gain", "content_preservation", "score_gain_reward", "score_gain_judge", "delta_r_judge", "cps", "cpis", "cs",
     "cis", "ssim_personal", "ssim_semantic",

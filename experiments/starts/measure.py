@@ -13,7 +13,8 @@ from experiments import harness
 HERE = Path(__file__).parent
 DECODE = "{decode: {steps: 6, sampler: dpm++2m, guidance_scale: 3}}"
 UNTRAINED = [
-    "recgen.ragar.beta=0", "recgen.ragar.max_steps=1", "recgen.ragar.learning_rate=1e-12", "recgen.ragar.calibrator_rate=1e-12",
+    "recgen.ragar.beta=0", "recgen.ragar.max_steps=1", "recgen.ragar.learning_rate=1e-12",
+    "recgen.ragar.retrieve_from=history", "recgen.ragar.weights=similarity", "recgen.ragar.k=5",
 ]  # fmt: skip
 ARMS = {
     "preference": [

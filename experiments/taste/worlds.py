@@ -18,7 +18,7 @@ from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import SIZES
 from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
-from recgen.features.captions import best_phrases
+from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import train

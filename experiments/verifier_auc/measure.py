@@ -23,8 +23,7 @@ from recgen.core.io import write_json
 from recgen.data.simulation.simulator import Truth, true_auc
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender import feedback as labelled
-from recgen.recommender import reward as ranker
+from recgen.stages import ranker
 
 RESULT = Path(__file__).with_name("result.json")
 
@@ -53,7 +52,7 @@ def measure(folder: Path, case: dict[str, int], hidden: int, overrides: list[str
     record = json.loads((run.folder / "ranker/verifier/training.json").read_text(encoding="utf-8"))
     truth, rows = (
         Truth.load(run.folder / "dataset/simulator"),
-        labelled.held_out(run, run.settings.ranker.verifier),
+        ranker.held_out(run, run.settings.ranker.verifier),
     )
     best = true_auc(
         truth,

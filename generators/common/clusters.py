@@ -130,15 +130,15 @@ def _mean(data: RunData, rows: Sequence[int]) -> np.ndarray | None:
     return data.image_features[seen].mean(0, dtype=np.float64).astype(np.float32) if seen else None
 
 
-class Lessons:
-    """The images that a group's users liked, with their latents and texts, dealt out in batches.
+class ClusterTrainer:
+    """Trains one set of parameters for each group of users, on the images its users liked.
 
     Parameters
     ----------
     generator
-        Whose backbone encodes them, and whose settings say how many make a step.
+        Its backbone encodes the images; its settings hold the batch size and the number of steps.
     data
-        Where they are.
+        The catalogue.
     liked
         Each group's catalogue rows.
     """
@@ -184,10 +184,10 @@ class Lessons:
         """
         settings, name = self.generator.config, self.generator.name
         optimiser = torch.optim.AdamW(trained.values(), lr=learning_rate)
-        split_by_user = self.batches(group)
+        batches = self.batches(group)
         self._note(group, 0, loss)
         for step in range(1, settings.max_steps + 1):
-            value = loss(step, *next(split_by_user))
+            value = loss(step, *next(batches))
             optimiser.zero_grad()
             value.backward()
             optimiser.step()

@@ -11,6 +11,7 @@ from generators.base import Generator, Progress, silent
 from generators.common.sampling import Drawing, draw
 from generators.common.settings import PLACE
 from recgen.data.types import Creative, Request, RunData
+from recgen.recommender.reward import RewardModel
 
 
 def fill(template: str, text: str) -> str:
@@ -29,7 +30,13 @@ class Prompted(Generator):
 
     config: Any
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn nothing."""
 
     def save(self, folder: Path) -> None:
@@ -48,7 +55,11 @@ class Prompted(Generator):
         return fill(self.config.template, data.texts[data.item_rows[request.item_id]])
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         drawings = (self.drawing(request, data) for request in requests)

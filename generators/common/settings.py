@@ -63,7 +63,7 @@ class TrainingConfig(GeneratorConfig):
 
 
 class LearningConfig(TrainingConfig):
-    """Settings of a generator that reads users by the preference extractor and learns from their earlier likes."""
+    """Settings of a generator that trains the preference extractor on users' earlier likes."""
 
     keywords: int = Field(
         8, ge=0, description="n of w': the user's most frequent keywords that the language model reads"

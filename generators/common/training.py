@@ -1,4 +1,4 @@
-"""What generators that learn from earlier likes share: whom they learn from, how training ends, what is saved."""
+"""What generators trained on earlier likes share: the split of users, early stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ HISTORY = 20
 
 Curves = dict[str, list[tuple[int, float]]]
 Learned = dict[str, list[str]]
-"""Users learned from (``train``) and users watched to stop by (``held_out``)."""
+"""Tokens of the training users (``train``) and of the users held out for early stopping (``held_out``)."""
 T = TypeVar("T")
 
 
-class Lesson(Protocol):
-    """Something learned from one user."""
+class Example(Protocol):
+    """A training example of one user."""
 
     @property
     def user(self) -> str:
@@ -52,27 +52,27 @@ def references(count: int, latest: int, settings: TrainingConfig) -> range:
 def split_users(
     users: Sequence[int], stage: str, run_seed: int, settings: TrainingConfig
 ) -> tuple[list[int], list[int]]:
-    """Return users to learn from and users to hold out, a fifth at most, drawn from `users` by the run's seed."""
+    """Return training users and held-out users (at most a fifth), drawn from `users` by the run's seed."""
     order = numpy_rng(run_seed, stage).permutation(len(users))
     drawn = [users[i] for i in order[: settings.train_users + settings.held_out_users]]
     held = min(settings.held_out_users, len(drawn) // 5)
     return drawn[held:][: settings.train_users], drawn[:held]
 
 
-def lessons_of(
+def examples_of(
     data: RunData, settings: TrainingConfig, stage: str, of_user: Callable[[int, list[int]], Iterable[T]]
 ) -> tuple[list[T], list[T]]:
-    """Return all lessons of the users to learn from, and the last lesson of each user held out.
+    """Return all examples of the training users, and the last example of each held-out user.
 
-    `of_user` makes a user's lessons, oldest first, of the user's row and likes; users without any are neither.
+    `of_user` makes a user's examples, oldest first, of the user's row and likes; users without any are neither.
     """
     found = {user: list(of_user(user, items)) for user, items in likes_by_user(data).items()}
     learned, held = split_users([user for user, own in found.items() if own], stage, data.run_seed, settings)
-    return [lesson for user in learned for lesson in found[user]], [found[user][-1] for user in held]
+    return [example for user in learned for example in found[user]], [found[user][-1] for user in held]
 
 
-def taught(train: Sequence[Lesson], held_out: Sequence[Lesson], method: str, nobody: str) -> Learned:
-    """Return whom `train` and `held_out` are of, or raise `UserError`, which says `nobody`, if there is nothing to learn from."""
+def learned_users(train: Sequence[Example], held_out: Sequence[Example], method: str, nobody: str) -> Learned:
+    """Return the users of `train` and of `held_out`; raise `UserError`, whose `found` is `nobody`, if there is no example."""
     if not train:
         raise UserError(
             f"recgen.{method}.min_history",
@@ -81,7 +81,7 @@ def taught(train: Sequence[Lesson], held_out: Sequence[Lesson], method: str, nob
             todo="Set a smaller min_history, or give more interactions.",
         )
     return {
-        part: sorted({lesson.user for lesson in of})
+        part: sorted({example.user for example in of})
         for part, of in (("train", train), ("held_out", held_out))
     }
 
@@ -106,20 +106,20 @@ def train_with_early_stopping(
     settings: TrainingConfig,
     after: Callable[[int], None],
 ) -> None:
-    """Take steps until evaluations stop getting better, and leave `trained` as it was at the best of them.
+    """Train with early stopping; restore the best parameters.
 
     Parameters
     ----------
     trained
-        The parameters, by name.
+        The parameters to train, by name.
     optimiser
         Takes the steps.
     loss, evaluate
-        The loss of a step, and after it what training wants more of. Evaluation begins at step 0, before any.
+        Of a step's number: the loss to minimise, and the score to maximise. The first evaluation is of the start, step 0.
     settings
         `max_steps`, `evaluate_every` and `patience`.
     after
-        Called with every step done; the place for a schedule.
+        Called after every step with its number, such as to step a schedule.
     """
     best, kept, waited = evaluate(0), _copy(trained), 0
     for step in range(1, settings.max_steps + 1):

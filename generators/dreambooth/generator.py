@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import Groups, Lessons, find_groups
+from generators.common.clusters import ClusterTrainer, Groups, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.prompted import fill
 from generators.common.sampling import finish
@@ -31,6 +31,7 @@ from recgen.core.seeding import numpy_rng, seed_for, torch_generator
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Backbone, Condition
 from recgen.diffusion.weights import LORA_FILE
+from recgen.recommender.reward import RewardModel
 
 _LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 _BLOCK = 64  # requests whose images are drawn before the first is handed on: a LoRA is put on once for those that share it
@@ -49,12 +50,18 @@ class DreamBooth(Generator):
     groups: Groups
     loras: list[Lora]
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train each cluster's LoRA on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
-        lessons, prior = Lessons(self, data, liked), self._prior(data)
-        self.loras = [self._learn(group, lessons, prior, progress) for group in range(self.groups.count)]
-        self.curves = lessons.curves
+        trainer, prior = ClusterTrainer(self, data, liked), self._prior(data)
+        self.loras = [self._learn(group, trainer, prior, progress) for group in range(self.groups.count)]
+        self.curves = trainer.curves
 
     def _prior(self, data: RunData) -> list[tuple[str, Tensor]]:
         """Return prompts, and the latents ``[1, channels, h, w]`` of what the backbone draws of them."""
@@ -74,9 +81,9 @@ class DreamBooth(Generator):
         ]
 
     def _learn(
-        self, group: int, lessons: Lessons, prior: Sequence[tuple[str, Tensor]], progress: Progress
+        self, group: int, trainer: ClusterTrainer, prior: Sequence[tuple[str, Tensor]], progress: Progress
     ) -> Lora:
-        data, settings, name = lessons.data, self.config, _name(group)
+        data, settings, name = trainer.data, self.config, _name(group)
 
         def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
             prompts = [fill(settings.template, data.texts[row]) for row in rows]
@@ -94,7 +101,7 @@ class DreamBooth(Generator):
             return value
 
         with _new_lora(self.backbone, name, settings.rank, data.run_seed) as trained:
-            lessons.train(group, trained, settings.learning_rate, loss, progress)
+            trainer.train(group, trained, settings.learning_rate, loss, progress)
             return _state(self.backbone, name)
 
     def _loss(
@@ -105,7 +112,11 @@ class DreamBooth(Generator):
         return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled).mean()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
@@ -176,6 +187,7 @@ def _new_lora(backbone: Backbone, name: str, rank: int, run_seed: int) -> Iterat
         with backbone.loras(name):
             found = {key: value for key, value in unet.named_parameters() if f".{name}." in key}
             for key, value in found.items():
+                value.data = value.data.float()  # in 16 bits AdamW's first step divides by an epsilon of 0
                 value.requires_grad_(True)
                 if ".lora_A." in key:
                     drawn = torch.randn(

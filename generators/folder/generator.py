@@ -30,6 +30,7 @@ from generators.folder.settings import Settings
 from recgen.core.errors import UserError, brief
 from recgen.data.images import BadImageError, read_image
 from recgen.data.types import Creative, Request, RunData
+from recgen.recommender.reward import RewardModel
 
 _MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SHORTEST_EDGE = 16  # SSIM looks through a window of 11 pixels
@@ -129,11 +130,21 @@ class Folder(Generator):
         """The folder's manifest."""
         return Images.read(Path(self.config.path), self.config.manifest)
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn nothing."""
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order; its recipe names the file, or says that the item's own image stands in."""
         for done, request in enumerate(requests, start=1):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from generators.iamg.ira import InterestRetrieveAttention
-from generators.iamg.rewrite import Rewritten, interest_tags, rewrite
+from generators.iamg.rewrite import Rewritten, interest_tags, rewrite, without_content
 from generators.iamg.settings import Settings
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Backbone
@@ -19,8 +19,8 @@ from recgen.features.retrieval import ItemPool
 
 
 @dataclass(frozen=True)
-class Read:
-    """What is known before any attention, of one item for one user.
+class ItemContext:
+    """What one item is conditioned on for one user, before any attention.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class Read:
     images: tuple[int, ...] = ()
 
 
-class Reader:
-    """Reads items and histories of one catalogue.
+class ContextBuilder:
+    """Builds the conditions of items for users of one catalogue.
 
     The pools hold every item with a text or an image, the one that is drawn among them: the paper leaves it in.
 
@@ -60,14 +60,14 @@ class Reader:
         self._ends: dict[int, Tensor] = {}
         self._alike: dict[int, tuple[int, ...]] = {}
 
-    def read(self, pairs: Sequence[tuple[int, Sequence[int]]]) -> list[Read]:
-        """Return what is known of (item, history), catalogue rows, the history's oldest first."""
+    def build(self, pairs: Sequence[tuple[int, Sequence[int]]]) -> list[ItemContext]:
+        """Return the contexts of pairs (item, history): catalogue rows, a history's oldest first."""
         texts = [self.rewrite(item, history) for item, history in pairs]
         if not self.settings.ira:
-            return [Read(item, text) for (item, _), text in zip(pairs, texts, strict=True)]
+            return [ItemContext(item, text) for (item, _), text in zip(pairs, texts, strict=True)]
         queries = self.encoder.texts([text.text for text in texts])
         return [
-            Read(
+            ItemContext(
                 item,
                 text,
                 tuple(self.text_pool.nearest(query, self.settings.neighbours).tolist()),
@@ -82,7 +82,12 @@ class Reader:
         if not s.rewrite:
             return Rewritten(data.texts[item])
         latest = list(history)[max(len(history) - s.history, 0) :]
-        interest = interest_tags([data.tags[row] for row in latest], data.tags[item], s.tags)
+        tagged: list[Sequence[str]] = [data.tags[row] for row in latest]
+        if not s.content_tags:
+            tagged = [
+                without_content(tags, data.texts[row]) for tags, row in zip(tagged, latest, strict=True)
+            ]
+        interest = interest_tags(tagged, data.tags[item], s.tags)
         return rewrite(data.texts[item], data.tags[item], interest, s.template, s.domain, self._fits)
 
     def _fits(self, text: str) -> bool:
@@ -98,21 +103,21 @@ class Reader:
             )
         return self._alike[item]
 
-    def foregrounds(self, reads: Sequence[Read]) -> np.ndarray:
+    def foregrounds(self, contexts: Sequence[ItemContext]) -> np.ndarray:
         """Return F_img(I*), float32 ``[B, D]``; zeros, what IP-Adapter knows as no image, for items without an image."""
         features = self.data.foreground_features if self.settings.foreground else self.data.image_features
         assert features is not None
-        return np.nan_to_num(features[[read.item for read in reads]], nan=0.0)
+        return np.nan_to_num(features[[context.item for context in contexts]], nan=0.0)
 
-    def interest(self, reads: Sequence[Read], ira: InterestRetrieveAttention) -> Tensor:
+    def interest(self, contexts: Sequence[ItemContext], ira: InterestRetrieveAttention) -> Tensor:
         """Return z~ ``[B, T, width]``; zeros for items without an image."""
         device = self.backbone.pipeline.device
-        rewritten = self.backbone.embed_prompts([read.rewritten.text for read in reads]).float()
+        rewritten = self.backbone.embed_prompts([context.rewritten.text for context in contexts]).float()
         found = torch.zeros_like(rewritten)
-        seen = [n for n, read in enumerate(reads) if read.images and read.texts]
+        seen = [n for n, context in enumerate(contexts) if context.images and context.texts]
         if seen:
-            texts = torch.stack([torch.stack([self._end(row) for row in reads[n].texts]) for n in seen])
-            images = np.stack([self.data.image_features[list(reads[n].images)] for n in seen])
+            texts = torch.stack([torch.stack([self._end(row) for row in contexts[n].texts]) for n in seen])
+            images = np.stack([self.data.image_features[list(contexts[n].images)] for n in seen])
             tokens = self.backbone.image_tokens(torch.from_numpy(images).flatten(0, 1)).float()
             tokens = tokens.unflatten(0, images.shape[:2]).flatten(1, 2)
             found = found.index_put(

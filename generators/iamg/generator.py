@@ -18,14 +18,15 @@ from PIL import Image
 
 from generators.base import Generator, Progress, silent
 from generators.common.sampling import finish
-from generators.common.training import Learned, load_learned, restore, taught, write_learned
-from generators.iamg.conditions import Read, Reader
+from generators.common.training import Learned, learned_users, load_learned, restore, write_learned
+from generators.iamg.conditions import ContextBuilder, ItemContext
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
-from generators.iamg.train import Trainer, lessons, parameters
+from generators.iamg.train import Trainer, parameters, training_examples
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Condition
+from recgen.recommender.reward import RewardModel
 
 
 class IAMG(Generator):
@@ -38,16 +39,22 @@ class IAMG(Generator):
     adapter: Adapter
     ira: InterestRetrieveAttention | None
     learned: Learned
-    _reader: Reader | None = None
+    _builder: ContextBuilder | None = None
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train on earlier likes as references (eq. 14); neither `reward` nor `judge` is used."""
         self._prepare()
-        train, held_out = lessons(data, self.config)
-        self.learned = taught(
+        train, held_out = training_examples(data, self.config)
+        self.learned = learned_users(
             train, held_out, "iamg", f"no user with a liked image after {self.config.min_history} likes"
         )
-        self.curves = Trainer(self.adapter, self.ira, self._read_with(data), self.config).train(
+        self.curves = Trainer(self.adapter, self.ira, self._builder_for(data), self.config).train(
             train, held_out, progress
         )
 
@@ -59,13 +66,17 @@ class IAMG(Generator):
             self.ira = InterestRetrieveAttention(self.backbone.condition_width, self.config.heads)
             self.ira.to(self.backbone.pipeline.device)
 
-    def _read_with(self, data: RunData) -> Reader:
-        if self._reader is None or self._reader.data is not data:
-            self._reader = Reader(self.backbone, self.encoder, data, self.config)
-        return self._reader
+    def _builder_for(self, data: RunData) -> ContextBuilder:
+        if self._builder is None or self._builder.data is not data:
+            self._builder = ContextBuilder(self.backbone, self.encoder, data, self.config)
+        return self._builder
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
@@ -79,37 +90,41 @@ class IAMG(Generator):
             pairs = [
                 (data.item_rows[r.item_id], [data.item_rows[token] for token in r.history]) for r in block
             ]
-            reads = self._read_with(data).read(pairs)
+            contexts = self._builder_for(data).build(pairs)
             yield from zip(
-                self._images(block, reads, data), (self._recipe(read, data) for read in reads), strict=True
+                self._images(block, contexts, data),
+                (self._recipe(context, data) for context in contexts),
+                strict=True,
             )
 
     @torch.no_grad()
-    def _images(self, requests: Sequence[Request], reads: Sequence[Read], data: RunData) -> list[Image.Image]:
+    def _images(
+        self, requests: Sequence[Request], contexts: Sequence[ItemContext], data: RunData
+    ) -> list[Image.Image]:
         """Draw requests by eq. 13; guidance (eq. 15) is against no text, no image and no interest."""
-        config, reader = self.config, self._read_with(data)
-        images = reader.foregrounds(reads)
-        interests = [None] * len(reads)
+        config, builder = self.config, self._builder_for(data)
+        images = builder.foregrounds(contexts)
+        interests = [None] * len(contexts)
         if self.ira is not None and config.lambda2:
-            interests = list(reader.interest(reads, self.ira).cpu().numpy())
+            interests = list(builder.interest(contexts, self.ira).cpu().numpy())
         conditions = [
-            Condition(request.seed, read.rewritten.text, "", image, interest_tokens=interest)
-            for request, read, image, interest in zip(requests, reads, images, interests, strict=True)
+            Condition(request.seed, context.rewritten.text, "", image, interest_tokens=interest)
+            for request, context, image, interest in zip(requests, contexts, images, interests, strict=True)
         ]
         strengths = Strengths(config.decode.ip_adapter_scale, config.lambda1, config.lambda2)
         with self.adapter.worn_by(self.backbone, strengths):
             return list(self.backbone.generate(conditions, config.decode))
 
-    def _recipe(self, read: Read, data: RunData) -> dict[str, Any]:
-        rewritten = read.rewritten
+    def _recipe(self, context: ItemContext, data: RunData) -> dict[str, Any]:
+        rewritten = context.rewritten
         return {
             "prompt": rewritten.text,
             "tags": list(rewritten.tags),
             "interest": list(rewritten.interest),
             "words_cut": rewritten.cut,
             "tags_left_out": list(rewritten.left_out),
-            "texts": [data.item_ids[row] for row in read.texts],
-            "images": [data.item_ids[row] for row in read.images],
+            "texts": [data.item_ids[row] for row in context.texts],
+            "images": [data.item_ids[row] for row in context.images],
             "lambda1": self.config.lambda1,
             "lambda2": self.config.lambda2 if self.ira is not None else 0.0,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,31 @@ class Rewritten:
     interest: tuple[str, ...] = ()
     cut: int = 0
     left_out: tuple[str, ...] = ()
+
+
+def without_content(tags: Sequence[str], text: str) -> tuple[str, ...]:
+    """Return an item's tags without those that its own text names.
+
+    They say what the item is, not how it looks: a user who liked a poster of a rocket need not want rockets on all others.
+
+    Parameters
+    ----------
+    tags
+        The item's.
+    text
+        The item's own text; a tag is named in it if all its words are, in upper or lower case.
+
+    Examples
+    --------
+    >>> without_content(("rocket", "teal", "dots"), "A Rocket.")
+    ('teal', 'dots')
+    """
+    named = set(_words(text))
+    return tuple(tag for tag in tags if not set(_words(tag)) <= named)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def interest_tags(history: Sequence[Sequence[str]], own: Collection[str], count: int) -> tuple[str, ...]:

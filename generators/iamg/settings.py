@@ -48,9 +48,16 @@ class Settings(TrainingConfig):
         description="what follows the item's text, in this order; a piece without tags to show is left out",
     )
 
+    content_tags: bool = Field(
+        False,
+        description="whether tags that a liked item's own text names count as the user's interest; in the paper they do",
+    )
+
     neighbours: int = Field(5, ge=1, description="K of eqs. 8 and 9")
     heads: int = Field(4, ge=1, description="of IRA's attentions; a divisor of the text condition's width")
-    lambda1: float = Field(1.0, ge=0, description="weight of the rewritten text in eq. 13, when drawing")
+    lambda1: float = Field(
+        2.0, ge=0, description="weight of the rewritten text in eq. 13, when drawing; 1 in the paper"
+    )
     lambda2: float = Field(0.2, ge=0, description="weight of the interest in eq. 13, when drawing")
 
     train_lambda1: float = Field(1.0, ge=0)
@@ -60,7 +67,7 @@ class Settings(TrainingConfig):
     weight_decay: float = Field(0.01, ge=0)
     max_steps: int = Field(2000, ge=1)
     evaluate_every: int = Field(100, ge=1)
-    decode: Sampling = Sampling.model_validate({"steps": 50})
+    decode: Sampling = Sampling.model_validate({"steps": 50, "ip_adapter_scale": 0.3})
 
     def requires_ip_adapter(self) -> bool:
         """Return True: the adapter's attention is what trains."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from generators.base import Progress
 from generators.common.denoising import denoising_losses, draw_noise, held_out_loss, image_latents
-from generators.common.training import Curves, batches, lessons_of, references, train_with_early_stopping
-from generators.iamg.conditions import Read, Reader
+from generators.common.training import Curves, batches, examples_of, references, train_with_early_stopping
+from generators.iamg.conditions import ContextBuilder, ItemContext
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
@@ -23,7 +23,7 @@ _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Example:
     """An image that a user liked, and what the user had liked before it: catalogue rows, oldest first."""
 
     user: str
@@ -31,15 +31,17 @@ class Lesson:
     history: tuple[int, ...]
 
 
-def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
-    """Return what to learn from and what to stop by, of different users: liked images, each with the likes before it."""
-    return lessons_of(data, settings, "iamg users", lambda user, items: _of_user(data, user, items, settings))
+def training_examples(data: RunData, settings: Settings) -> tuple[list[Example], list[Example]]:
+    """Return training and held-out examples, of different users: liked images, each with the likes before it."""
+    return examples_of(
+        data, settings, "iamg users", lambda user, items: _of_user(data, user, items, settings)
+    )
 
 
-def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
+def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Example]:
     for at in references(len(items), settings.references_per_user, settings):
         if data.images[items[at]] is not None:
-            yield Lesson(data.user_ids[user], items[at], tuple(items[:at]))
+            yield Example(data.user_ids[user], items[at], tuple(items[:at]))
 
 
 class Trainer:
@@ -49,23 +51,27 @@ class Trainer:
     ----------
     adapter, ira
         What trains; both end with the weights of the best evaluation. Without IRA, None.
-    reader
-        Says what each lesson is conditioned on.
+    builder
+        Says what each example is conditioned on.
     settings
         I-AM-G's.
     """
 
     def __init__(
-        self, adapter: Adapter, ira: InterestRetrieveAttention | None, reader: Reader, settings: Settings
+        self,
+        adapter: Adapter,
+        ira: InterestRetrieveAttention | None,
+        builder: ContextBuilder,
+        settings: Settings,
     ) -> None:
-        self.adapter, self.ira, self.reader, self.settings = adapter, ira, reader, settings
-        self.backbone, self.data = reader.backbone, reader.data
+        self.adapter, self.ira, self.builder, self.settings = adapter, ira, builder, settings
+        self.backbone, self.data = builder.backbone, builder.data
         self.curves: Curves = {}
 
-    def train(self, train: list[Lesson], held_out: list[Lesson], progress: Progress) -> Curves:
+    def train(self, train: list[Example], held_out: list[Example], progress: Progress) -> Curves:
         """Train until the held-out users' loss (eq. 14) stops falling, and return the curves."""
         every = [*train, *held_out]
-        self.read_ahead(every)
+        self.prepare(every)
         settings, trained = self.settings, self.trained()
         drawn = batches(train, settings.requests_per_step, "iamg batches", self.data.run_seed)
 
@@ -90,37 +96,40 @@ class Trainer:
         """Return the parameters that train, by name."""
         return parameters(self.adapter, self.ira)
 
-    def read_ahead(self, every: Sequence[Lesson]) -> None:
-        """Read all lessons, and their images as latents, once."""
-        self._reads: dict[Lesson, Read] = {}
+    def prepare(self, every: Sequence[Example]) -> None:
+        """Build the contexts of all examples, and encode their images as latents, once."""
+        self._contexts: dict[Example, ItemContext] = {}
         for start in range(0, len(every), _AT_ONCE):
             block = every[start : start + _AT_ONCE]
-            read = self.reader.read([(lesson.item, lesson.history) for lesson in block])
-            self._reads |= dict(zip(block, read, strict=True))
-        self._latents = image_latents(self.backbone, self.data, (lesson.item for lesson in every))
+            built = self.builder.build([(example.item, example.history) for example in block])
+            self._contexts |= dict(zip(block, built, strict=True))
+        self._latents = image_latents(self.backbone, self.data, (example.item for example in every))
 
-    def losses(self, batch: Sequence[Lesson], stage: str, drop: float = 0.0) -> Tensor:
-        """Return eq. 14 of each lesson, ``[B]``, with all conditions of a share `drop` of them left out (eq. 15)."""
-        data, settings, reads = self.data, self.settings, [self._reads[lesson] for lesson in batch]
-        keys = [(lesson.user, data.item_ids[lesson.item]) for lesson in batch]
-        clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(self.backbone.pipeline.device)
+    def losses(self, batch: Sequence[Example], stage: str, drop: float = 0.0) -> Tensor:
+        """Return eq. 14 of each example, ``[B]``, with all conditions of a share `drop` of them left out (eq. 15)."""
+        data, settings, contexts = self.data, self.settings, [self._contexts[example] for example in batch]
+        keys = [(example.user, data.item_ids[example.item]) for example in batch]
+        clean = torch.cat([self._latents[example.item] for example in batch]).to(
+            self.backbone.pipeline.device
+        )
         noise, timesteps = draw_noise(self.backbone, clean.shape[1:], data.run_seed, stage, keys)
         kept = torch.tensor(
             [_uniform(data.run_seed, f"{stage} drop", key) >= drop for key in keys], device=clean.device
         )
         prompts = [
-            read.rewritten.text if keep else "" for read, keep in zip(reads, kept.tolist(), strict=True)
+            context.rewritten.text if keep else ""
+            for context, keep in zip(contexts, kept.tolist(), strict=True)
         ]
-        images = torch.from_numpy(self.reader.foregrounds(reads)).to(clean) * kept[:, None]
+        images = torch.from_numpy(self.builder.foregrounds(contexts)).to(clean) * kept[:, None]
         more = {"images": images}
         if self.ira is not None:
-            more["interest"] = self.reader.interest(reads, self.ira) * kept[:, None, None]
+            more["interest"] = self.builder.interest(contexts, self.ira) * kept[:, None, None]
         strengths = Strengths(1.0, settings.train_lambda1, settings.train_lambda2)
         with self.adapter.worn_by(self.backbone, strengths):
             condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
             return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled, **more)
 
-    def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
+    def _evaluate(self, step: int, held_out: list[Example]) -> float:
         """Note the held-out loss; with nobody held out the last is best."""
         if not held_out:
             return -float(step)

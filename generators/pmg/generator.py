@@ -22,18 +22,19 @@ from generators.common.sampling import finish
 from generators.common.training import (
     Learned,
     language_model_of,
+    learned_users,
     load_learned,
     restore,
     save_learned,
-    taught,
     trainable,
 )
 from generators.pmg.choice import best, likeness, mean_direction, scores
-from generators.pmg.model import Reader
+from generators.pmg.model import PreferenceEncoder
 from generators.pmg.settings import Settings
-from generators.pmg.train import Trainer, keywords_of, lessons
+from generators.pmg.train import Trainer, keywords_of, training_examples
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Condition
+from recgen.recommender.reward import RewardModel
 
 _BATCH = 32  # requests whose images are drawn and compared together
 
@@ -45,23 +46,33 @@ class PMG(Generator):
     Config = Settings
     config: Settings
 
-    reader: Reader
+    preference_encoder: PreferenceEncoder
     learned: Learned
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train on earlier likes as references; neither `reward` nor `judge` is used."""
-        train, held_out = lessons(data, self.config)
-        self.learned = taught(
+        train, held_out = training_examples(data, self.config)
+        self.learned = learned_users(
             train, held_out, "pmg", f"no user with a liked image after {self.config.min_history} likes"
         )
-        self.reader = self._reader(data.run_seed)
-        self.curves = Trainer(self.reader, data, self.config).train(train, held_out, progress)
+        self.preference_encoder = self._new_encoder(data.run_seed)
+        self.curves = Trainer(self.preference_encoder, data, self.config).train(train, held_out, progress)
 
-    def _reader(self, run_seed: int) -> Reader:
-        return Reader(language_model_of(self), self.backbone, self.config, run_seed)
+    def _new_encoder(self, run_seed: int) -> PreferenceEncoder:
+        return PreferenceEncoder(language_model_of(self), self.backbone, self.config, run_seed)
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
@@ -109,7 +120,7 @@ class PMG(Generator):
         self, requests: Sequence[Request], keywords: Sequence[Sequence[str]], texts: Sequence[str]
     ) -> list[Image.Image]:
         read = [
-            self.reader(keywords, texts, [weight] * len(texts)).cpu().numpy()
+            self.preference_encoder(keywords, texts, [weight] * len(texts)).cpu().numpy()
             for weight in self.config.weights
         ]
         conditions = [
@@ -132,7 +143,7 @@ class PMG(Generator):
 
     def save(self, folder: Path) -> None:
         """Write what trained (the frozen language model is named, not copied) and the users learned from."""
-        save_learned(self, folder, trainable(self.reader), self.learned)
+        save_learned(self, folder, trainable(self.preference_encoder), self.learned)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
@@ -143,8 +154,8 @@ class PMG(Generator):
             If `folder` holds no PMG, or one of other sizes than these settings'.
         """
         state, self.learned = load_learned(folder, "PMG")
-        self.reader = self._reader(0)
-        restore(trainable(self.reader), state, folder)
+        self.preference_encoder = self._new_encoder(0)
+        restore(trainable(self.preference_encoder), state, folder)
 
 
 def _rows(data: RunData, request: Request) -> list[int]:

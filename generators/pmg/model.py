@@ -11,13 +11,12 @@ from generators.pmg.settings import Settings
 from generators.ragar.preference import PreferenceExtractor, Shape
 from recgen.diffusion.backbone import Backbone
 from recgen.features.language import LanguageModel
-from recgen.features.prompts import preference_prompt
 
 _PARTS = ("decoder.", "image_tokens", "mapper.")
 """Of RAGAR's extractor what PMG trains: LoRA, the multimodal tokens and the mapper. It has no fusing attention."""
 
 
-class Reader(nn.Module):
+class PreferenceEncoder(nn.Module):
     """Keywords and text to condition.
 
     The preference are soft embeddings, which the mapper makes of the language model's states, and then the keywords through the
@@ -58,7 +57,7 @@ class Reader(nn.Module):
     def preference(self, keywords: Sequence[Sequence[str]]) -> Tensor:
         """Return ``[B, Q + K, width]``: soft preference embeddings, then E_key."""
         features = self.backbone.embed_prompts([", ".join(words) for words in keywords]).float()
-        read = self.extractor([preference_prompt(words) for words in keywords], features)
+        read = self.extractor([self.extractor.prompt(words) for words in keywords], features)
         soft = read.multimodal[:, -self.extractor.shape.mapper_queries :]
         return torch.cat([self.nothing()[-1] + soft, features], 1)
 

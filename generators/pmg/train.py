@@ -14,12 +14,12 @@ from generators.common.training import (
     HISTORY,
     Curves,
     batches,
-    lessons_of,
+    examples_of,
     references,
     train_with_early_stopping,
     trainable,
 )
-from generators.pmg.model import Reader
+from generators.pmg.model import PreferenceEncoder
 from generators.pmg.settings import Settings
 from recgen.core.seeding import torch_generator
 from recgen.data.types import RunData
@@ -27,7 +27,7 @@ from recgen.features.item_keywords import top_keywords
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Example:
     """A reference that a user liked, its text, and the user's keywords before it."""
 
     user: str
@@ -42,24 +42,24 @@ def keywords_of(data: RunData, history: Sequence[int], settings: Settings) -> tu
     return tuple(top_keywords(words, settings.keywords, settings.min_keyword_count))
 
 
-def lessons(data: RunData, settings: Settings) -> tuple[list[Lesson], list[Lesson]]:
-    """Return what to learn from and what to stop by, of different users: liked images, each with the likes before it."""
-    return lessons_of(data, settings, "pmg users", lambda user, items: _of_user(data, user, items, settings))
+def training_examples(data: RunData, settings: Settings) -> tuple[list[Example], list[Example]]:
+    """Return training and held-out examples, of different users: liked images, each with the likes before it."""
+    return examples_of(data, settings, "pmg users", lambda user, items: _of_user(data, user, items, settings))
 
 
-def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Lesson]:
+def _of_user(data: RunData, user: int, items: list[int], settings: Settings) -> Iterator[Example]:
     for at in references(len(items), settings.references_per_user, settings):
         if data.images[items[at]] is not None:
             words = keywords_of(data, items[:at], settings)
-            yield Lesson(data.user_ids[user], data.item_ids[items[at]], data.texts[items[at]], words)
+            yield Example(data.user_ids[user], data.item_ids[items[at]], data.texts[items[at]], words)
 
 
 class Trainer:
-    """Trains a reader; everything random follows from (run seed, stage, user, item).
+    """Trains the preference encoder; everything random follows from (run seed, stage, user, item).
 
     Parameters
     ----------
-    reader
+    preference_encoder
         The model; it ends with the weights of its best evaluation.
     data
         Where the references' images are.
@@ -67,15 +67,15 @@ class Trainer:
         PMG's.
     """
 
-    def __init__(self, reader: Reader, data: RunData, settings: Settings) -> None:
-        self.reader, self.data, self.settings = reader, data, settings
+    def __init__(self, preference_encoder: PreferenceEncoder, data: RunData, settings: Settings) -> None:
+        self.preference_encoder, self.data, self.settings = preference_encoder, data, settings
         self.curves: Curves = {}
         self._latents: dict[str, Tensor] = {}
 
-    def train(self, train: list[Lesson], held_out: list[Lesson], progress: Progress) -> Curves:
+    def train(self, train: list[Example], held_out: list[Example], progress: Progress) -> Curves:
         """Train until the held-out users' loss stops falling, and return the curves."""
         self._encode([*train, *held_out])
-        settings, trained = self.settings, trainable(self.reader)
+        settings, trained = self.settings, trainable(self.preference_encoder)
         drawn = batches(train, settings.requests_per_step, "pmg batches", self.data.run_seed)
 
         def loss(step: int) -> Tensor:
@@ -93,27 +93,27 @@ class Trainer:
         )
         return self.curves
 
-    def _losses(self, batch: Sequence[Lesson], stage: str) -> Tensor:
-        backbone = self.reader.backbone
-        clean = torch.cat([self._latents[lesson.item] for lesson in batch]).to(backbone.pipeline.device)
-        drawn = [self._draw(stage, lesson, clean.shape[1:]) for lesson in batch]
+    def _losses(self, batch: Sequence[Example], stage: str) -> Tensor:
+        backbone = self.preference_encoder.backbone
+        clean = torch.cat([self._latents[example.item] for example in batch]).to(backbone.pipeline.device)
+        drawn = [self._draw(stage, example, clean.shape[1:]) for example in batch]
         noise = torch.stack([noise for noise, _, _ in drawn]).to(clean)
         timesteps = torch.stack([time for _, time, _ in drawn]).to(clean.device)
-        words, texts = [lesson.keywords for lesson in batch], [lesson.text for lesson in batch]
-        condition = self.reader(words, texts, [weight for _, _, weight in drawn])
+        words, texts = [example.keywords for example in batch], [example.text for example in batch]
+        condition = self.preference_encoder(words, texts, [weight for _, _, weight in drawn])
         return denoising_losses(backbone, condition, clean, noise, timesteps)
 
-    def _draw(self, stage: str, lesson: Lesson, shape: Sequence[int]) -> tuple[Tensor, Tensor, float]:
-        """Return a lesson's noise, its time, int64 ``[]``, and its weight: any of those that generation tries."""
-        generator = torch_generator(self.data.run_seed, stage, lesson.user, lesson.item)
+    def _draw(self, stage: str, example: Example, shape: Sequence[int]) -> tuple[Tensor, Tensor, float]:
+        """Return an example's noise, its time, int64 ``[]``, and its weight: any of those that generation tries."""
+        generator = torch_generator(self.data.run_seed, stage, example.user, example.item)
         steps, weights = (
-            self.reader.backbone.noise_scheduler.config.num_train_timesteps,
+            self.preference_encoder.backbone.noise_scheduler.config.num_train_timesteps,
             self.settings.weights,
         )
         noise, time = torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
         return noise, time, weights[torch.randint(len(weights), (), generator=generator)]
 
-    def _evaluate(self, step: int, held_out: list[Lesson]) -> float:
+    def _evaluate(self, step: int, held_out: list[Example]) -> float:
         """Note the held-out loss; with nobody held out the last is best."""
         if not held_out:
             return -float(step)
@@ -121,9 +121,9 @@ class Trainer:
         self._note("denoising loss, held-out users", step, value)
         return value
 
-    def _encode(self, every: Sequence[Lesson]) -> None:
-        rows = {self.data.item_rows[lesson.item]: lesson.item for lesson in every}
-        found = image_latents(self.reader.backbone, self.data, rows)
+    def _encode(self, every: Sequence[Example]) -> None:
+        rows = {self.data.item_rows[example.item]: example.item for example in every}
+        found = image_latents(self.preference_encoder.backbone, self.data, rows)
         self._latents = {rows[row]: latents for row, latents in found.items()}
 
     def _note(self, name: str, step: int, value: float) -> None:

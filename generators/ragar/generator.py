@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,19 +16,20 @@ from generators.common.sampling import Drawing, draw
 from generators.common.training import (
     Learned,
     language_model_of,
+    learned_users,
     load_learned,
     restore,
     save_learned,
-    taught,
-    trainable,
 )
 from generators.ragar.calibrator import Scale
+from generators.ragar.examples import ExampleBuilder, training_examples
 from generators.ragar.generation import conditions
-from generators.ragar.model import Model, read_case
+from generators.ragar.model import Model
 from generators.ragar.settings import Settings
-from generators.ragar.train import Trainer, lessons
+from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
+from recgen.recommender.reward import RewardModel
 
 _SCALE = ("mean", "deviation", "directions")
 _BATCH = 64  # requests whose preferences are worked out together
@@ -46,13 +46,19 @@ class RAGAR(Generator):
     learned: Learned
     """No other user's score was ever seen."""
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
-        if reward is None and self.config.beta > 0 and self.config.r > 0:
+        if reward is None and self.config.learns_from_reward:
             raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
-        found = lessons(data, self.config)
+        found = training_examples(ExampleBuilder(data, self.config, reward))
         nobody = f"no user with more than {self.config.min_history} likes before the reference"
-        self.learned = taught(found.train, found.held_out, "ragar", nobody)
+        self.learned = learned_users(found.train, found.held_out, "ragar", nobody)
         self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
         trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
         self.curves = trainer.train(found, progress)
@@ -69,40 +75,46 @@ class RAGAR(Generator):
         return Model(language_model, self.backbone, scale, self.config, run_seed)
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
-        yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
+        yield from draw(self, requests, self._drawings(requests, data, reward), self.config.decode, progress)
 
     @torch.no_grad()
-    def _drawings(self, requests: Sequence[Request], data: RunData) -> Iterable[Drawing]:
+    def _drawings(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterable[Drawing]:
+        builder = ExampleBuilder(data, self.config, reward)
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
-            cases = [
-                read_case(
-                    data, r.user_id, r.item_id, [data.item_rows[token] for token in r.history], self.config
-                )
-                for r in batch
-            ]
-            out = self.model(cases)
+            histories = [[data.item_rows[token] for token in r.history] for r in batch]
+            triples = [(r.user_id, r.item_id, own) for r, own in zip(batch, histories, strict=True)]
+            examples = builder.build(triples)
+            out = self.model(examples)
             actions = self.model.decodable(out, out.action[:, None])[:, 0]
-            drawn = conditions(actions, [case.text for case in cases], [r.seed for r in batch], self.config)
-            for case, condition in zip(cases, drawn, strict=True):
+            drawn = conditions(
+                actions, [example.text for example in examples], [r.seed for r in batch], self.config
+            )
+            for example, condition in zip(examples, drawn, strict=True):
                 yield (
                     condition,
                     {
-                        "prompt": case.text,
-                        "keywords": list(case.keywords),
-                        "retrieved": [data.item_ids[row] for row in case.retrieved.rows],
-                        "weights": [round(float(weight), 4) for weight in case.retrieved.weights],
-                        "known_user": case.user in self.learned["train"],
+                        "prompt": example.text,
+                        "keywords": list(example.keywords),
+                        "retrieved": [data.item_ids[row] for row in example.retrieved.rows],
+                        "weights": [round(float(weight), 4) for weight in example.retrieved.weights],
+                        "known_user": example.user in self.learned["train"],
                     },
                 )
 
     def save(self, folder: Path) -> None:
         """Write what trained (the frozen language model is named, not copied), the embeddings' scale and who was learned from."""
         scale = {f"scale.{part}": getattr(self.model.scale, part) for part in _SCALE}
-        save_learned(self, folder, trainable(self.model), self.learned, scale)
+        save_learned(self, folder, self.model.state(), self.learned, scale)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
@@ -114,5 +126,5 @@ class RAGAR(Generator):
         """
         state, self.learned = load_learned(folder, "RAGAR")
         self.model = self._model(Scale(*(state.pop(f"scale.{part}") for part in _SCALE)), 0)
-        restore(trainable(self.model), state, folder)
+        restore(self.model.state(), state, folder)
         self.model.eval()

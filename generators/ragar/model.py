@@ -9,65 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generators.common.training import HISTORY
+from generators.common.training import trainable
 from generators.ragar.calibrator import Calibrator, Scale
-from generators.ragar.preference import PreferenceExtractor, Shape
-from generators.ragar.retrieval import Retrieved, retrieve
+from generators.ragar.examples import Example
+from generators.ragar.preference import Preference, PreferenceExtractor, Shape
 from generators.ragar.settings import Settings
-from recgen.data.types import RunData
 from recgen.diffusion.backbone import Backbone
-from recgen.features.item_keywords import top_keywords
 from recgen.features.language import LanguageModel
-from recgen.features.prompts import preference_prompt
 
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A user and an item, and all that RAGAR knows of them.
-
-    Attributes
-    ----------
-    user, item
-        Tokens.
-    text, caption
-        The item's text, and the caption of its image.
-    keywords
-        w', the user's.
-    retrieved
-        What the retrieval module found.
-    liked
-        float32 ``[D]``, the mean of all images of the history; None where none of its items has one.
-    """
-
-    user: str
-    item: str
-    text: str
-    caption: str
-    keywords: tuple[str, ...]
-    retrieved: Retrieved
-    liked: np.ndarray | None
-
-    @property
-    def key(self) -> str:
-        """What its random numbers follow from."""
-        return f"{self.user}\x1f{self.item}"
-
-
-def read_case(data: RunData, user: str, item: str, history: Sequence[int], settings: Settings) -> Case:
-    """Return what is known of a user, of whom `history` (catalogue rows, oldest first) was liked before, and an item."""
-    row = data.item_rows[item]
-    latest = list(history)[-HISTORY:]
-    assert data.caption_features is not None
-    found, whole = (
-        retrieve(latest, row, data.caption_features, data.image_features, k) for k in (settings.k, 0)
-    )
-    words = top_keywords([data.keywords[i] for i in latest], settings.keywords, settings.min_keyword_count)
-    return Case(user, item, data.texts[row], data.captions[row], tuple(words), found, whole.preference)
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What the network says of a batch of cases.
+    """What the network says of a batch of examples.
 
     Attributes
     ----------
@@ -120,24 +75,45 @@ class Model(nn.Module):
         self.scale = scale.to(device)
         self.to(device)
 
-    def forward(self, cases: Sequence[Case]) -> Output:
-        """Return the preferences of cases and what the losses compare of them."""
-        words = [", ".join([case.text, *case.keywords]) for case in cases]
-        prompts = [preference_prompt(case.keywords, case.text) for case in cases]
-        read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
-        retrieved = self._points([case.retrieved.preference for case in cases])
-        liked = self._points([case.liked for case in cases])
+    def forward(self, examples: Sequence[Example]) -> Output:
+        """Return the preferences of examples and what the losses compare of them."""
+        read, retrieved = self._read(examples)
+        liked = self._points([example.liked for example in examples])
         multimodal = read.pooled_multimodal()
         if self.settings.action == "tokens":
             projected = self.backbone.image_tokens(self.scale.invert(retrieved)).float().mean(1)
             return Output(read.tokens, liked, read.pooled(), projected, multimodal)
-        action = self.calibrator(read.pooled(), retrieved)
+        action = self.calibrator(read.pooled(), multimodal, retrieved)
         point = self.calibrator.corrected(action[:, None], retrieved, liked)[:, 0]
         return Output(action, liked, point, retrieved, multimodal)
 
-    def semantics(self, cases: Sequence[Case]) -> Tensor:
+    @torch.no_grad()
+    def measure(self, examples: Sequence[Example]) -> None:
+        """Fix the calibrator's inputs by what the training examples are at the start; they are read in small batches."""
+        batches = [
+            self._read(examples[start : start + _AT_ONCE]) for start in range(0, len(examples), _AT_ONCE)
+        ]
+        read, retrieved = [made for made, _ in batches], torch.cat([points for _, points in batches])
+        general, language = torch.cat([r.pooled() for r in read]), [r.pooled_multimodal() for r in read]
+        self.calibrator.measure(general, torch.cat(language), retrieved)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint holds: all that trains, and the calibrator's measured inputs."""
+        measured = {
+            f"calibrator.inputs.{name}": value for name, value in self.calibrator.inputs.named_buffers()
+        }
+        return {**trainable(self), **measured}
+
+    def semantics(self, examples: Sequence[Example]) -> Tensor:
         """Return E_sem of the references at the condition's width ``[B, width]``: what eq. 16 draws E_m to."""
-        return self.backbone.embed_prompts([case.caption for case in cases]).float().mean(1)
+        return self.backbone.embed_prompts([example.caption for example in examples]).float().mean(1)
+
+    def _read(self, examples: Sequence[Example]) -> tuple[Preference, Tensor]:
+        """Return what the extractor makes of examples, and P_ret as points ``[B, D]``."""
+        words = [", ".join([example.text, *example.keywords]) for example in examples]
+        prompts = [self.extractor.prompt(example.keywords, example.text) for example in examples]
+        read = self.extractor(prompts, self.backbone.embed_prompts(words).float())
+        return read, self._points([example.retrieved.preference for example in examples])
 
     def decodable(self, out: Output, actions: Tensor) -> Tensor:
         """Return what the UNet takes of actions ``[B, n, ...]``: raw image embeddings ``[B, n, D]``; tokens are already that."""

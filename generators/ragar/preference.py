@@ -6,7 +6,7 @@ PMG (Shen et al., WWW 2024) reads users the same way, and uses this module too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,11 +16,12 @@ from generators.common.settings import LearningConfig
 from recgen.core.compat import prepare_torchvision
 from recgen.core.seeding import seed_for
 from recgen.features.language import LanguageModel
+from recgen.features.prompts import preference_prompt
 
 prepare_torchvision()
 import peft  # noqa: E402
 
-PROMPT_TOKENS = 64
+PROMPT_TOKENS = 96
 """Length to which p_g is cut or padded: one length for all, so that a user's condition does not follow from their batch."""
 
 
@@ -133,9 +134,24 @@ class PreferenceExtractor(nn.Module):
             self.fusion = nn.MultiheadAttention(shape.condition_width, shape.heads, batch_first=True)
         self.to(next(decoder.parameters()).device)
 
+    def prompt(self, keywords: Sequence[str], text: str = "") -> str:
+        """Return p_g, of at most `PROMPT_TOKENS` tokens: the item's text is cut to half of them, then the last keywords go."""
+        text = _prefix(text, lambda part: self._count(part) <= PROMPT_TOKENS // 2)
+        for kept in range(len(keywords), 0, -1):
+            prompt = preference_prompt(keywords[:kept], text)
+            if self._count(prompt) <= PROMPT_TOKENS:
+                return prompt
+        return preference_prompt((), text)
+
+    def _count(self, prompt: str) -> int:
+        return len(self.tokenizer(prompt).input_ids)
+
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return token ids and mask ``[B, PROMPT_TOKENS]`` of p_g, padded at the left so that [IMG] follows the words."""
-        rows = [self.tokenizer(prompt).input_ids[-PROMPT_TOKENS:] for prompt in prompts]
+        """Return token ids and mask ``[B, PROMPT_TOKENS]`` of p_g, padded at the left so that [IMG] follows the words.
+
+        Of a prompt that `prompt` did not make and that is too long, the last tokens are cut off.
+        """
+        rows = [self.tokenizer(prompt).input_ids[:PROMPT_TOKENS] for prompt in prompts]
         ids = torch.zeros(len(rows), PROMPT_TOKENS, dtype=torch.long)
         mask = torch.zeros(len(rows), PROMPT_TOKENS, dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -149,7 +165,7 @@ class PreferenceExtractor(nn.Module):
         Parameters
         ----------
         prompts
-            p_g of each, as `recgen.features.prompts.preference_prompt` makes it.
+            p_g of each, as `prompt` makes it.
         keyword_features
             E_key ``[B, K, condition_width]``: the backbone's text encoder on the item's text and the keywords.
         """
@@ -169,3 +185,14 @@ class PreferenceExtractor(nn.Module):
         fused = self.fusion(multimodal, keyword_features, keyword_features, need_weights=False)[0]
         tokens = torch.cat([fused.masked_fill(~mask[..., None], 0.0), keyword_features], 1)  # eq. 9
         return Preference(tokens, multimodal, mask)
+
+
+def _prefix(text: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest beginning of a text that fits, to the character: not every language has spaces between words."""
+    if fits(text):
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(text[:middle]) else (low, middle - 1)
+    return text[:low].rstrip()

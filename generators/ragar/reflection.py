@@ -9,7 +9,12 @@ from generators.ragar.settings import Settings
 
 
 def rewards(
-    generated: Tensor, reference: Tensor, keyword: Tensor, delta: float, sign: str = "corrected"
+    generated: Tensor,
+    reference: Tensor,
+    keyword: Tensor,
+    delta: float,
+    sign: str = "corrected",
+    clamp: bool = True,
 ) -> Tensor:
     """Return R_t ``[B, n]`` of eq. 14.
 
@@ -24,10 +29,13 @@ def rewards(
     sign
         ``corrected`` rewards scores above those of reference and keyword image; ``as_printed`` is the equation to the letter,
         which rewards scores below them.
+    clamp
+        Eq. 14's max(0, .). Without it an image that scores below both still tells by how much.
     """
     others = torch.stack([reference, keyword], 1)[:, :, None]  # [B, 2, 1]
     above = generated[:, None] - others
-    return (above if sign == "corrected" else -above).clamp(min=0).sum(1) + delta
+    gained = above if sign == "corrected" else -above
+    return (gained.clamp(min=0) if clamp else gained).sum(1) + delta
 
 
 def advantages(values: Tensor) -> Tensor:
@@ -63,9 +71,18 @@ def rank_loss(means: Tensor, actions: Tensor, advantage: Tensor, sigma: float) -
     return -(log_density * advantage.detach()).mean()
 
 
-def semantic_loss(multimodal: Tensor, semantics: Tensor) -> Tensor:
-    """Return L_sem of eq. 16, the mean over requests of the squared distance of E_m and E_sem_N, both ``[B, width]``."""
-    return (multimodal - semantics).square().sum(1).mean()
+def squared_distance(a: Tensor, b: Tensor, over_width: str) -> Tensor:
+    """Return the squared distance of ``[B, width]`` and ``[B, width]``, its mean over the B requests, ``[]``.
+
+    It is L_cal of eq. 10 (P_gen and P_ret) and L_sem of eq. 16 (E_m and E_sem of the reference).
+
+    Parameters
+    ----------
+    over_width
+        ``sum`` over the width, as both are printed, or ``mean``: then their weights alpha and gamma mean the same at any width.
+    """
+    squares = (a - b).square()
+    return (squares.sum(1) if over_width == "sum" else squares.mean(1)).mean()
 
 
 def total_loss(calibrator: Tensor, rank: Tensor, semantic: Tensor, settings: Settings) -> Tensor:

@@ -1,6 +1,7 @@
-"""The retrieval module (section 4.3): which of a user's liked images matter for this item, and their weighted mean.
+"""The retrieval module (section 4.3): which images matter for this user and item, and their weighted mean.
 
-Captions (eq. 1) and their embeddings E_sem (eq. 2) and image embeddings E_vis (eq. 4) come with the run's data.
+Captions (eq. 1) and their embeddings E_sem (eq. 2) and image embeddings E_vis (eq. 4) come with the run's data. `retrieve` is the
+paper's: a history by its similarity to the item. `retrieve_preferred` asks the recommender too, about any candidates.
 """
 
 from __future__ import annotations
@@ -66,6 +67,59 @@ def retrieve(
     total = similarity.sum()
     weights = similarity / total if total > 0 else np.full(len(rows), 1 / len(rows))
     return Retrieved(rows, weights, (weights @ visuals[rows].astype(np.float64)).astype(np.float32))  # eq. 5
+
+
+def retrieve_preferred(
+    candidates: list[int],
+    scores: np.ndarray,
+    reference: int,
+    semantics: np.ndarray,
+    visuals: np.ndarray,
+    k: int,
+    tau: float,
+    kappa: float,
+) -> Retrieved:
+    """Return the k candidates of the largest reward / tau + kappa similarity, and their fusion by its softmax.
+
+    Parameters
+    ----------
+    candidates
+        Catalogue rows of items with an image and a caption; the reference is left out if it is among them.
+    scores
+        float64 ``[n]``, the recommender's scores of the candidates for the user, in any unit: such as `standardise` makes.
+    reference
+        Catalogue row of the reference item.
+    semantics, visuals
+        As `retrieve` takes them.
+    k
+        How many to keep, at least 1.
+    tau
+        Temperature, in the scores' unit.
+    kappa
+        Weight of the cosine similarity (eq. 3), which is 0 for a reference without a caption.
+
+    Notes
+    -----
+    Ties go to the later candidate.
+    """
+    kept = [n for n, row in enumerate(candidates) if row != reference]
+    if not kept:
+        return Retrieved([], np.empty(0), None)
+    rows = [candidates[n] for n in kept]
+    logits = scores[kept] / tau + kappa * _cosine(semantics[rows], semantics[reference])
+    order = np.argsort(-logits[::-1], kind="stable")[:k]
+    chosen = (len(rows) - 1 - order).tolist()
+    weights = np.exp(logits[chosen] - logits[chosen].max())
+    weights /= weights.sum()
+    rows = [rows[n] for n in chosen]
+    return Retrieved(rows, weights, (weights @ visuals[rows].astype(np.float64)).astype(np.float32))
+
+
+def standardise(scores: np.ndarray) -> np.ndarray:
+    """Return each user's scores ``[B, N]`` less their mean and over their standard deviation; 0 where they are all alike."""
+    centred = scores - scores.mean(1, keepdims=True)
+    deviation = centred.std(1, keepdims=True)
+    return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-12)
 
 
 def _cosine(rows: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -1,27 +1,73 @@
-"""RAGAR's settings: the paper's values where it gives any; where it gives none, or where they were seen to fail, ours."""
+"""RAGAR's settings. The defaults are repaired where the published form learns nothing; ``preset: paper`` restores it."""
 
 from __future__ import annotations
 
-from typing import Literal
+import logging
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from generators.common.settings import LearningConfig
 from recgen.diffusion.sampling import Sampling
+
+logger = logging.getLogger("recgen")
+
+PAPER: dict[str, Any] = {
+    "retrieve_from": "history",
+    "weights": "similarity",
+    "k": 5,
+    "action": "tokens",
+    "noise": "own",
+    "pairs": "single",
+    "r": 3,
+    "clamp": True,
+    "distance": "sum",
+    "learning_rate": 1e-5,
+}
+"""What ``preset: paper`` sets: equations 3-17 and the values of section 5.1."""
+
+_TRAIN_STEPS = 5
 
 
 class Settings(LearningConfig):
     """What RAGAR's block of the YAML accepts.
 
-    The estimator of the policy gradient (eqs. 11-15) has three settings. The paper's is ``action: tokens, noise: own,
-    pairs: single, r: 3``: it acts on all condition tokens at once and draws decoding noise anew for every sample. The default
-    acts on the few coefficients of the calibrator's correction, decodes the samples of a request from one noise, so that they
-    differ by their action only, and tries every perturbation together with its mirror image.
+    Where the defaults depart from the paper, and why:
+
+    - *Retrieval.* The paper searches the user's history by similarity to the item alone. The default asks the recommender about
+      the whole catalogue: the weights are softmax(reward / tau + kappa similarity).
+    - *Action.* The paper acts on all condition tokens at once and draws new decoding noise for every sample. The default acts
+      on the few coefficients of the calibrator's correction, decodes the samples of a request from one noise, so that they
+      differ by their action only, and tries every perturbation together with its mirror image.
+    - *Reward.* Eq. 14 cuts differences at zero, so that images below both references give no gradient. The default does not.
+    - *Distances.* Eqs. 10 and 16 sum over the width, so that alpha and gamma mean something else at every width. The default
+      takes the mean.
+
+    ``preset: paper`` sets all of these at once; keys given beside it win.
     """
 
     needs = frozenset({"captions", "keywords"})
 
-    k: int = Field(5, ge=0, description="items retrieved from the history; 0 weighs the whole history alike")
+    preset: Literal["repaired", "paper"] = Field(
+        "repaired", description="paper sets the published form; keys given beside it win"
+    )
+
+    retrieve_from: Literal["history", "catalogue", "both"] = Field(
+        "both", description="which items' images may form P_ret; the item itself is never among them"
+    )
+    weights: Literal["reward", "similarity"] = Field(
+        "reward",
+        description="reward: softmax(reward / tau + kappa similarity); similarity: eq. 5, of a history only",
+    )
+    k: int = Field(5, ge=0, description="items retrieved; 0 weighs the whole history alike")
+    tau: float = Field(
+        0.5,
+        gt=0,
+        description="temperature of the reward, in the user's standard deviations over the catalogue",
+    )
+    kappa: float = Field(
+        2.0, ge=0, description="weight of the captions' cosine similarity against reward / tau"
+    )
 
     action: Literal["preference", "tokens"] = "preference"
     directions: int = Field(
@@ -34,27 +80,73 @@ class Settings(LearningConfig):
     )
     sigma: float = Field(0.3, gt=0, description="their scale")
     delta: float = Field(0.1, description="margin of the reward, eq. 14")
+    clamp: bool = Field(
+        False,
+        description="eq. 14's max(0, .): images that score below both references all give the same reward",
+    )
     reward_sign: Literal["corrected", "as_printed"] = Field(
         "corrected",
         description="as_printed is eq. 14 to the letter, which rewards images that score below the reference",
     )
 
+    distance: Literal["mean", "sum"] = Field(
+        "mean", description="squared distances of eqs. 10 and 16: mean or sum over the width"
+    )
     alpha: float = Field(1.0, ge=0, description="weight of the calibrator loss, eq. 10")
     beta: float = Field(
         1.0, ge=0, description="weight of the rank loss, eq. 15; 0 trains without the recommender"
     )
     gamma: float = Field(1.0, ge=0, description="weight of the semantic loss, eq. 16")
 
-    learning_rate: float = Field(
-        1e-5, gt=0, description="falls to zero over max_steps, as calibrator_rate does"
-    )
-    calibrator_rate: float = Field(
-        3e-2, gt=0, description="learning rate of the balance, the correction that all users share"
-    )
+    learning_rate: float = Field(1e-4, gt=0, description="of all that trains; falls to zero over max_steps")
     train_decode: Sampling = Field(
-        Sampling.model_validate({"steps": 5, "sampler": "dpm++2m", "guidance_scale": 3.0}),
-        description="how the images of a training step are sampled: fewer steps than creatives",
+        Sampling.model_validate({"steps": _TRAIN_STEPS}),
+        description=f"how images are sampled in training: as decode says, but for what is given here and {_TRAIN_STEPS} steps",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Complete what was given: by the preset, and `train_decode` by `decode`."""
+        if not isinstance(values, dict):
+            return values
+        filled = {**(PAPER if values.get("preset") == "paper" else {}), **values}
+        if filled.pop("calibrator_rate", None) is not None:
+            logger.warning(
+                "ragar.calibrator_rate is gone: ragar.learning_rate, 1e-4 by default, is of all that trains"
+            )
+        try:
+            decode = Sampling.model_validate(filled.get("decode") or {}).model_dump()
+        except ValidationError:
+            return filled  # the field's own check says what is wrong, and where
+        own = filled.get("train_decode") or {}
+        own = own.model_dump() if isinstance(own, Sampling) else own
+        if isinstance(own, dict):
+            filled["train_decode"] = {**decode, "steps": min(_TRAIN_STEPS, decode["steps"]), **own}
+        return filled
+
+    @model_validator(mode="after")
+    def _retrieval_is_possible(self) -> Settings:
+        if self.retrieve_from != "history" and self.weights == "similarity":
+            raise ValueError(f"retrieve_from: {self.retrieve_from} needs weights: reward")
+        if self.retrieve_from != "history" and self.k == 0:
+            raise ValueError(f"retrieve_from: {self.retrieve_from} needs k > 0")
+        return self
+
+    @property
+    def learns_from_reward(self) -> bool:
+        """Whether training asks the recommender."""
+        return self.beta > 0 and self.r > 0
+
+    @property
+    def retrieves_by_reward(self) -> bool:
+        """Whether retrieval asks the recommender, in training and in drawing."""
+        return self.weights == "reward" and self.k > 0
+
+    @property
+    def samples(self) -> int:
+        """Images drawn for one request of a training step."""
+        return 2 * self.r if self.pairs == "antithetic" else self.r
 
     def requires_ip_adapter(self) -> bool:
         """Return True: a preference is an image embedding; with `tokens`, eq. 10 still compares them with its image tokens."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,59 +10,15 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.common.training import (
-    Curves,
-    batches,
-    likes_by_user,
-    references,
-    split_users,
-    train_with_early_stopping,
-    trainable,
-)
-from generators.ragar.calibrator import calibrator_loss
+from generators.common.training import Curves, batches, train_with_early_stopping, trainable
+from generators.ragar.examples import Example, TrainingExamples
 from generators.ragar.generation import conditions, decoding_seeds, key_conditions, perturbations
-from generators.ragar.model import Case, Model, Output, read_case
-from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
+from generators.ragar.model import Model, Output
+from generators.ragar.reflection import advantages, rank_loss, rewards, squared_distance, total_loss
 from generators.ragar.settings import Settings
 from recgen.core.seeding import seed_for
-from recgen.data.types import RunData
 from recgen.diffusion.backbone import Condition
 from recgen.features.encoders import Encoder
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """What there is to learn from, and the users who say when to stop.
-
-    Attributes
-    ----------
-    train, held_out
-        Cases; no user is in both.
-    """
-
-    train: list[Case]
-    held_out: list[Case]
-
-
-def lessons(data: RunData, settings: Settings) -> Lessons:
-    """Make requests of what was liked before the references: a liked item as reference, the likes before it as history."""
-    by_user = likes_by_user(data)
-    able = [user for user, items in by_user.items() if len(items) > settings.min_history]
-    learned, held = split_users(able, "ragar users", data.run_seed, settings)
-    return Lessons(
-        [
-            case
-            for user in learned
-            for case in _cases(data, user, by_user[user], settings, settings.references_per_user)
-        ],
-        [case for user in held for case in _cases(data, user, by_user[user], settings, 1)],
-    )
-
-
-def _cases(data: RunData, user: int, items: list[int], settings: Settings, count: int) -> Iterator[Case]:
-    """Yield a user's latest `count` likes as references, each with the likes before it."""
-    for at in references(len(items), count, settings):
-        yield read_case(data, data.user_ids[user], data.item_ids[items[at]], items[:at], settings)
 
 
 class Trainer:
@@ -76,7 +31,7 @@ class Trainer:
     encoder
         Embeds the images it draws for the recommender to score.
     reward, judge
-        Rankers (`recgen.recommender.reward.Ranker`): one to learn from, one to watch. Either may be None.
+        `RewardModel`s: one to learn from, one to watch. Either may be None.
     settings
         RAGAR's.
     run_seed
@@ -89,24 +44,16 @@ class Trainer:
         self.model, self.encoder, self.reward, self.judge = model, encoder, reward, judge
         self.settings, self.run_seed = settings, run_seed
         self.curves: Curves = {}
-        self.learns_from_reward = settings.beta > 0 and settings.r > 0
         self._key_scores: dict[str, float] = {}
 
-    def train(self, lessons: Lessons, progress: Progress) -> Curves:
-        """Train until the held-out users' reward stops rising (without a reward: their loss stops falling); return the curves."""
-        settings, trained = self.settings, trainable(self.model)
-        balance = "calibrator.balance"
-        optimiser = torch.optim.AdamW(
-            [
-                {
-                    "params": [value for name, value in trained.items() if name != balance],
-                    "lr": settings.learning_rate,
-                },
-                {"params": [trained[balance]], "lr": settings.calibrator_rate, "weight_decay": 0.0},
-            ]
-        )
+    def train(self, examples: TrainingExamples, progress: Progress) -> Curves:
+        """Train with early stopping by the held-out users' reward (without a reward: by their loss); return the curves."""
+        settings = self.settings
+        self.model.measure(examples.train)
+        trained = trainable(self.model)
+        optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate)
         decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=settings.max_steps)
-        drawn = batches(lessons.train, settings.requests_per_step, "ragar batches", self.run_seed)
+        drawn = batches(examples.train, settings.requests_per_step, "ragar batches", self.run_seed)
 
         def after(step: int) -> None:
             decay.step()
@@ -116,79 +63,109 @@ class Trainer:
             trained,
             optimiser,
             lambda step: self._loss(step, next(drawn)),
-            lambda step: self._evaluate(step, lessons.held_out),
+            lambda step: self._evaluate(step, examples.held_out),
             settings,
             after,
         )
         return self.curves
 
-    def _loss(self, step: int, cases: list[Case]) -> Tensor:
+    def _loss(self, step: int, examples: list[Example]) -> Tensor:
         """Return eq. 17 of one batch, and note its parts."""
-        out = self.model(cases)
-        calibrator = calibrator_loss(out.general, out.retrieved)
-        semantic = semantic_loss(out.multimodal, self.model.semantics(cases))
-        rank = self._rank(step, cases, out) if self.learns_from_reward else torch.zeros_like(calibrator)
+        out = self.model(examples)
+        calibrator, semantic = self._distances(examples, out)
+        rank = (
+            self._rank(step, examples, out)
+            if self.settings.learns_from_reward
+            else torch.zeros_like(calibrator)
+        )
         self._note(step, {"calibrator loss": calibrator.item(), "semantic loss": semantic.item()})
         return total_loss(calibrator, rank, semantic, self.settings)
 
-    def _rank(self, step: int, cases: list[Case], out: Output) -> Tensor:
+    def _distances(self, examples: list[Example], out: Output) -> tuple[Tensor, Tensor]:
+        """Return L_cal and L_sem (eqs. 10 and 16)."""
+        kind = self.settings.distance
+        calibrator = squared_distance(out.general, out.retrieved, kind)
+        return calibrator, squared_distance(out.multimodal, self.model.semantics(examples), kind)
+
+    def _rank(self, step: int, examples: list[Example], out: Output) -> Tensor:
         """Return L_rank: one call draws all images of the batch, one scores them (eqs. 11-15)."""
-        settings, keys = self.settings, [case.key for case in cases]
+        settings, keys = self.settings, [example.key for example in examples]
         noise = perturbations(keys, out.action.shape[1:], step, self.run_seed, settings).to(out.action)
         actions = out.action.detach()[:, None] + settings.sigma * noise  # eq. 11
         count = actions.shape[1]
         seeds = [seed for row in decoding_seeds(keys, count, step, self.run_seed, settings) for seed in row]
-        every = [case for case in cases for _ in range(count)]
+        every = [example for example in examples for _ in range(count)]
         drawn = conditions(
             self.model.decodable(out, actions).flatten(0, 1), [c.text for c in every], seeds, settings
         )
-        scores = self._scores(self.reward, every, self._draw(drawn)).reshape(len(cases), count)  # eqs. 12, 13
-        reference, keyword = self._compared(cases)
-        gained = rewards(scores, reference, keyword, settings.delta, settings.reward_sign)
+        scores = self._scores(self.reward, every, self._draw(drawn)).reshape(
+            len(examples), count
+        )  # eqs. 12, 13
+        gained = self._rewards(examples, scores)
         loss = rank_loss(out.action, actions, advantages(gained).to(out.action), settings.sigma)
         self._note(step, {"reward, training": scores.mean().item(), "rank loss": loss.item()})
         return loss
 
-    def _compared(self, cases: list[Case]) -> tuple[Tensor, Tensor]:
+    def _rewards(self, examples: list[Example], scores: Tensor) -> Tensor:
+        """Return eq. 14 of scores ``[B, n]``.
+
+        Without the clamp both references are the same for all samples of a request and cancel in their advantages: then no
+        keyword image is drawn, unless a single sample has no other to be compared with.
+        """
+        settings = self.settings
+        if settings.clamp or settings.samples == 1:
+            reference, keyword = self._compared(examples)
+        else:
+            reference = keyword = torch.zeros(len(examples))
+        return rewards(scores, reference, keyword, settings.delta, settings.reward_sign, settings.clamp)
+
+    def _compared(self, examples: list[Example]) -> tuple[Tensor, Tensor]:
         """Return rho_ref and rho_key ``[B]``: of the items' own images, and of the ones drawn from their words."""
-        new = [case for case in cases if case.key not in self._key_scores]
+        new = [example for example in examples if example.key not in self._key_scores]
         if new:
-            seeds = [seed_for(self.run_seed, "ragar keyword picture", case.user, case.item) for case in new]
+            seeds = [
+                seed_for(self.run_seed, "ragar keyword picture", example.user, example.item)
+                for example in new
+            ]
             scores = self._scores(
-                self.reward, new, self._draw(key_conditions([case.text for case in new], seeds))
+                self.reward, new, self._draw(key_conditions([example.text for example in new], seeds))
             )
-            self._key_scores |= dict(zip([case.key for case in new], scores.tolist(), strict=True))
-        users, items = [case.user for case in cases], [case.item for case in cases]
+            self._key_scores |= dict(zip([example.key for example in new], scores.tolist(), strict=True))
+        users, items = [example.user for example in examples], [example.item for example in examples]
         reference = self.reward.score_original(users, items).cpu()
-        return reference, torch.tensor([self._key_scores[case.key] for case in cases])
+        return reference, torch.tensor([self._key_scores[example.key] for example in examples])
 
     def _draw(self, wanted: Sequence[Condition]) -> np.ndarray:
         """Return the raw image embeddings ``[n, D]`` of the images drawn."""
         images = list(self.model.backbone.generate(wanted, self.settings.train_decode))
         return self.encoder.images(images)
 
-    def _scores(self, ranker: Any, cases: Sequence[Case], embeddings: np.ndarray) -> Tensor:
-        scores = ranker.score([case.user for case in cases], [case.item for case in cases], embeddings)
+    def _scores(self, ranker: Any, examples: Sequence[Example], embeddings: np.ndarray) -> Tensor:
+        scores = ranker.score(
+            [example.user for example in examples], [example.item for example in examples], embeddings
+        )
         return scores.detach().float().cpu()
 
     @torch.no_grad()
-    def _evaluate(self, step: int, cases: list[Case]) -> float:
+    def _evaluate(self, step: int, examples: list[Example]) -> float:
         """Note what held-out users get, and return what training wants more of."""
-        if not cases:
+        if not examples:
             return float(step)  # too few users to hold any out: the last step is the best there is
-        out = self.model(cases)
-        calibrator = calibrator_loss(out.general, out.retrieved)
-        semantic = semantic_loss(out.multimodal, self.model.semantics(cases))
-        if not self.learns_from_reward:
+        out = self.model(examples)
+        calibrator, semantic = self._distances(examples, out)
+        if not self.settings.learns_from_reward:
             loss = total_loss(calibrator, torch.zeros_like(calibrator), semantic, self.settings).item()
             self._note(step, {"loss, held-out users": loss})
             return -loss
-        seeds = [seed_for(self.run_seed, "ragar held-out picture", case.user, case.item) for case in cases]
-        texts = [case.text for case in cases]
+        seeds = [
+            seed_for(self.run_seed, "ragar held-out picture", example.user, example.item)
+            for example in examples
+        ]
+        texts = [example.text for example in examples]
         decodable = self.model.decodable(out, out.action[:, None])[:, 0]
         embeddings = self._draw(conditions(decodable, texts, seeds, self.settings))
         found = {
-            f"{name}, held-out users": self._scores(ranker, cases, embeddings).mean().item()
+            f"{name}, held-out users": self._scores(ranker, examples, embeddings).mean().item()
             for name, ranker in (("reward", self.reward), ("judge", self.judge))
             if ranker is not None
         }

@@ -29,6 +29,7 @@ from generators.rebeca.train import Ratings, train_prior
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Condition
+from recgen.recommender.reward import RewardModel
 
 
 class REBECA(Generator):
@@ -43,7 +44,13 @@ class REBECA(Generator):
     users: dict[str, int]
     """Index of every user the prior knows."""
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Train the prior on the ratings of items that have an image; `reward` is not used."""
         if self.config.condition == "none":
             return
@@ -74,7 +81,11 @@ class REBECA(Generator):
         return self.standardisation.invert(drawn).numpy()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests), self.config.decode, progress)

@@ -11,14 +11,14 @@ from recgen.diffusion.sampling import Sampling
 
 PROMPTS: dict[str, tuple[str, str]] = {
     "T0": ("", ""),
-    "T1": ("a sharp, well made image", "a poor image, writing"),
+    "T1": ("high quality photo", "bad quality photo, letters"),
     "T2": (
-        "a lifelike image rich in fine detail, well balanced and harmonious, with lively but gentle tones, a style that "
-        "suits many subjects, clear and true to life",
-        "ugly, misshapen, out of proportion, bordered, watermarked, blurred, low resolution, wrong anatomy, very bad quality",
+        "Realistic image, finely detailed, with balanced composition and harmonious elements. Dynamic yet subtle tones, "
+        "versatile style adaptable to diverse themes and aesthetics, prioritizing clarity and authenticity.",
+        "deformed, ugly, wrong proportion, frame, watermark, low res, bad anatomy, worst quality, low quality",
     ),
 }
-"""Positive and negative prompt of each level: none, short, long (section 4.3; worded anew)."""
+"""Positive and negative prompt of each level: none, short, long, as printed in section 4.3: the baselines are these words."""
 
 
 class Settings(GeneratorConfig):

@@ -12,8 +12,8 @@ from generators.taste.settings import Settings
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng
 from recgen.data.types import RunData
-from recgen.features.captions import best_phrases
 from recgen.features.encoders import Encoder
+from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import Vocabulary, read_vocabulary, vocabulary_file
 
 

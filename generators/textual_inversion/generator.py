@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import Groups, Lessons, find_groups
+from generators.common.clusters import ClusterTrainer, Groups, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.sampling import Drawing, draw
 from generators.common.settings import PLACE
@@ -30,6 +30,7 @@ from generators.textual_inversion.settings import STYLE, Settings
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.backbone import Backbone, Condition
+from recgen.recommender.reward import RewardModel
 
 
 class Words(torch.nn.Module):
@@ -102,18 +103,24 @@ class TextualInversion(Generator):
         """The prompts with learned words in them."""
         return Words(self.backbone, self.config.template)
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn each group's vectors on the images its users liked; neither `reward` nor `judge` is used."""
         self.groups, liked = find_groups(data, self.config.clusters)
-        lessons = Lessons(self, data, liked)
+        trainer = ClusterTrainer(self, data, liked)
         start = self.words.initial(self.config.initial).repeat(self.groups.count, self.config.vectors, 1)
-        learned = [self._learn(group, first, lessons, progress) for group, first in enumerate(start)]
+        learned = [self._learn(group, first, trainer, progress) for group, first in enumerate(start)]
         self.vectors = torch.stack(learned) if learned else start
-        self.curves = lessons.curves
+        self.curves = trainer.curves
 
-    def _learn(self, group: int, start: Tensor, lessons: Lessons, progress: Progress) -> Tensor:
+    def _learn(self, group: int, start: Tensor, trainer: ClusterTrainer, progress: Progress) -> Tensor:
         vectors = start.clone().requires_grad_(True)
-        data, words, backbone = lessons.data, self.words, self.backbone
+        data, words, backbone = trainer.data, self.words, self.backbone
 
         def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
             keys = [(str(group), f"{data.item_ids[row]}/{place}") for place, row in enumerate(rows)]
@@ -123,11 +130,15 @@ class TextualInversion(Generator):
             condition = words([data.texts[row] for row in rows], vectors)
             return denoising_losses(backbone, condition, clean, noise, timesteps).mean()
 
-        lessons.train(group, {"vectors": vectors}, self.config.learning_rate, loss, progress)
+        trainer.train(group, {"vectors": vectors}, self.config.learning_rate, loss, progress)
         return vectors.detach()
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)

@@ -36,4 +36,8 @@ class Settings(GroupedConfig):
     initial: Annotated[str, AfterValidator(_has_words)] = Field(
         "style", description="words whose mean vector the learned ones start from"
     )
-    learning_rate: float = Field(5e-3, gt=0)
+    learning_rate: float = Field(
+        5e-3,
+        gt=0,
+        description="AdamW's; the published one is 5e-4 with 5,000 steps and more, `max_steps` here is 500",
+    )

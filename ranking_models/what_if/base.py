@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Protocol
 
 import torch
 
 from recgen.core.errors import UserError
 
-if TYPE_CHECKING:
-    from ranking_models.vbpr import VBPR
-    from ranking_models.verifier import Verifier
-
 CELLS_PER_CHUNK = 1 << 20
 """Requests x items handled at once; a hub image can touch every item, so this bounds the memory of the worst case."""
+
+
+class ImageModel(Protocol):
+    """What a scorer asks of a model beside its scores; `ranking_models.base.FeatureRecommender` has it all.
+
+    Attributes
+    ----------
+    n_users, n_items
+        Numbers of RecBole's internal ids, padding included.
+    device
+        Where results are.
+    """
+
+    n_users: int
+    n_items: int
+    device: Any
+
+    def features(self, modality: str) -> torch.Tensor:
+        """Return the raw features of a modality, float32 ``[n_items, D]``."""
+
+    def history(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (position in `users`, item) of every training interaction of the users ``[B]``, as two ``[P]`` tensors."""
 
 
 class WhatIf(ABC):
@@ -25,7 +43,8 @@ class WhatIf(ABC):
     `embeddings` are raw image embeddings, in the space of the model's own ``image`` features. Results are on the model's device.
     """
 
-    model: Any
+    def __init__(self, model: ImageModel) -> None:
+        self.model = model
 
     def score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return float ``[B]``, the scores of users ``[B]`` for items ``[B]`` with images ``[B, D]``."""
@@ -46,9 +65,16 @@ class WhatIf(ABC):
         return self._in_chunks(self._rank_original, self._check(users, items), torch.int64)
 
     def score_all(self, users: torch.Tensor) -> torch.Tensor:
-        """Return float ``[B, n_items]``, the scores of users ``[B]`` for every item as it is; -inf for RecBole's padding item."""
-        (checked,) = self._check(users, users.new_ones(len(users)))[:1]
+        """Return float ``[B, n_items]``, the model's scores of users ``[B]`` for every item with its own image.
+
+        They are what `score_original` says item by item, and order items as the model's ``full_sort_predict`` does; of a
+        model whose predictions are probabilities they are the logits. RecBole's padding item, 0, has -inf. For B = 0 the
+        result is ``[0, n_items]``.
+        """
+        checked = self._check_ids("user", users, self.model.n_users)
         scores = self._in_chunks(self._all_scores, (checked,), torch.float32)
+        if not len(checked):
+            return scores.reshape(0, self.model.n_items)
         scores[:, 0] = -torch.inf
         return scores
 
@@ -90,14 +116,8 @@ class WhatIf(ABC):
     def _check(
         self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
-        device = self.model.device
-        users, items = users.to(device), items.to(device)
-        for name, ids, count in (("user", users, self.model.n_users), ("item", items, self.model.n_items)):
-            wrong = ids[(ids < 1) | (ids >= count)]
-            if len(wrong):
-                raise UserError(
-                    f"{name} id", found=str(int(wrong[0])), expected=f"a RecBole id from 1 to {count - 1}"
-                )
+        users = self._check_ids("user", users, self.model.n_users)
+        items = self._check_ids("item", items, self.model.n_items)
         if embeddings is None:
             return users, items
         width = self.model.features("image").shape[1]
@@ -108,65 +128,12 @@ class WhatIf(ABC):
                 + ("" if embeddings.isfinite().all() else " with NaN or infinity"),
                 expected=f"finite numbers of shape ({len(users)}, {width}), as the model's image features",
             )
-        return users, items, embeddings.to(device, torch.float32)
+        return users, items, embeddings.to(self.model.device, torch.float32)
 
-
-class VerifierWhatIf(WhatIf):
-    """The verifier's: an image changes nothing but its own score, a product; both modes are the same.
-
-    Scores are logits: probabilities near 0 and 1 would tie in a rank, and would hardly move as a reward.
-    """
-
-    def __init__(self, model: Verifier) -> None:
-        self.model = model.eval()
-        with torch.no_grad():
-            self.images = model.image(model.features("image"))
-
-    def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.model.logits(users, embeddings)
-
-    def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self._count_above(self._all_scores(users), self.model.logits(users, embeddings), users, items)
-
-    def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        return self.model.user(users) @ self.images.T
-
-
-class VBPRWhatIf(WhatIf):
-    """VBPR's: an image changes nothing but its own item's preference, a product (equation 4); both modes are the same."""
-
-    def __init__(self, model: VBPR) -> None:
-        self.model = model.eval()
-
-    def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.model.preference(users, items, embeddings)
-
-    def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self._count_above(self._all_scores(users), self._score(users, items, embeddings), users, items)
-
-    def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        return self.model.all_preferences(users)
-
-
-def scorer(model: Any, mode: Literal["exact", "own_row"] = "exact") -> WhatIf:
-    """Return the what-if scorer of a trained model.
-
-    Parameters
-    ----------
-    model
-        A ranking model with a method ``what_if(mode) -> WhatIf``; it is put in evaluation mode. Make a new scorer when its
-        parameters have changed.
-    mode
-        ``exact``: equal to putting the image in, rebuilding the graphs and scoring again. ``own_row``: only the item's
-        own neighbours are found anew; what that does to other items is left out.
-    """
-    if mode not in ("exact", "own_row"):
-        raise UserError("what-if mode", found=repr(mode), expected="'exact' or 'own_row'")
-    if not hasattr(model, "what_if"):
-        raise UserError(
-            f"ranking model {type(model).__name__}",
-            found="no what-if scoring",
-            expected="a method what_if(mode) -> WhatIf",
-            todo="Choose MICRO, VBPR or Verifier as the reward.",
-        )
-    return model.what_if(mode)
+    def _check_ids(self, name: str, ids: torch.Tensor, count: int) -> torch.Tensor:
+        wrong = ids[(ids < 1) | (ids >= count)]
+        if len(wrong):
+            raise UserError(
+                f"{name} id", found=str(int(wrong[0])), expected=f"a RecBole id from 1 to {count - 1}"
+            )
+        return ids.to(self.model.device)

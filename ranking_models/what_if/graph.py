@@ -7,8 +7,8 @@ of it follows from one [requests, items] product of similarities and each row's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import normalize
@@ -16,11 +16,7 @@ from torch.nn.functional import normalize
 from ranking_models.base import ragged
 from ranking_models.neighbours import Neighbours, inverse_root, pair_similarity, unit_rows
 from ranking_models.sparse import SparsePattern
-from ranking_models.what_if.base import WhatIf
-from recgen.core.errors import UserError
-
-if TYPE_CHECKING:
-    from ranking_models.micro import MICRO
+from ranking_models.what_if.base import ImageModel, WhatIf
 
 MARGIN = 1e-5
 """Similarities this close to a row's threshold are computed again exactly: far above float32's error in a unit product."""
@@ -224,57 +220,74 @@ def _better(
     return (value > than) | ((value == than) & (item < than_item))
 
 
+@dataclass(frozen=True)
+class MicroState:
+    """What MICRO's trained parameters and graphs say of users and items; none of it changes with the model afterwards.
+
+    Attributes
+    ----------
+    users
+        float32 ``[n_users, d]``, LightGCN's.
+    collaborative
+        float32 ``[n_items, d]``, LightGCN's.
+    views
+        h_m float32 ``[n_items, d]`` of each modality.
+    image
+        Which of the views is the image's.
+    item_embedding
+        float32 ``[n_items, d]``, what the views propagate.
+    graphs
+        The image's item graphs with their weights in the mix: by raw features, and by projected ones.
+    project
+        Returns the unit rows ``[n, d]`` of projected raw image features ``[n, D]``.
+    fuse
+        Returns the fused view ``[n, d]`` of every modality's ``[n, d]``.
+    """
+
+    users: torch.Tensor
+    collaborative: torch.Tensor
+    views: list[torch.Tensor]
+    image: int
+    item_embedding: torch.Tensor
+    graphs: list[tuple[float, GraphWhatIf]]
+    project: Callable[[torch.Tensor], torch.Tensor]
+    fuse: Callable[[list[torch.Tensor]], torch.Tensor]
+
+
 class MicroWhatIf(WhatIf):
-    """MICRO's what-if scorer; the state of the model is taken when it is made.
+    """MICRO's what-if scorer.
 
     ``exact`` is exact for graphs built by exhaustive search (``knn_exact_up_to``). ``own_row`` gives the item its new
     neighbours but leaves every other row, and so every other item's score and degree, as it was.
+
+    Parameters
+    ----------
+    model
+        Whose catalogue and histories the requests are about.
+    state
+        What it has learned.
+    mode
+        ``exact`` or ``own_row``.
     """
 
-    def __init__(self, model: MICRO, mode: str) -> None:
-        settings = model.settings
-        if settings.item_layers != 1:
-            raise UserError(
-                "key 'item_layers'",
-                found=str(settings.item_layers),
-                expected="1 for what-if scoring: over more layers one image reaches most of the catalogue",
-            )
-        if settings.trainable_features:
-            raise UserError(
-                "key 'trainable_features'",
-                found="True",
-                expected="False for what-if scoring: trained features are no longer in the space of new images",
-            )
-        self.model, self.own_only = model.eval(), mode == "own_row"
-        with torch.no_grad():
-            self._take_state(model)
-
-    def _take_state(self, model: MICRO) -> None:
-        raw = model.features("image")
-        learned = {m: model.learned_neighbours(m) for m in model.modalities}
-        mix = model.settings.graph_mix
-        self.graphs = [
-            (mix, GraphWhatIf(model.fixed_neighbours("image"), unit_rows(raw))),
-            (1 - mix, GraphWhatIf(learned["image"], model.projected("image", raw))),
-        ]
-        self.users, self.collaborative = model.collaborative()
-        self.views = model.views({m: model.item_graph(m, learned[m]) for m in model.modalities})
-        self.image = model.modalities.index("image")
-        self.items = self.collaborative + normalize(model.fuse(self.views))
+    def __init__(self, model: ImageModel, state: MicroState, mode: str) -> None:
+        super().__init__(model)
+        self.state, self.own_only = state, mode == "own_row"
+        self.items = state.collaborative + normalize(state.fuse(state.views))
 
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        return self.users[users] @ self.items.T
+        return self.state.users[users] @ self.items.T
 
     def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         request, row, final = self._moved_items(items, embeddings, targets_only=True)
-        scores = self.users.new_empty(len(users))
-        scores[request] = (self.users[users[request]] * final).sum(1)
+        scores = self.state.users.new_empty(len(users))
+        scores[request] = (self.state.users[users[request]] * final).sum(1)
         return scores
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         request, row, final = self._moved_items(items, embeddings, targets_only=False)
         scores = self._all_scores(users)
-        scores[request, row] = (self.users[users[request]] * final).sum(1)
+        scores[request, row] = (self.state.users[users[request]] * final).sum(1)
         target = scores.gather(1, items[:, None])[:, 0]
         return self._count_above(scores, target, users, items)
 
@@ -285,9 +298,10 @@ class MicroWhatIf(WhatIf):
 
         With `targets_only`, of the requested items alone: T = B.
         """
-        units = unit_rows(embeddings), self.model.projected("image", embeddings)
+        state = self.state
+        units = unit_rows(embeddings), state.project(embeddings)
         parts = []
-        for (weight, graph), unit in zip(self.graphs, units, strict=True):
+        for (weight, graph), unit in zip(state.graphs, units, strict=True):
             changed = graph.changed_rows(items, unit, self.own_only)
             only = (
                 torch.arange(len(items), device=items.device) if targets_only else None
@@ -298,11 +312,11 @@ class MicroWhatIf(WhatIf):
         keys = torch.cat([edges.request * self.model.n_items + edges.row for _, edges in parts])
         columns = torch.cat([edges.column for _, edges in parts])
         changes = torch.cat([weight * edges.change for weight, edges in parts])
-        rows, moved = _sum_by_key(keys, columns, changes, self.model.item_embedding.weight)
+        rows, moved = _sum_by_key(keys, columns, changes, state.item_embedding)
         request, row = rows // self.model.n_items, rows % self.model.n_items
-        views = [view[row] for view in self.views]
-        views[self.image] = views[self.image] + moved
-        return request, row, self.collaborative[row] + normalize(self.model.fuse(views))
+        views = [view[row] for view in state.views]
+        views[state.image] = views[state.image] + moved
+        return request, row, state.collaborative[row] + normalize(state.fuse(views))
 
 
 def _sum_by_key(

@@ -199,13 +199,14 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
             )
     own = {key: value for key, value in ours.items() if key in Settings.model_fields}
     settings = validate(Settings, own, where, "recgen")
-    for name in (
-        settings.ranker.reward,
-        settings.ranker.judge,
-        settings.ranker.verifier,
-        *settings.ranker.settings,
-    ):
-        plugins.check(plugins.RANKING_MODELS, name, f"{where}: recgen.ranker")
+    for role in ("reward", "judge", "verifier"):
+        plugins.check_ranking_model(
+            getattr(settings.ranker, role), f"{where}: recgen.ranker.{role}", images=True
+        )
+    for name in settings.ranker.settings:
+        plugins.check_ranking_model(name, f"{where}: recgen.ranker")
+    if settings.downstream.model is not None:
+        plugins.check_ranking_model(settings.downstream.model, f"{where}: recgen.downstream.model")
     _check_same_judge(settings.ranker, where)
     if len({former.GENERATORS.get(name, name) for name in settings.generators}) < len(settings.generators):
         raise UserError(

@@ -111,6 +111,34 @@ def load(group: str, name: str, where: str) -> Any:
         ) from error
 
 
+@cache
+def recbole_models() -> list[str]:
+    """Return the names of RecBole's own general recommenders, such as BPR and LightGCN; imports none of them."""
+    package = find_spec("recbole")
+    assert package is not None and package.origin is not None
+    root = Path(package.origin).parent
+    modules = {path.stem for path in (root / "model/general_recommender").glob("*.py")}
+    return sorted(
+        path.stem for path in (root / "properties/model").glob("*.yaml") if path.stem.lower() in modules
+    )
+
+
+def check_ranking_model(name: str, where: str, images: bool = False) -> None:
+    """Raise `UserError` when `name` is neither an installed ranking model nor one of RecBole's own; imports nothing.
+
+    With `images`, RecBole's own are refused too: they read no images.
+    """
+    if name in names(RANKING_MODELS) or name not in recbole_models():
+        check(RANKING_MODELS, name, where)
+    elif images:
+        raise UserError(
+            where,
+            found=f"{name}, which reads no images: another image would change none of its scores",
+            expected=f"a model that does: one of {', '.join(names(RANKING_MODELS))}",
+            todo=f"{name} can be retrained in the downstream stage: recgen.downstream.model.",
+        )
+
+
 def check(group: str, name: str, where: str) -> None:
     """Raise `UserError` when nothing of that name is installed; imports nothing."""
     installed = _installed(group)

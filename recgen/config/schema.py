@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
+
+from recgen.core.errors import without_credentials
 
 
 class Strict(BaseModel):
@@ -49,10 +51,16 @@ class Rankers(Strict):
 
 
 class Downstream(Strict):
-    """How the judge is retrained with creatives in place of images.
+    """How a ranking model is retrained with creatives in place of images.
 
     Attributes
     ----------
+    model
+        The ranking model that is retrained, ours, a plugin's or one of RecBole's own such as LightGCN; null takes the judge's.
+        A model that reads no images is trained once per seed: other images change nothing about it.
+    controls
+        Whether the model is also trained with the images of other items (SHUFFLED) and with none (NONE), which shows whether it
+        gains anything from images on these data.
     seeds
         Number of retrainings per source; differences are paired over them.
     mix_weight
@@ -61,13 +69,15 @@ class Downstream(Strict):
         RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
     """
 
+    model: str | None = None
+    controls: bool = True
     seeds: int = Field(5, ge=1)
     mix_weight: float = Field(0.5, ge=0, le=1)
     settings: dict[str, Any] = {}
 
 
 class Tagger(Strict):
-    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.captions.Vocabulary` reads it."""
+    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.vocabulary.Vocabulary` reads it."""
 
     tagger: str
 
@@ -110,6 +120,15 @@ class Endpoint(Strict):
     workers: int = Field(4, ge=1, le=64)
     price_per_million_tokens: Prices = Prices()
     cache: str | None = None
+
+    @property
+    def public_url(self) -> str:
+        """The base without ``user:password@``: what messages, fingerprints and copies of the configuration show."""
+        return without_credentials(self.url)
+
+    @field_serializer("url")
+    def _serialised(self, url: str) -> str:
+        return without_credentials(url)
 
 
 class KeywordSettings(Strict):
@@ -167,6 +186,37 @@ class Simulator(Strict):
     seed: int = 0
     interactions_per_user: int = Field(100, ge=4)
     tastes_per_user: int = Field(1, ge=1)
+
+
+class Requests(Strict):
+    """Which images are asked for; see `recgen.data.requests`. A number instead of this block is ``{protocol: paper, users: N}``.
+
+    Attributes
+    ----------
+    protocol
+        `blind`: items drawn without a look at the test part and stratified by popularity, each for several users who have not met
+        it. `paper`: each user's last like, one item a user; what such a run cannot show, its report says.
+    users
+        How many users may be asked; null means all of them.
+    items
+        How many items are asked for (blind).
+    per_item
+        How many users an item (blind).
+    """
+
+    protocol: Literal["blind", "paper"] = "blind"
+    users: int | None = Field(None, ge=1)
+    items: int = Field(50, ge=1)
+    per_item: int = Field(4, ge=2)
+
+    @model_validator(mode="after")
+    def _paper_has_an_item_per_user(self) -> Requests:
+        if self.protocol == "paper" and {"items", "per_item"} & self.model_fields_set:
+            raise ValueError("items and per_item with protocol: blind only; a user has one last like")
+        return self
+
+
+Control = Literal["original", "constant", "swapped", "random_item", "blank", "placebo"]
 
 
 class Range(Strict):
@@ -313,8 +363,13 @@ class Settings(Strict):
         edge; `isnet`, the network of DIS through rembg (``pip install 'recgen[foreground]'``).
     generators
         Names of the generators to fit and compare.
+    controls
+        What every generator is measured beside: the item's own image (`original`), one image for everybody (`constant`), another
+        user's creative of the same item (`swapped`), another item's image (`random_item`), a black one (`blank`), and the best by
+        the reward of eight noises under one prompt (`placebo`, which draws eight images a request). Without `placebo` no report
+        can tell a gain from what selecting by a ranking model earns by itself.
     requests
-        How many users get an image; null means all of them.
+        How many users get an image, of their last like; null means all of them; a block for items drawn blind, see `Requests`.
     shard_size
         Requests per unit of generation: what a kill can cost.
     like_threshold
@@ -348,7 +403,8 @@ class Settings(Strict):
     foreground: Literal["plain-ground", "isnet"] = "plain-ground"
     ranker: Rankers = Rankers()
     generators: list[str] = Field(["ragar"], min_length=1)
-    requests: int | None = Field(None, ge=1)
+    controls: list[Control] = ["original", "constant", "swapped", "random_item", "blank"]
+    requests: Annotated[int, Field(ge=1)] | Requests | None = None
     shard_size: int = Field(32, ge=1)
     like_threshold: float | None = 4.0
     max_bad_images: float = Field(0.05, ge=0, le=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recgen.core.errors import UserError, nearest
+from recgen.core.errors import UserError, nearest, without_credentials
 
 
 def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
@@ -26,7 +26,9 @@ def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
                 f"{where}: {key}", found="an unknown key", expected=f"a key of {prefix}", todo=todo
             ) from error
         message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise UserError(f"{where}: {key}", found=repr(first["input"])[:200], expected=message) from error
+        raise UserError(
+            f"{where}: {key}", found=without_credentials(repr(first["input"]))[:200], expected=message
+        ) from error
 
 
 def _fields(model: Any, path: list[str]) -> list[str]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recgen.core.errors import UserError
+
 
 def prepare_torchvision() -> None:
     """Make `import torchvision` work beside a CPU build of torch.
@@ -68,6 +70,45 @@ def register_recbole_model(model_class: Any) -> None:
 
 
 _RECBOLE_DEFAULTS: dict[str, Path] = {}
+
+
+def prepare_recbole_graphs() -> None:
+    """Make RecBole's graph models (LightGCN, NGCF, NCL, GCMC, SpectralCF, KGIN, MCCLK) build their graphs.
+
+    They call `dok_matrix._update`, which scipy dropped in 1.13 (RecBole issues 2034, 2090 and 2185).
+    """
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda matrix, data: matrix._dict.update(data)
+
+
+@contextmanager
+def recbole_checkpoints() -> Iterator[None]:
+    """Let RecBole read its own checkpoints inside this block, for example by `load_data_and_model`.
+
+    Since torch 2.6 `torch.load` reads tensors alone unless told otherwise, and RecBole's checkpoints are pickles of its Config
+    (RecBole issues 2212 and 2215, pull request 2219). A pickle can run any code: use this for files of your own only.
+    """
+    import torch
+
+    original = torch.load
+
+    def load(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, (str, Path)) and Path(file).is_dir():
+            raise UserError(
+                str(file),
+                found="a folder, as our ranking models are saved, without RecBole's Config",
+                expected="a checkpoint of RecBole's own models",
+                todo="Build the model from its Config and call ranking_models.checkpoint.load(model, folder).",
+            )
+        return original(file, *args, **{"weights_only": False, **kwargs})
+
+    torch.load = load  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.load = original
 
 
 class _NoTensorboard:

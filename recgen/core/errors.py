@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -44,3 +45,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return "did you mean X?" for the valid name closest to `name`, or the empty string."""
     match = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f"Did you mean {match[0]!r}?" if match else ""
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which every URL has lost its ``user:password@``.
+
+    >>> without_credentials("see https://me:secret@host/v1")
+    'see https://host/v1'
+    """
+    return re.sub(r"//[^/?#\s]*@", "//", text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -32,8 +34,15 @@ def _header(path: Path, separator: str) -> dict[str, str]:
         raise UserError(
             str(path), found="bytes that are not UTF-8", expected="a RecBole atomic file in UTF-8"
         ) from error
+    if line.startswith("\ufeff"):
+        raise UserError(
+            f"{path}, row 1",
+            found="a byte order mark before the first column",
+            expected="UTF-8 without one: RecBole takes it for part of the column's name",
+            todo="Save the file as UTF-8 without BOM.",
+        )
     fields = {}
-    for column in line.removeprefix("\ufeff").split(separator):
+    for column in line.split(separator):
         name, _, kind = column.partition(":")
         if kind not in _TYPES:
             raise UserError(
@@ -45,7 +54,7 @@ def _header(path: Path, separator: str) -> dict[str, str]:
     return fields
 
 
-def read_atomic(path: Path, separator: str, needed: list[str]) -> pd.DataFrame:
+def read_atomic(path: Path, separator: str, needed: Sequence[str], ids: Sequence[str] = ()) -> pd.DataFrame:
     """Read an atomic file with plain field names as columns.
 
     Parameters
@@ -56,6 +65,8 @@ def read_atomic(path: Path, separator: str, needed: list[str]) -> pd.DataFrame:
         What separates columns.
     needed
         Fields that must be there.
+    ids
+        Of these, the ones that hold users' or items' ids.
 
     Returns
     -------
@@ -65,7 +76,8 @@ def read_atomic(path: Path, separator: str, needed: list[str]) -> pd.DataFrame:
     Raises
     ------
     UserError
-        For a missing field, a row with too many columns or a float field that holds something else.
+        For a missing field, a row with too many columns, a float field that holds something else, or an id that holds a line
+        break, the separator or a byte order mark, as one does behind a quote that is never closed; the row is named.
     """
     fields = _header(path, separator)
     for name in needed:
@@ -74,13 +86,42 @@ def read_atomic(path: Path, separator: str, needed: list[str]) -> pd.DataFrame:
             raise UserError(str(path), found=found, expected=f"a column {name!r}", todo=nearest(name, fields))
     try:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except pd.errors.ParserError as error:
+        raise _unparsable(path, str(error)) from error
+    except UnicodeDecodeError as error:
         raise UserError(str(path), found=str(error), expected="one value per column in every row") from error
     table.columns = pd.Index(list(fields))
     for name, kind in fields.items():
         if kind == "float":
             table[name] = _numbers(table[name], path)
+    for name in ids:
+        _check_ids(table[name], path, separator)
     return table
+
+
+def _unparsable(path: Path, problem: str) -> UserError:
+    """Return the error for what pandas cannot take apart; it counts the rows behind an open quote from 0."""
+    opened = re.search(r"EOF inside string starting at row (\d+)", problem)
+    if opened is None:
+        return UserError(str(path), found=problem, expected="one value per column in every row")
+    return UserError(
+        f"{path}, row {int(opened[1]) + 1}",
+        found="a value that begins with a quote that is never closed",
+        expected="quotes in pairs around a value, or none at its beginning",
+        todo="Take the quote away.",
+    )
+
+
+def _check_ids(column: pd.Series, path: Path, separator: str) -> None:
+    wrong = column.str.contains(f"[\ufeff\n\r\0{re.escape(separator)}]", regex=True)
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise UserError(
+            f"{path}, row {row + 2}, column {column.name}",
+            found=repr(column.iloc[row][:80]),
+            expected="an id without line breaks, separators and byte order marks",
+            todo="A quote at an id's beginning takes in what follows, up to the next quote: take it away.",
+        )
 
 
 def _numbers(column: pd.Series, path: Path) -> pd.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,18 +13,38 @@ import pandas as pd
 
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import write_bytes
+from recgen.core.seeding import seed_for
 from recgen.data.images import BadImageError, image_index, read_image
-from recgen.pipeline.context import RunContext
 
 LONGEST_TEXT = 2_000  # characters; text encoders read some 77 words
 IMAGE_FIELD = "image"
 
 Bad = list[dict[str, str]]
+Finder = Callable[[str], Path | None]
+"""From an item's token to its image file, if there is one."""
 
 
-def texts(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> list[str]:
-    """Return one text per item, its `text_fields` in order; the empty string for an item that is not in `.item`."""
-    fields = run.settings.text_fields
+def item_texts(
+    item_ids: Sequence[str], catalogue: pd.DataFrame, fields: Sequence[str] | None, where: str
+) -> list[str]:
+    """Return one text per item; the empty string for an item that is not in the catalogue.
+
+    Parameters
+    ----------
+    item_ids
+        The items' tokens.
+    catalogue
+        The `.item` file, indexed by token; see `recgen.data.atomic.read_atomic`.
+    fields
+        The columns that make the text, in order; None takes all that hold text.
+    where
+        Where `fields` was configured, for messages.
+
+    Raises
+    ------
+    UserError
+        For a field that is no column.
+    """
     if fields is None:
         fields = [
             name for name in catalogue.columns if name != IMAGE_FIELD and catalogue[name].dtype == object
@@ -32,26 +52,36 @@ def texts(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> list
     for name in fields:
         if name not in catalogue.columns:
             raise UserError(
-                f"{run.config.source}: recgen.text_fields",
+                f"{where}: recgen.text_fields",
                 found=repr(name),
                 expected=f"columns of .item: {', '.join(catalogue.columns)}",
                 todo=nearest(name, catalogue.columns),
             )
-    rows = catalogue[fields].reindex(item_ids).fillna("").astype(str)
+    rows = catalogue[list(fields)].reindex(list(item_ids)).fillna("").astype(str)
     return [" ".join(" ".join(row).split())[:LONGEST_TEXT] for row in rows.to_numpy().tolist()]
 
 
-def images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:
-    """Return each item's image path or None, and the images that cannot be used.
+def usable_images(
+    item_ids: Sequence[str], find: Finder, max_bad: float, where: str
+) -> tuple[list[Path | None], Bad]:
+    """Return each item's image file or None, and the images that cannot be used: every image is decoded once.
+
+    Parameters
+    ----------
+    item_ids
+        The items' tokens.
+    find
+        See `in_folder` and `in_column`.
+    max_bad
+        The largest share of the images found that may be bad, 0 to 1.
+    where
+        The configuration, for messages.
 
     Raises
     ------
     UserError
-        When more than `max_bad_images` of the images found are bad, or none is found at all.
+        When more are bad, or no image is found at all.
     """
-    if run.settings.images == "rendered" and run.settings.simulator is None:
-        return _rendered(run, item_ids, catalogue), []
-    find = _finder(run, catalogue)
     paths = [find(token) for token in item_ids]
     reasons = _reasons(paths)
     bad = [
@@ -59,17 +89,14 @@ def images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tup
         for token, path, reason in zip(item_ids, paths, reasons, strict=True)
         if path is not None and reason
     ]
-    _check_share(run, bad, sum(path is not None for path in paths))
-    return [
-        _name(run, path) if path and not reason else None for path, reason in zip(paths, reasons, strict=True)
-    ], bad
+    _check_share(bad, sum(path is not None for path in paths), max_bad, where)
+    return [None if reason else path for path, reason in zip(paths, reasons, strict=True)], bad
 
 
-def _check_share(run: RunContext, bad: Bad, found: int) -> None:
-    limit = run.settings.max_bad_images
+def _check_share(bad: Bad, found: int, limit: float, where: str) -> None:
     if found == 0:
         raise UserError(
-            f"{run.config.source}: recgen.images",
+            f"{where}: recgen.images",
             found="no image of any item",
             expected="files named <item token>.jpg, .jpeg, .png or .webp",
             todo="Give a table of names with recgen.image_ids if the files are named otherwise.",
@@ -98,38 +125,37 @@ def _reasons(paths: list[Path | None]) -> list[str]:
         return list(pool.map(reason, paths))
 
 
-def _name(run: RunContext, path: Path) -> str:
-    """Return the path as items.parquet holds it: relative where it is under the run's folder, else absolute."""
-    path, root = path.resolve(), run.folder.resolve()
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+def in_folder(folder: Path, names: Mapping[str, str] | None, where: str) -> Finder:
+    """Return what finds the images of a folder: by the item's token, or by the name that `names` has for it.
 
-
-def _finder(run: RunContext, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
-    """Return the function from an item's token to its image file, if there is one."""
-    folder = run.images_folder
-    if folder is None:
-        return _from_column(run, catalogue)
+    Raises
+    ------
+    UserError
+        When there is no such folder.
+    """
     if not folder.is_dir():
-        raise UserError(
-            f"{run.config.source}: recgen.images",
-            found=f"no folder {folder}",
-            expected="a folder of images",
-        )
-    index, stems = image_index(folder), _image_ids(run)
+        raise UserError(f"{where}: recgen.images", found=f"no folder {folder}", expected="a folder of images")
+    index = image_index(folder)
 
     def find(token: str) -> Path | None:
-        stem = token if stems is None else stems.get(token)
+        stem = token if names is None else names.get(token)
         return None if stem is None else index.get(unicodedata.normalize("NFC", stem))
 
     return find
 
 
-def _from_column(run: RunContext, catalogue: pd.DataFrame) -> Callable[[str], Path | None]:
-    """Look images up in the `image:token` column, inside the data set's folder only."""
-    root = run.source.resolve()
+def in_column(root: Path, catalogue: pd.DataFrame) -> Finder:
+    """Return what finds images by the `image:token` column of the catalogue: paths inside the data set's folder `root` only.
+
+    Raises
+    ------
+    UserError
+        When there is no such column; and, from what is returned, for a path outside `root`.
+    """
+    root = root.resolve()
     if IMAGE_FIELD not in catalogue:
         raise UserError(
-            f"{root / run.config.recbole['dataset']}.item",
+            f"{root / root.name}.item",
             found=f"columns {', '.join(catalogue.columns) or 'none'}",
             expected=f"a column {IMAGE_FIELD!r} of image paths",
             todo="Or name a folder of images in recgen.images.",
@@ -152,14 +178,17 @@ def _from_column(run: RunContext, catalogue: pd.DataFrame) -> Callable[[str], Pa
     return find
 
 
-def _image_ids(run: RunContext) -> dict[str, str] | None:
-    """Read the table from item tokens to file names, if the configuration names one."""
-    if run.settings.image_ids is None:
-        return None
-    path = Path(run.settings.image_ids)
+def read_image_names(path: Path, where: str) -> dict[str, str]:
+    """Read the table from item tokens to file names without ending: a CSV of two columns with a header.
+
+    Raises
+    ------
+    UserError
+        When it is absent, or a row has another number of columns.
+    """
     if not path.is_file():
         raise UserError(
-            f"{run.config.source}: recgen.image_ids", found=f"no file {path}", expected="a CSV of two columns"
+            f"{where}: recgen.image_ids", found=f"no file {path}", expected="a CSV of two columns"
         )
     rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     for number, row in enumerate(rows, start=1):
@@ -170,24 +199,31 @@ def _image_ids(run: RunContext) -> dict[str, str] | None:
     return dict(rows[1:])
 
 
-def _rendered(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> list[str | None]:
-    """Draw a poster per film from its genres and year."""
-    from recgen.core.seeding import seed_for
+def render_posters(
+    item_ids: Sequence[str], catalogue: pd.DataFrame, folder: Path, seed: int, where: str
+) -> list[Path]:
+    """Draw a poster per film from its genres and year into ``folder/<row>.png``, and return the files in the items' order.
+
+    Raises
+    ------
+    UserError
+        When the catalogue lacks the columns ``class`` and ``release_year``.
+    """
     from recgen.data.simulation.renderer import movie_attributes, render
 
     if "class" not in catalogue or "release_year" not in catalogue:
         raise UserError(
-            f"{run.config.source}: recgen.images",
+            f"{where}: recgen.images",
             found=f"'rendered', and columns {', '.join(catalogue.columns) or 'none'} in .item",
             expected="the columns class (genres) and release_year that posters are drawn from",
             todo="Name a folder of images instead.",
         )
-    names: list[str | None] = []
+    files = []
     for number, token in enumerate(item_ids):
         genres, year = catalogue["class"].get(token, ""), catalogue["release_year"].get(token, "")
         look = movie_attributes(genres.split(), int(year) if year.isdigit() else None, token)
         buffer = io.BytesIO()
-        render(look, seed_for(run.settings.seed, "rendered picture", item=token)).save(buffer, format="PNG")
-        names.append(f"dataset/images/{number}.png")
-        write_bytes(run.folder / f"dataset/images/{number}.png", buffer.getvalue(), durable=False)
-    return names
+        render(look, seed_for(seed, "rendered picture", item=token)).save(buffer, format="PNG")
+        files.append(folder / f"{number}.png")
+        write_bytes(files[-1], buffer.getvalue(), durable=False)
+    return files

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_ASPECT = 50  # a transform that scales the shorter side to 224 pixels scales the longer one along
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
@@ -24,9 +25,9 @@ def read_image(path: Path) -> Image.Image:
     Raises
     ------
     BadImageError
-        For a file that is missing, empty, above 64 MiB, not a JPEG, PNG or WebP, of more than 50 million pixels (found
-        from its header, before anything is unpacked), animated, truncated, or of a mode without a faithful RGB (16-bit
-        or floating-point grey).
+        For a file that is missing, empty, above 64 MiB, not a JPEG, PNG or WebP, of more than 50 million pixels or with
+        a side more than 50 times the other (found from its header, before anything is unpacked), animated, truncated, or
+        of a mode without a faithful RGB (16-bit or floating-point grey).
     """
     _check_file(path)
     try:
@@ -65,6 +66,8 @@ def _check_header(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadImageError(f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} million")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadImageError(f"{width} x {height} pixels; a side is at most {MAX_ASPECT} times the other")
     if getattr(image, "n_frames", 1) > 1:
         raise BadImageError("animated")
     if image.mode not in _MODES:

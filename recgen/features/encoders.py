@@ -16,6 +16,7 @@ from recgen.assets import asset_folder
 from recgen.core.compat import prepare_torchvision
 from recgen.core.errors import UserError
 from recgen.data.images import read_image
+from recgen.features.loading import check_finite, loaded
 
 prepare_torchvision()
 import open_clip  # noqa: E402
@@ -107,19 +108,21 @@ def load_encoder(spec: str | dict[str, str], device: str = "cpu") -> Encoder:
     if isinstance(spec, str):
         spec = {"model": f"local-dir:{_folder(spec)}"}
     model, pretrained = spec.get("model", ""), spec.get("pretrained")
-    try:
+
+    def load() -> tuple[Any, Any, Any]:
         network, _, preprocess = open_clip.create_model_and_transforms(
-            model, pretrained=pretrained, precision="fp32"
+            model, pretrained=pretrained, precision="fp32", weights_only=True
         )
-        tokenizer = open_clip.get_tokenizer(model)
-    except Exception as error:  # open_clip and the hub raise many kinds; each means the weights cannot be had
-        raise UserError(
-            "recgen.encoder",
-            found=f"{model!r} with weights {pretrained!r}, which cannot be loaded ({type(error).__name__}: {error})",
-            expected="an OpenCLIP model and weights that are here or can be downloaded",
-            todo="Fetch the weights once on a machine with a network, or set recgen.encoder to a local open_clip folder "
-            "or demo-clip.",
-        ) from error
+        check_finite(network)
+        return network, preprocess, open_clip.get_tokenizer(model)
+
+    network, preprocess, tokenizer = loaded(
+        load,
+        "recgen.encoder",
+        f"{model!r} with weights {pretrained!r}",
+        "an OpenCLIP model and weights that are here or can be downloaded",
+        "Fetch the weights once on a machine with a network, or set recgen.encoder to a local open_clip folder or demo-clip.",
+    )
     name = (
         Path(model.removeprefix("local-dir:")).name
         if model.startswith("local-dir:")

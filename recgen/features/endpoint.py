@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import requests
-from urllib3.exceptions import InvalidHeader
-from urllib3.util import Retry
+import urllib3
 
 from recgen.config.schema import Endpoint
 from recgen.core.errors import UserError
-from recgen.core.io import digest
+from recgen.core.http import HttpClient, retry_after
 
 logger = logging.getLogger("recgen")
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds between attempts: doubling, unless the service says how long
+_PATIENCE = 5  # an attempt is over after so many timeouts, however slowly its bytes come
+_MOST_BYTES = 4 * 2**20  # of an answer
+_CHUNK = 64 * 2**10
+_NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidProxyURL,
+    UnicodeError,
+)
+_MOST_TOKENS = 10**9  # that a service can say it has counted
 
 
 class Reply(NamedTuple):
@@ -31,52 +42,6 @@ class Reply(NamedTuple):
     text: str
     asked: int
     written: int
-
-
-class CompletionCache:
-    """Answers on disk by model and prompt, in one SQLite file; each is safe from a kill as soon as it is there.
-
-    Parameters
-    ----------
-    path
-        The file; it is made when it is not there.
-    model
-        What identifies the model that answers.
-    """
-
-    def __init__(self, path: Path, model: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._model, self._lock = model, threading.Lock()
-        try:
-            self._file = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            self._file.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, prompt TEXT, answer TEXT)"
-            )
-        except sqlite3.DatabaseError as error:
-            raise UserError(
-                str(path), found=f"a file that is none of answers ({error})", expected="one that recgen wrote"
-            ) from error
-
-    def get(self, prompt: str) -> str | None:
-        """Return the answer to a prompt, or None where there is none yet."""
-        with self._lock:
-            row = self._file.execute(
-                "SELECT answer FROM answers WHERE key = ?", (self._key(prompt),)
-            ).fetchone()
-        return None if row is None else row[0]
-
-    def put(self, prompts: Sequence[str], answers: Sequence[str]) -> None:
-        """Keep the answers to some prompts."""
-        rows = [(self._key(prompt), prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        with self._lock, self._file:
-            self._file.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
-
-    def _key(self, prompt: str) -> str:
-        return digest([self._model, prompt])
 
 
 class ChatService:
@@ -104,18 +69,15 @@ class ChatService:
         wait: Callable[[float], Any] = time.sleep,
     ) -> None:
         self.settings, self._configured, self._wait = settings, key, wait
-        self._url = f"{settings.url.rstrip('/')}/chat/completions"
-        self._headers = {}
-        if settings.api_key_env is not None:
-            secret = os.environ.get(settings.api_key_env, "").strip()
-            if not secret:
-                raise UserError(
-                    f"{self._configured}.api_key_env",
-                    found=f"nothing in the environment variable {settings.api_key_env}",
-                    expected="the key of the service",
-                    todo=f"Set {settings.api_key_env}, or set the key to null for a service without keys.",
-                )
-            self._headers["Authorization"] = f"Bearer {secret}"
+        self._address, self._url = _addresses(settings)
+        key_value = _api_key(settings, key)
+        user, password = _credentials(settings.url)
+        basic = base64.b64encode(f"{user}:{password}".encode()).decode() if user or password else ""
+        self._secrets = _forms(key_value, password, basic)
+        self._authorization = f"Bearer {key_value}" if key_value else f"Basic {basic}" if basic else ""
+        self._client = HttpClient(
+            {"Accept-Encoding": "identity"}
+        )  # a compressed answer could unpack to any size
         self._lock, self._replies = threading.Lock(), [0, 0, 0]
 
     def ask(
@@ -144,6 +106,8 @@ class ChatService:
             except BaseException:
                 stop.set()  # the others would meet the same, and cost
                 raise
+            if reply is None:
+                return
             keep(prompt, reply.text)
             with self._lock:
                 self._replies = [
@@ -152,8 +116,13 @@ class ChatService:
 
         try:
             with ThreadPoolExecutor(self.settings.workers) as pool:
-                for future in [pool.submit(one, prompt) for prompt in prompts]:
-                    future.result()
+                futures = [pool.submit(one, prompt) for prompt in prompts]
+                try:
+                    for future in futures:
+                        future.result()
+                except BaseException:  # an interruption too: the workers end after the attempts under way
+                    stop.set()
+                    raise
         finally:
             logger.info("  %s", self.bill())
 
@@ -165,12 +134,14 @@ class ChatService:
             return line
         return f"{line}, cost {(asked * price.input + written * price.output) / 1e6:.4f}"
 
-    def _patiently(self, content: Any, max_tokens: int, stop: threading.Event) -> Reply:
-        """Ask until there is an answer, waiting as long as the service says, else twice as long each time."""
+    def _patiently(self, content: Any, max_tokens: int, stop: threading.Event) -> Reply | None:
+        """Ask until there is an answer, waiting as long as the service says, else twice as long each time; None once `stop` is
+        set.
+        """
         problem = ""
         for attempt in range(self.settings.retries + 1):
             if stop.is_set():
-                break
+                return None
             try:
                 return self._once(content, max_tokens)
             except _FailedError as failed:
@@ -179,7 +150,7 @@ class ChatService:
                     pause = failed.wait if failed.wait is not None else _FIRST_WAIT * 2**attempt
                     self._wait(min(pause, _LONGEST_WAIT))
         raise UserError(
-            f"{self._configured} {self._url}",
+            f"{self._configured} {self._address}",
             found=f"{problem}, {self.settings.retries + 1} times",
             expected="answers",
             todo="Run again later: the answers so far are kept.",
@@ -192,32 +163,97 @@ class ChatService:
             "max_tokens": max_tokens,
             "temperature": 0,
         }
+        end = time.monotonic() + _PATIENCE * self.settings.timeout
         try:
-            response = requests.post(
-                self._url,
-                json=body,
-                headers=self._headers,
-                timeout=self.settings.timeout,
-                allow_redirects=False,
-            )
+            # the credentials are set by a function, so that no .netrc takes their place
+            with self._client.exchange(
+                "POST", self._url, self.settings.timeout, end, json=body, auth=self._authorize
+            ) as response:
+                return self._read(response, end)
         except requests.Timeout as error:
             raise _FailedError(f"no answer within {self.settings.timeout:g} s") from error
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            raise _FailedError(f"no connection ({type(error).__name__})") from error
-        except requests.RequestException as error:
+        except _NO_ADDRESS as error:
             raise UserError(
-                f"{self._configured}.url", found=f"{self._url!r} ({error})", expected="an http address"
+                f"{self._configured}.url",
+                found=f"{self._address!r} ({self._redacted(str(error))})",
+                expected="an http address",
             ) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise _FailedError(f"no connection ({type(error).__name__})") from error
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._authorization:
+            request.headers["Authorization"] = self._authorization
+        return request
+
+    def _read(self, response: requests.Response, end: float) -> Reply:
+        """Return what the answer says, without the service's key where it echoes it."""
+        text = _text(response, end)
         if response.status_code == 429 or response.status_code >= 500:
-            raise _FailedError(f"status {response.status_code}", _pause(response))
+            wait = retry_after(response.headers.get("Retry-After"))
+            raise _FailedError(f"status {response.status_code}", wait)
         if response.status_code != 200:
             raise UserError(
-                f"{self._configured} {self._url}",
-                found=f"status {response.status_code}: {' '.join(response.text.split())[:200]}",
+                f"{self._configured} {self._address}",
+                found=f"status {response.status_code}: {' '.join(self._redacted(text).split())[:200]}",
                 expected="status 200",
                 todo="Check url, model and api_key_env.",
             )
-        return _reply(response)
+        reply = _reply(text)
+        return reply._replace(text=self._redacted(reply.text))
+
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _addresses(settings: Endpoint) -> tuple[str, str]:
+    """Return the address of chat completions as messages show it, and as it is asked, with the query that the base may have."""
+    base = settings.public_url
+    try:
+        parts = urlsplit(base)
+    except ValueError:  # said when it is asked
+        return base, base
+    path = f"{parts.path.rstrip('/')}/chat/completions"
+    shown = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return shown, urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def _api_key(settings: Endpoint, configured: str) -> str:
+    """Return the service's key; the empty string for a service without."""
+    name = settings.api_key_env
+    if name is None:
+        return ""
+    key = os.environ.get(name, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise UserError(
+            f"{configured}.api_key_env",
+            found=f"{'nothing' if not key else 'no plain text'} in the environment variable {name}",
+            expected="the key of the service",
+            todo=f"Set {name}, or set the key to null for a service without keys.",
+        )
+    return key
+
+
+def _credentials(url: str) -> tuple[str, str]:
+    """Return the user and the password of a URL, empty where it has none."""
+    try:
+        parts = urlsplit(url)
+        return unquote(parts.username or ""), unquote(parts.password or "")
+    except ValueError:
+        return "", ""
+
+
+def _forms(*secrets: str) -> list[str]:
+    """Return secrets in the forms in which a service may echo them, the longest first."""
+    forms = {
+        form
+        for secret in secrets
+        if secret
+        for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])
+    }
+    return sorted(forms, key=len, reverse=True)
 
 
 class _FailedError(Exception):
@@ -228,22 +264,31 @@ class _FailedError(Exception):
         self.wait = wait
 
 
-def _pause(response: requests.Response) -> float | None:
-    """Return the seconds of a Retry-After header, which may be a number or a date; None without a readable one."""
-    header = response.headers.get("Retry-After")
-    try:
-        return None if header is None else max(Retry().parse_retry_after(header), 0.0)
-    except InvalidHeader:
-        return None
+def _text(response: requests.Response, end: float) -> str:
+    """Receive the body, which may be neither compressed, nor large, nor late."""
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise _FailedError("a compressed answer, which was not asked for")
+    body = bytearray()
+    while chunk := response.raw.read1(_CHUNK, decode_content=False):
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise _FailedError(f"an answer of more than {_MOST_BYTES:,} bytes")
+        if time.monotonic() > end:
+            raise requests.Timeout
+    return body.decode("utf-8", errors="replace")
 
 
-def _reply(response: requests.Response) -> Reply:
+def _reply(body: str) -> Reply:
     try:
-        value = response.json()
+        value = json.loads(body)
         text = value["choices"][0]["message"]["content"]
         if not isinstance(text, str):
             raise TypeError
+        text.encode()  # half of a surrogate pair is no text, and cannot be kept
         used = value.get("usage") or {}
-        return Reply(text, int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        asked, written = (int(used.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+        if not (0 <= asked <= _MOST_TOKENS and 0 <= written <= _MOST_TOKENS):
+            raise ValueError
+        return Reply(text, asked, written)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _FailedError("an answer that is no chat completion") from error

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from recgen.core.errors import UserError, brief
-from recgen.core.io import read_features, write_features
-from recgen.core.progress import show
 from recgen.data.images import read_image
-
-if TYPE_CHECKING:
-    from recgen.pipeline.context import RunContext
 
 Cutter = Callable[[Image.Image], Image.Image]
 """From an RGB image to its foreground's mask: mode L, the image's size, 255 on the foreground."""
 
-SHARD = 512  # images of which a kill can cost the foregrounds
+
+class ImageEncoder(Protocol):
+    """What is needed of an encoder: raw image embeddings, float32 ``[n, D]``, of RGB images."""
+
+    def images(self, images: Sequence[Image.Image], /) -> np.ndarray: ...
+
+
 _AT_ONCE = 64
 _EDGE = 160  # the longer side at which a ground is looked for: finer, noise and threads count as things
 _RIM = 0.04  # of the shorter side: how wide the edge is whose colours are the ground's
@@ -33,35 +33,14 @@ _SMALL = 0.1  # parts of less than this share of the largest are specks
 _TINY, _HUGE = 0.04, 0.97  # shares of the image beyond which what was found is no foreground
 
 
-def compute(run: RunContext) -> list[Path]:
-    """Cut out and encode every image's foreground.
+def foregrounds(paths: Sequence[Path], cutter: Cutter, encoder: ImageEncoder) -> np.ndarray:
+    """Return F_img(I*) of I-AM-G eq. 12 for image files: raw embeddings of their foregrounds, float32 ``[n, D]``.
 
-    Writes features/foreground.safetensors with its ids: raw CLIP embeddings, F_img(I*) of I-AM-G eq. 12. Items without an image
-    have no row. An image in which no foreground is found counts as all foreground.
+    An image in which no foreground is found counts as all foreground.
     """
-    ids, _ = run.features("image")
-    found = run.items.set_index("item_id")["image"]
-    paths = [run.folder / found[token] for token in ids]
-    cutter: Cutter | None = None
-    rows = [np.empty((0, run.encoder.dim), dtype=np.float32)]
-    shards = run.folder / "features/foregrounds"
-    for start in range(0, len(paths), SHARD):
-        shard = shards / f"{start:07d}.safetensors"
-        if not shard.exists():
-            cutter = cutter or CUTTERS[run.settings.foreground]()
-            write_features(shard, _encoded(paths[start : start + SHARD], cutter, run))
-            show("features: foregrounds", min(start + SHARD, len(paths)), len(paths))
-        rows.append(read_features(shard))
-    file = run.folder / "features/foreground.safetensors"
-    write_features(file, np.concatenate(rows), ids)
-    shutil.rmtree(shards, ignore_errors=True)
-    return [file, file.with_suffix(".ids.txt")]
-
-
-def _encoded(paths: list[Path], cutter: Cutter, run: RunContext) -> np.ndarray:
     blocks = (paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE))
     return np.concatenate(
-        [run.encoder.images([cut_out(read_image(path), cutter) for path in block]) for block in blocks]
+        [encoder.images([cut_out(read_image(path), cutter) for path in block]) for block in blocks]
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from recgen.assets import asset_folder
 from recgen.core.compat import prepare_torchvision
-from recgen.core.errors import UserError, brief
+from recgen.features.loading import loaded, pretrained
 
 _CHARACTERS = 24_000
 """Of prompts continued at once, padding included: for a model of 7 billion parameters some gigabytes of keys and values."""
@@ -36,7 +37,11 @@ class LanguageModel:
     @cached_property
     def tokenizer(self) -> Any:
         """Its tokenizer, padding on the left, as continuing a batch of texts asks for."""
-        tokenizer = self._load("AutoTokenizer", padding_side="left")
+        tokenizer = self._load(
+            lambda transformers, folder: transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, padding_side="left"
+            )
+        )
         if (
             tokenizer.pad_token_id is None
         ):  # Llama's own has none; padding is masked, so which token it is does not matter
@@ -48,7 +53,10 @@ class LanguageModel:
         """The transformers model: evaluation mode, without gradients."""
         import torch
 
-        model = self._load("AutoModelForCausalLM", dtype=torch.float32 if self.device == "cpu" else "auto")
+        dtype = torch.float32 if self.device == "cpu" else "auto"
+        model = self._load(
+            lambda transformers, folder: pretrained(transformers.AutoModelForCausalLM, folder, dtype=dtype)
+        )
         return model.to(self.device).eval().requires_grad_(False)
 
     @property
@@ -90,21 +98,18 @@ class LanguageModel:
             turns, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         )
 
-    def _load(self, kind: str, **options: Any) -> Any:
+    def _load(self, load: Callable[[Any, Path], Any]) -> Any:
+        """Return what `load` makes of transformers and the model's folder, or say that the model cannot be had."""
         prepare_torchvision()
         import transformers
 
-        try:
-            return getattr(transformers, kind).from_pretrained(asset_folder(self.spec), **options)
-        except (
-            Exception
-        ) as error:  # transformers and the hub raise many kinds; each means that it cannot be had
-            raise UserError(
-                "recgen.llm",
-                found=f"{self.spec!r}, which cannot be loaded ({brief(error)})",
-                expected="demo-llm, or the folder or id of a causal language model that is here or can be downloaded",
-                todo="Fetch it once on a machine with a network, or set recgen.llm to its folder or to demo-llm.",
-            ) from error
+        return loaded(
+            lambda: load(transformers, asset_folder(self.spec)),
+            "recgen.llm",
+            repr(self.spec),
+            "demo-llm, or the folder or id of a causal language model that is here or can be downloaded",
+            "Fetch it once on a machine with a network, or set recgen.llm to its folder or to demo-llm.",
+        )
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from recgen.assets import FOLDER
-from recgen.config.loader import parse_yaml, validate
 from recgen.config.schema import OpenClip, Strict, Tagger
+from recgen.config.validation import validate
+from recgen.config.yaml_text import parse_yaml
 from recgen.core.errors import UserError, nearest
 
 

@@ -44,6 +44,65 @@ def delta_r(rank_original: ArrayLike, rank_creative: ArrayLike) -> FloatArray:
     return (before - after) / (1.0 + before)
 
 
+def risen(rank_original: ArrayLike, rank_creative: ArrayLike) -> FloatArray:
+    """Whether the item stands higher with the creative.
+
+    Parameters
+    ----------
+    rank_original, rank_creative
+        ``[n]`` 0-based ranks among all items.
+
+    Returns
+    -------
+    float64 ``[n]``, 1 where it does, else 0. Its mean is the share of items that rise.
+
+    Examples
+    --------
+    >>> risen([9, 0, 4], [4, 50, 4]).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    return (np.asarray(rank_creative) < np.asarray(rank_original)).astype(np.float64)
+
+
+def reciprocal_rank_gain(rank_original: ArrayLike, rank_creative: ArrayLike) -> FloatArray:
+    """Change of the reciprocal place, bounded where Delta R is not.
+
+    Returns
+    -------
+    float64 ``[n]``, 1 / (1 + creative) - 1 / (1 + original), between -1 and 1; arguments as of `risen`.
+
+    Examples
+    --------
+    >>> reciprocal_rank_gain([9, 0, 4], [4, 50, 4]).round(3).tolist()
+    [0.1, -0.98, 0.0]
+    """
+    before, after = np.asarray(rank_original, dtype=np.float64), np.asarray(rank_creative, dtype=np.float64)
+    return 1.0 / (1.0 + after) - 1.0 / (1.0 + before)
+
+
+def percentile_gain(rank_original: ArrayLike, rank_creative: ArrayLike, items: int) -> FloatArray:
+    """Change of place as a share of the catalogue, in which a rise from the middle counts as much as one at the top.
+
+    Parameters
+    ----------
+    rank_original, rank_creative
+        As of `risen`.
+    items
+        How many items there are.
+
+    Returns
+    -------
+    float64 ``[n]``, between -1 and 1: 0.1 is a rise past a tenth of the catalogue.
+
+    Examples
+    --------
+    >>> percentile_gain([9, 0], [4, 50], 101).tolist()
+    [0.05, -0.5]
+    """
+    before, after = np.asarray(rank_original, dtype=np.float64), np.asarray(rank_creative, dtype=np.float64)
+    return (before - after) / max(items - 1, 1)
+
+
 def over_optimisation_gap(by_reward: ArrayLike, by_judge: ArrayLike) -> FloatArray:
     """How much better a creative looks to the model that trained the generator than to one that did not.
 

@@ -106,6 +106,50 @@ RAGAR, REBECA, RECGEN = "RAGAR (evaluation metrics)", "REBECA (section 4.4)", "r
 
 METRICS: tuple[Metric, ...] = (
     Metric(
+        "true_utility_gain",
+        "true utility gain",
+        "How much more the simulated user truly likes the creative than the original image (simulated data"
+        " only).",
+        "log-odds of a click",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "risen_judge",
+        "share risen (judge)",
+        "How often the item stands higher in the user's list with the creative than with its own image, by a model "
+        "that took no part in making the image (unless the run says same_judge).",
+        "share of creatives",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+    ),
+    Metric(
+        "percentile_gain_judge",
+        "percentile gain (judge)",
+        "How large a part of the catalogue the item passes in the user's list when it shows the creative.",
+        "share of the catalogue, −1 to 1",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+        4,
+    ),
+    Metric(
+        "reciprocal_rank_gain_judge",
+        "reciprocal rank gain (judge)",
+        "How much the reciprocal of the item's place grows, which counts what happens at the top of the list.",
+        "−1 to 1; first to second place is −0.5",
+        "higher",
+        RECGEN,
+        "creative",
+        "personal",
+        4,
+    ),
+    Metric(
         "delta_r_judge",
         "ΔR (judge)",
         "How far the item rises in the user's list when it shows the creative, relative to where it stood, "
@@ -213,15 +257,34 @@ METRICS: tuple[Metric, ...] = (
         "personal",
     ),
     Metric(
-        "true_utility_gain",
-        "true utility gain",
-        "How much more the simulated user truly likes the creative than the original image (simulated data"
-        " only).",
-        "log-odds of a click",
+        "verifier_gain",
+        "verifier gain",
+        "How much likelier a like is, by that model, than for the item's own image.",
+        "difference of probabilities",
         "higher",
         RECGEN,
         "creative",
         "personal",
+    ),
+    Metric(
+        "retrieved_top1",
+        "found again (first)",
+        "How often a search of the catalogue with the creative finds its item first.",
+        "share of creatives",
+        "higher",
+        RECGEN,
+        "creative",
+        "same item",
+    ),
+    Metric(
+        "retrieved_top10",
+        "found again (first ten)",
+        "How often a search of the catalogue with the creative finds its item among the first ten.",
+        "share of creatives",
+        "higher",
+        RECGEN,
+        "creative",
+        "same item",
     ),
     Metric(
         "cis",
@@ -347,6 +410,16 @@ METRICS: tuple[Metric, ...] = (
         4,
     ),
 )
+
+NOT_BUILT: dict[str, str] = {
+    "topic precision": "it needs a topic classifier for content and one for style, trained on images of the domain",
+    "aesthetic score": "it needs the weights of an aesthetic predictor (a linear head on CLIP ViT-L/14)",
+    "HPS": "it needs the weights of HPS v2, a CLIP ViT-H/14 trained on people's preferences",
+    "ImageReward": "it needs the weights of ImageReward, a BLIP model trained on people's preferences",
+    "NSFW rate": "it needs the weights of a classifier such as open_nsfw",
+    "VLM judge": "it needs an endpoint of a vision-language model that compares pairs of images in both orders",
+}
+"""Metrics of the papers that this version cannot measure, with what each would take."""
 
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
 

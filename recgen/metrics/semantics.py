@@ -51,6 +51,44 @@ def cis(creatives: FloatArray, references: FloatArray) -> FloatArray:
     return 100.0 * cosine(creatives, references)
 
 
+def retrieval_rank(
+    creatives: FloatArray, images: FloatArray, rows: NDArray[np.int64], block: int = 1024
+) -> FloatArray:
+    """Where the item stands when the catalogue is searched with its creative.
+
+    Parameters
+    ----------
+    creatives
+        ``[n, D]`` image embeddings of the creatives; need not be normalised.
+    images
+        ``[m, D]`` image embeddings of the catalogue; rows of NaN are items without an image.
+    rows
+        ``[n]`` the row of each creative's item.
+    block
+        Creatives compared at once.
+
+    Returns
+    -------
+    float64 ``[n]``, how many other items' images look more like the creative (cosine); 0 finds the item, NaN for an item without
+    an image.
+
+    Examples
+    --------
+    >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> retrieval_rank(np.array([[1.0, 0.1], [1.0, 0.1]]), images, np.array([0, 1])).tolist()
+    [0.0, 2.0]
+    """
+    known = np.isfinite(images).all(axis=1)
+    unit = np.nan_to_num(images / np.linalg.norm(images, axis=1, keepdims=True))
+    found = np.full(len(creatives), np.nan)
+    for start in range(0, len(creatives), block):
+        here = rows[start : start + block]
+        cosines = creatives[start : start + block] @ unit.T
+        own = cosines[np.arange(len(here)), here][:, None]
+        found[start : start + block] = np.where(known[here], ((cosines > own) & known).sum(axis=1), np.nan)
+    return found
+
+
 def content_preservation(motif_item: ArrayLike, motif_creative: ArrayLike) -> FloatArray:
     """Whether the creative still shows what the simulated item is (simulator only).
 
@@ -140,7 +178,8 @@ def _ssim(
     c1, c2 = K1**2, K2**2
     top = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
     bottom = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    return (top / bottom).mean(axis=(1, 2, 3), dtype=np.float64)
+    values = (top / bottom).mean(axis=(1, 2, 3), dtype=np.float64)
+    return np.clip(values, -1.0, 1.0)  # single precision: a variance of nearly nothing may be less than none
 
 
 class _Blur:

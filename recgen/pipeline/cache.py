@@ -6,15 +6,14 @@ belong to many runs: it takes its place on the disk once, and stays until the la
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from hashlib import blake2b
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from recgen.core.io import TEMPORARY
+from recgen.core.machine import wait_lock as file_lock
 from recgen.pipeline.workspace import Workspace
 
 
@@ -73,16 +72,3 @@ def hard_link(source: Path, target: Path) -> None:
         raise
     except OSError:
         shutil.copy2(source, target)
-
-
-@contextmanager
-def file_lock(file: Path, key: str = "") -> Iterator[None]:
-    """Wait until no other process is inside with the same file and key; the system ends the turn of one that is killed.
-
-    Every key is another byte of the file to lock, so that no file is left behind for each. Turns of one file must not be nested.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    place = int.from_bytes(blake2b(key.encode(), digest_size=7).digest(), "big")
-    with file.open("a") as held:
-        fcntl.lockf(held, fcntl.LOCK_EX, 1, place)
-        yield

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from recgen.config import plugins
 from recgen.config.loader import Config
 from recgen.core.io import read_features, read_table, write_bytes
+from recgen.core.machine import cores
 from recgen.data.types import Request, RunData
 from recgen.pipeline.workspace import Workspace
-from recgen.recommender import recbole as hosting
+from recgen.recommender import recbole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class RunContext:
         if self.settings.threads is not None:
             return self.settings.threads
         if not record.exists():
-            write_bytes(record, f"{len(os.sched_getaffinity(0))}\n".encode())
+            write_bytes(record, f"{cores()}\n".encode())
         return int(record.read_text())
 
     def prepare_torch(self) -> None:
@@ -116,19 +116,19 @@ class RunContext:
         return LanguageModel(self.settings.llm, device=self.device)
 
     @cached_property
-    def split(self) -> hosting.DatasetSplits:
+    def split(self) -> recbole.DatasetSplits:
         """RecBole's datasets, the same for every ranking model of the run: no model's own defaults matter but RecBole's BPR's."""
         from recbole.model.general_recommender.bpr import BPR
 
-        return hosting.split(
-            hosting.recbole_config(BPR, self.recbole_keys("BPR")),
+        return recbole.split(
+            recbole.recbole_config(BPR, self.recbole_keys("BPR")),
             self.config.source,
             self.settings.eval_split,
         )
 
     @cached_property
-    def labelled(self) -> dict[str, hosting.DatasetSplits]:
-        """Likes and dislikes by ranking model's name, read when they are first asked for; see `recgen.recommender.feedback`."""
+    def feedback(self) -> dict[str, recbole.DatasetSplits]:
+        """Likes and dislikes by ranking model's name, filled as they are asked for by `recgen.stages.ranker.feedback_splits`."""
         return {}
 
     @cached_property
@@ -136,7 +136,7 @@ class RunContext:
         """The folder of the data set's atomic files; a simulated one lies inside the run's folder."""
         if self.settings.simulator is not None:
             return self.folder / "simulated" / self.config.recbole["dataset"]
-        return hosting.data_folder(self.config.recbole)
+        return recbole.data_folder(self.config.recbole)
 
     @property
     def simulator_base(self) -> Path | None:
@@ -144,7 +144,7 @@ class RunContext:
         simulator = self.settings.simulator
         if simulator is None or simulator.base is None:
             return None
-        return hosting.data_folder({**self.config.recbole, "dataset": simulator.base})
+        return recbole.data_folder({**self.config.recbole, "dataset": simulator.base})
 
     @property
     def images_folder(self) -> Path | None:
@@ -159,7 +159,13 @@ class RunContext:
 
         files = self.source / self.config.recbole["dataset"]
         fields = columns(files.with_name(f"{files.name}.inter"), self.separator)
-        keys = hosting.with_defaults(self.config, fields, files.with_name(f"{files.name}.item").exists())
+        keys = recbole.with_defaults(
+            self.config.recbole,
+            self.settings.seed,
+            self.settings.like_threshold,
+            fields,
+            files.with_name(f"{files.name}.item").exists(),
+        )
         if self.settings.simulator is not None:
             keys["data_path"] = str(self.source.parent)
         folder = self.folder / "recbole"
@@ -172,8 +178,8 @@ class RunContext:
 
     def recbole_config(self, model: str, extra: dict[str, Any] | None = None) -> Any:
         """Return RecBole's Config of a ranking model by name."""
-        cls = plugins.load(plugins.RANKING_MODELS, model, f"{self.config.source}: recgen.ranker")
-        return hosting.recbole_config(cls, self.recbole_keys(model, extra))
+        cls = recbole.model_class(model, f"{self.config.source}: recgen.ranker")
+        return recbole.recbole_config(cls, self.recbole_keys(model, extra))
 
     @property
     def separator(self) -> str:
@@ -279,5 +285,5 @@ class RunContext:
 
     def forget(self) -> None:
         """Drop what was read from the folder, so that a stage reads what the stages before it have just written."""
-        for name in ("items", "interactions", "requests", "data", "split", "labelled"):
+        for name in ("items", "interactions", "requests", "data", "split", "feedback"):
             self.__dict__.pop(name, None)

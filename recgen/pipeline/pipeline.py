@@ -15,19 +15,19 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from recgen import __version__
 from recgen.assets import asset_folder
 from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip, Tagger
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest, identity
+from recgen.core.version import __version__
 from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
-from recgen.pipeline import preflight
+from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
-from recgen.recommender import recbole as hosting
+from recgen.recommender import recbole
 
 logger = logging.getLogger("recgen")
 
@@ -71,8 +71,9 @@ def tasks(run: RunContext) -> list[Task]:
         *_features(run),
         *(_ranker(run, role) for role in run.roles),
         *(task for spec in specs for task in _generator(run, spec)),
+        *_controls(run),
         _collect(run),
-        *(_evaluate(run, name) for name in names),
+        *(_evaluate(run, name) for name in (*names, *controls.names(run.settings))),
         _summary(run),
         *_downstream(run),
         _report(run),
@@ -126,6 +127,19 @@ def execute(
         if task.stage in ("dataset", "features"):
             run.forget()
     return done
+
+
+def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:
+    """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing."""
+    work = tasks(run)
+    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    prints = fingerprints(work, run.settings.seed)
+    again = set(_with_followers(work, force))
+    return [
+        (task.name, task.name not in again and run.workspace.finished(task.name, prints[task.name]))
+        for task in work
+        if STAGES.index(task.stage) <= last
+    ]
 
 
 def _do(run: RunContext, task: Task, fingerprint: str) -> None:
@@ -190,14 +204,14 @@ def _data(run: RunContext) -> list[Task]:
             "simulator",
         }
     )
-    reads = {"keys": hosting.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    reads = {"keys": recbole.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
     return [
         Task("dataset", "dataset", "recgen.stages.dataset:build", reads, owns=("dataset", "simulated")),
         Task(
             "dataset/requests",
             "dataset",
             "recgen.stages.dataset:choose",
-            {"requests": s.requests},
+            s.model_dump(include={"requests"}),
             ("dataset",),
         ),
     ]
@@ -206,7 +220,7 @@ def _data(run: RunContext) -> list[Task]:
 def _features(run: RunContext) -> list[Task]:
     reads = {"encoder": _weights(run.settings.encoder)}
     return [
-        Task("features", "features", "recgen.features.store:compute", reads, ("dataset",), ("features",)),
+        Task("features", "features", "recgen.stages.features:embed", reads, ("dataset",), ("features",)),
         *_words(run),
     ]
 
@@ -222,30 +236,30 @@ def _words(run: RunContext) -> list[Task]:
             "features/caption.safetensors",
             "features/caption.ids.txt",
         )
-        call = "recgen.features.captions:compute"
+        call = "recgen.stages.features:caption"
         found.append(Task("features/captions", "features", call, reads, ("features",), owns))
     if "keywords" in run.needs:
         endpoint = s.keywords.endpoint
-        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
-        call, after = "recgen.features.item_keywords:compute", ("features/captions",)
+        model = _weights(s.llm) if endpoint is None else [endpoint.public_url, endpoint.model]
+        call, after = "recgen.stages.features:extract_keywords", ("features/captions",)
         reads = {"n": s.keywords.n, "model": model}
         found.append(
             Task("features/keywords", "features", call, reads, after, ("features/keywords.parquet",))
         )
     if "tags" in run.needs:
         endpoint = s.tags.endpoint
-        model = _weights(s.llm) if endpoint is None else [endpoint.url, endpoint.model]
+        model = _weights(s.llm) if endpoint is None else [endpoint.public_url, endpoint.model]
         seen = s.tags.image == "endpoint"
         reads = {
             "settings": s.tags.model_dump(include={"n", "domain"}),
             "model": model,
             "image": ["endpoint", model] if seen else _captioner(run, s.tags.image),
         }
-        call, files = "recgen.features.tags:compute", ("features/tags.parquet",)
+        call, files = "recgen.stages.features:tag_items", ("features/tags.parquet",)
         found.append(Task("features/tags", "features", call, reads, ("features",), files))
     if "foregrounds" in run.needs:
         cut = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
-        call, reads = "recgen.features.foreground:compute", {"foreground": s.foreground}
+        call, reads = "recgen.stages.features:cut_foregrounds", {"foreground": s.foreground}
         found.append(Task("features/foregrounds", "features", call, reads, ("features",), cut))
     return found
 
@@ -263,12 +277,12 @@ def _ranker(run: RunContext, role: str) -> Task:
     ranker = run.settings.ranker
     name = getattr(ranker, role)
     reads = {
-        "keys": hosting.training_keys(run.config.recbole),
+        "keys": recbole.training_keys(run.config.recbole),
         "model": [name, plugins.source(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
-    return Task(folder, "ranker", "recgen.recommender.reward:train", reads, ("features",), (folder,), (role,))
+    return Task(folder, "ranker", "recgen.stages.ranker:train", reads, ("features",), (folder,), (role,))
 
 
 def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
@@ -307,6 +321,32 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     ]
 
 
+def _controls(run: RunContext) -> list[Task]:
+    """The controls: from the catalogue's images and the reward, or from what a generator has drawn."""
+    s, found = run.settings, []
+    for name in controls.names(s):
+        source = name.removeprefix(controls.SWAPPED)
+        swaps = source != name
+        reads: dict[str, Any] = {"shard_size": s.shard_size}
+        after = ["features", "dataset/requests", f"ranker/{run.resolve_role('reward')}"]
+        if swaps:
+            after.append(f"generate/{source}")
+        if name == controls.PLACEBO:
+            reads |= {
+                "weights": _weights(s.backbone),
+                "precision": s.precision,
+                "sampled as": _first_decode(run),
+            }
+        call = f"recgen.stages.controls:{'swap' if swaps else 'draw'}"
+        owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
+        found.append(Task(f"generate/{name}", "generate", call, reads, tuple(after), owns, (name,)))
+    return found
+
+
+def _first_decode(run: RunContext) -> Any:
+    return run.config.generators[run.settings.generators[0]].settings.get("decode")
+
+
 def _collect(run: RunContext) -> Task:
     names = run.settings.generators
     after = tuple(f"generate/{name}" for name in names)
@@ -322,7 +362,8 @@ def _evaluate(run: RunContext, name: str) -> Task:
 
 
 def _summary(run: RunContext) -> Task:
-    after = ("generate", *(f"evaluate/{name}" for name in run.settings.generators))
+    measured = (*run.settings.generators, *controls.names(run.settings))
+    after = ("generate", *(f"evaluate/{name}" for name in measured))
     reads = {
         "facts": run.settings.model_dump(mode="json", exclude={"gallery", "shard_size", "tune", "download"})
     }
@@ -331,20 +372,22 @@ def _summary(run: RunContext) -> Task:
 
 def _downstream(run: RunContext) -> list[Task]:
     s = run.settings
+    model = s.downstream.model or s.ranker.judge
     reads = {
-        "keys": hosting.training_keys(run.config.recbole),
-        "model": [s.ranker.judge, s.ranker.settings.get(s.ranker.judge), s.ranker.what_if],
-        "settings": s.downstream.model_dump(exclude={"seeds"}),
+        "keys": recbole.training_keys(run.config.recbole),
+        "model": [model, s.ranker.settings.get(model), s.ranker.what_if],
+        "settings": s.downstream.model_dump(exclude={"model", "controls", "seeds"}),
     }
     found = []
-    for source in ("ORI", *s.generators):
+    controls = ("SHUFFLED", "NONE") if s.downstream.controls else ()
+    for source in ("ORI", *controls, *s.generators):
         for seed in range(s.downstream.seeds):
             name = f"downstream/{source}/{seed}"
-            needs = (
-                ("features", "dataset/requests")
-                if source == "ORI"
-                else (f"downstream/ORI/{seed}", f"generate/{source}")
-            )
+            needs: tuple[str, ...] = (f"downstream/ORI/{seed}", f"generate/{source}")
+            if source == "ORI":
+                needs = ("features", "dataset/requests")
+            elif source in controls:
+                needs = (f"downstream/ORI/{seed}",)
             found.append(
                 Task(
                     name,

@@ -26,6 +26,7 @@ from recgen.diffusion.weights import (
     samples_with_lcm,
     weight_file,
 )
+from recgen.recommender.recbole import check_reads_images
 
 if TYPE_CHECKING:
     from recgen.pipeline.context import RunContext
@@ -86,6 +87,11 @@ def check(run: RunContext, stages: Iterable[str]) -> None:
             expected="data and weights that are here; nothing was started",
             todo="\n".join(["", *_steps(found), *_without_weights(run, found)]),
         )
+    if "ranker" in left:
+        for role in run.roles:
+            check_reads_images(
+                getattr(run.settings.ranker, role), f"{run.config.source}: recgen.ranker.{role}"
+            )
     if left & _DRAWING:
         for error in check_compatibility(run):
             raise error

@@ -9,8 +9,7 @@ fingerprint finds what it had written; with another fingerprint its old outputs 
 
 from __future__ import annotations
 
-import fcntl
-import os
+import errno
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from typing import Any
 
 from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
+from recgen.core.locks import folder_lock
+from recgen.core.machine import Held, try_lock
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
@@ -30,43 +31,53 @@ class Workspace:
     ----------
     root
         The folder; it is made when it is not there.
+
+    Raises
+    ------
+    UserError
+        If there is something else of that name, or the folder cannot be made.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_folder(root, error) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder against other processes; the system lets go of it when this process ends, however it ends."""
-        with (self.root / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UserError(
-                    f"run folder {self.root}",
-                    found=f"process {holder} at work in it",
-                    expected="no other run",
-                    todo="Wait for it to end, or give another folder with --out.",
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            raise _no_folder(self.root, error) from error
+        with folder_lock(self.root, "run folder"):
             self._sweep()
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the folder as `lock` does where it can be written; a read-only one changes under nobody's hands."""
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            yield
+            return
+        with self.lock():
             yield
 
     def busy(self) -> bool:
         """Return whether a process holds the folder at this moment."""
         if not (self.root / ".lock").exists():
             return False
-        with (self.root / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        try:
+            with try_lock(self.root / ".lock"):
+                return False
+        except Held:
+            return True
 
     def _sweep(self) -> None:
         """Remove what a killed process was in the middle of writing."""
@@ -197,3 +208,13 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 def _facts(file: Path) -> dict[str, Any]:
     status = file.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": content_digest(file)}
+
+
+def _no_folder(root: Path, error: OSError) -> UserError:
+    """Return the error of a run's folder that cannot be written to."""
+    return UserError(
+        f"run folder {root}",
+        found=(error.strerror or type(error).__name__).lower(),
+        expected="a folder that can be written to, or a name that is free",
+        todo="Give another folder with --out.",
+    )

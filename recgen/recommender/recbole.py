@@ -1,8 +1,8 @@
-"""The run's way into RecBole: its Config, its Dataset split once, its data loaders.
+"""The way into RecBole: its Config, its Dataset split once, its data loaders, its models by name.
 
 RecBole's Config reads `sys.argv` and evaluates strings of a `config_dict` as Python; here it is given neither, but a YAML
 file that holds the checked configuration. Its training starts TensorBoard writers and checkpoint folders in the working
-directory; those are ours to place (`recgen.recommender.reward`).
+directory; `recgen.recommender.training` leaves both out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recgen.config import loader as settings
+from recgen.config import plugins
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 
@@ -85,24 +85,32 @@ def data_folder(recbole: Mapping[str, Any]) -> Path:
     return Path(recbole.get("data_path", "dataset/")) / recbole["dataset"]
 
 
-def with_defaults(config: settings.Config, columns: list[str], has_items: bool) -> dict[str, Any]:
-    """Return RecBole's keys: recgen's defaults under the YAML's own, and the columns a run needs among those to load.
+def with_defaults(
+    given: Mapping[str, Any],
+    seed: int,
+    like_threshold: float | None,
+    columns: list[str],
+    has_items: bool,
+) -> dict[str, Any]:
+    """Return RecBole's keys: recgen's defaults under the user's own, and the columns a run needs among those to load.
 
     Parameters
     ----------
-    config
-        The run's configuration.
+    given
+        The user's RecBole keys.
+    seed
+        The run's seed.
+    like_threshold
+        Ratings from here up are likes; None makes every interaction one.
     columns
         Field names of the data set's `.inter` file.
     has_items
         Whether there is an `.item` file; the catalogue is then all of it, and not the items somebody liked.
     """
-    given = config.recbole
     user, item = given.get("USER_ID_FIELD", "user_id"), given.get("ITEM_ID_FIELD", "item_id")
     rating, time = given.get("RATING_FIELD", "rating"), given.get("TIME_FIELD", "timestamp")
-    threshold = config.settings.like_threshold
     keys: dict[str, Any] = {
-        "seed": seed_for(config.settings.seed, "recbole") % 2**31,
+        "seed": seed_for(seed, "recbole") % 2**31,
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
         "metrics": ["Recall", "NDCG"],
         "topk": [10, 20],
@@ -110,8 +118,8 @@ def with_defaults(config: settings.Config, columns: list[str], has_items: bool) 
         "show_progress": False,
         "load_col": {"inter": [user, item], **({"item": [item]} if has_items else {})},
     }
-    if threshold is not None and rating in columns:
-        keys["val_interval"] = {rating: f"[{threshold},inf)"}
+    if like_threshold is not None and rating in columns:
+        keys["val_interval"] = {rating: f"[{like_threshold},inf)"}
     keys |= given
     loaded = keys["load_col"]
     if isinstance(loaded, dict) and isinstance(loaded.get("inter"), list):
@@ -120,12 +128,44 @@ def with_defaults(config: settings.Config, columns: list[str], has_items: bool) 
     return keys
 
 
+def model_class(name: str, where: str) -> Any:
+    """Return a ranking model's class: an installed one's (`recgen.config.plugins`) or, by the same name, RecBole's own.
+
+    Raises
+    ------
+    UserError
+        When there is neither.
+    """
+    from recbole.utils import get_model
+
+    if name not in plugins.names(plugins.RANKING_MODELS) and name in plugins.recbole_models():
+        return get_model(name)
+    return plugins.load(plugins.RANKING_MODELS, name, where)
+
+
+def reads_images(model: Any) -> bool:
+    """Return whether a ranking model, or its class, reads images of items: it has `features`, or scores other images itself."""
+    return hasattr(model, "what_if") or hasattr(model, "features")
+
+
+def check_reads_images(name: str, where: str) -> None:
+    """Raise `UserError` when a ranking model reads no images, so that no creative could change what it says."""
+    if not reads_images(model_class(name, where)):
+        raise UserError(
+            where,
+            found=f"{name}, which reads no images: another image would change none of its scores",
+            expected="a model with a method features(modality), or what_if(mode)",
+            todo="Take another, or set recgen.downstream.model to it.",
+        )
+
+
 def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:
     """Return RecBole's Config of a model class from plain keys; nothing in them is evaluated."""
     from recbole.config import Config
 
-    from recgen.core.compat import register_recbole_model
+    from recgen.core.compat import prepare_recbole_graphs, register_recbole_model
 
+    prepare_recbole_graphs()
     register_recbole_model(model)
     with tempfile.TemporaryDirectory() as folder, _no_arguments():
         file = Path(folder) / "recgen.yaml"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from recgen import __version__
 from recgen.core.io import write_bytes
+from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import gallery, plots, tables, text
+from recgen.report import credibility, gallery, plots, tables, text
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
 
 HERE = Path(__file__).parent
 
 
-def build(run: Path, compare: Sequence[Path] = ()) -> Path:
-    """Write report.html into a run's folder.
+def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
+    """Write the report of a run's folder.
 
     Parameters
     ----------
@@ -26,10 +28,12 @@ def build(run: Path, compare: Sequence[Path] = ()) -> Path:
         The folder of a run whose evaluate stage is finished; the downstream stage may be missing.
     compare
         Folders of other runs to put beside it.
+    out
+        The HTML file to write; the folder's own report.html by default.
 
     Returns
     -------
-    The path of report.html. It is one file: styles, images and plots are inside.
+    The path of the report. It is one file: styles, images and plots are inside.
 
     Raises
     ------
@@ -39,10 +43,19 @@ def build(run: Path, compare: Sequence[Path] = ()) -> Path:
     files = RunFiles.read(run)
     others = [RunFiles.read(folder) for folder in compare]
     metrics, rows = tables.downstream(files.metrics)
+    control_metrics, control_rows = tables.beside_controls(files.metrics)
+    script = (HERE / "page.js").read_text(encoding="utf-8")
     page = _template().render(
         version=__version__,
         run=files,
         answers=answers(files),
+        banner=credibility.banner(files),
+        checks=credibility.checks(files),
+        control_metrics=control_metrics,
+        control_rows=control_rows,
+        contrasts=tables.contrasts(files.metrics),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections=tables.sections(
             list(files.metrics["creatives"].values()), files.metrics.get("unavailable", {})
         ),
@@ -57,7 +70,7 @@ def build(run: Path, compare: Sequence[Path] = ()) -> Path:
         all_metrics=METRICS,
         style=(HERE / "style.css").read_text(encoding="utf-8"),
     )
-    path = run / "report.html"
+    path = run / "report.html" if out is None else out
     write_bytes(path, page.encode("utf-8", errors="replace"))
     return path
 

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from recgen.core.seeding import seed_for
 from recgen.metrics.registry import lookup
-from recgen.metrics.statistics import bootstrap_mean
+from recgen.metrics.statistics import UNITS, bootstrap_mean
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, number, p_value, plain, share
+from recgen.report.verdicts import SIGNIFICANT, Answer, Line, Verdict, personal, personal_line
 
-Verdict = Literal["good", "bad", "unclear"]
-SIGNIFICANT = 0.05
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one generator's numbers say: a verdict (its colour), the word for it, the sentences behind it."""
-
-    generator: str
-    verdict: Verdict
-    label: str
-    sentences: list[str]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question, how it was asked of the data, and a line per generator (or a reason why there is none)."""
-
-    question: str
-    method: str
-    lines: list[Line] = field(default_factory=list)
-    missing: str = ""
+SAME_IMAGE = 99.9
+"""Likeness (CIS) from which on a creative is the item's own image."""
 
 
 def answers(run: RunFiles) -> list[Answer]:
     """Return the report's questions in the order a reader asks them."""
-    return [_rise(run), _recognisable(run), _made_for_the_user(run), _ranking(run), _gap(run)]
+    return [_personal(run), _rise(run), _recognisable(run), _made_for_the_user(run), _ranking(run), _gap(run)]
+
+
+def _personal(run: RunFiles) -> Answer:
+    lines = [line for name in run.generators if (line := personal_line(run.metrics, name))]
+    truth = "true_utility_gain" in next(iter(run.metrics["creatives"].values()))
+    by = "by the simulated users' true taste" if truth else f"by the judge, {_who_judges(run)}"
+    return Answer(
+        "Is a user's own image better for that user than another user's?",
+        f"For each request the same generator's image of the same item for another user is measured as well, {by}. What lifts "
+        "an item for anybody, such as one good poster, has a difference of zero. A placebo, the best by the reward of "
+        "eight noises "
+        "under one prompt that knows nothing of the user, says what selecting by a ranking model earns by itself; only what "
+        "remains beyond it counts. The first generator's difference is the one primary test of this report; the p-values of all "
+        "others are corrected for their number (Holm).",
+        lines,
+        ""
+        if lines
+        else "Not measured in this run: it has no creatives of other users (the control swapped), so nothing here can show that "
+        "an image is personal.",
+    )
 
 
 def _rise(run: RunFiles) -> Answer:
@@ -48,19 +48,54 @@ def _rise(run: RunFiles) -> Answer:
     for generator, measured in run.metrics["creatives"].items():
         estimate = measured.get("delta_r_judge")
         if estimate and estimate["value"] is not None:
-            verdict, label = _sign(estimate, "yes", "no: it falls")
-            first = _with_interval("delta_r_judge", estimate, "a rise from a fall")
-            lines.append(Line(generator, verdict, label, [first, *_places(run, generator)]))
+            verdict, label = _rise_verdict(run, generator, measured)
+            sentences = [
+                *_places(run, generator),
+                *(
+                    f"{_capital(lookup(key).title)}: {_numbers(key, measured[key], signed=True)}."
+                    for key in ("reciprocal_rank_gain_judge", "percentile_gain_judge")
+                    if (measured.get(key) or {}).get("value") is not None
+                ),
+                _with_interval("delta_r_judge", estimate, "a rise from a fall"),
+                *_best_control(run),
+            ]
+            lines.append(Line(generator, verdict, label, sentences))
     return Answer(
         "Does the item rise in the user's list?",
         f"The judge, {_who_judges(run)}, ranks all items for the user, once with the item's "
-        "own image and once with the creative. ΔR is the change of place, relative to the place before: "
-        "+0.5 is from 10th to "
-        "5th. A fall can count far more than a rise (from 1st to 51st is −50), so a few falls can outweigh "
-        "many rises.",
+        "own image and once with the creative. Only the item asked about gets a creative, so anything that makes an "
+        "item stand out "
+        "rises, one picture for everybody included: a rise counts where a user's own image also beats another user's. "
+        "ΔR is the change of place, relative to the place before: +0.5 is from 10th to 5th; a fall can count far more "
+        "than a rise "
+        "(from 1st to 51st is −50), so a few falls can outweigh many rises.",
         lines,
         "" if lines else "Not measured in this run.",
     )
+
+
+def _rise_verdict(run: RunFiles, generator: str, measured: dict[str, Any]) -> tuple[Verdict, str]:
+    """A rise is good news only where it is the user's own image that makes it."""
+    leading = measured.get("percentile_gain_judge") or measured["delta_r_judge"]
+    verdict, label = _sign(leading, "yes", "no: it falls")
+    if verdict == "good" and personal(run.metrics, generator)[0] != "good":
+        return "unclear", "it rises; whether for this user, cannot tell"
+    return verdict, label
+
+
+def _best_control(run: RunFiles) -> list[str]:
+    """What the best of the impersonal controls reaches, beside which any rise has to be seen."""
+    found = {
+        name: measured["risen_judge"]["value"]
+        for name, measured in (run.metrics.get("controls") or {}).items()
+        if name.startswith("control.") and (measured.get("risen_judge") or {}).get("value") is not None
+    }
+    if not found:
+        return []
+    best = max(found, key=lambda name: found[name])
+    return [
+        f"Of the controls {best.removeprefix('control.')} lifts most items: {share(found[best])} of them rise."
+    ]
 
 
 def _who_judges(run: RunFiles) -> str:
@@ -106,9 +141,14 @@ def _recognisable(run: RunFiles) -> Answer:
     )
 
 
+def out_of_domain(run: RunFiles) -> bool:
+    """Return whether the run's encoder has never seen images such as these: demo-clip knows the renderer's alone."""
+    return run.facts.get("encoder") == "demo-clip" and not run.facts.get("rendered", True)
+
+
 def _out_of_its_depth(run: RunFiles) -> str:
     """What a reader must know of likeness measured by a model that has seen no such images; "" where it has."""
-    if run.facts.get("encoder") != "demo-clip" or run.facts.get("rendered", True):
+    if not out_of_domain(run):
         return ""
     return (
         "Read this with care: demo-clip has only ever seen the renderer's posters, and these images are others. "
@@ -125,6 +165,7 @@ def _recognisable_line(run: RunFiles, generator: str) -> Line | None:
         sentences.append(f"{share(kept['value'])}{bounds} of the creatives still show what their item is.")
         shifted = {**kept, **{end: None if kept[end] is None else kept[end] - 0.5 for end in ("low", "high")}}
         verdict, label = _sign(shifted, "mostly", "mostly not", "about half")
+    sentences += _found_again(measured, len(run.items))
     if likeness["value"] is not None:
         sentences.append(f"Likeness to its own image (CIS): {_numbers('cis', likeness)}.")
         yardstick = run.likeness_beyond_chance(generator)
@@ -137,59 +178,89 @@ def _recognisable_line(run: RunFiles, generator: str) -> Line | None:
                 f"({interval(more['low'], more['high'], 1)}) for its own."
             )
             if verdict is None:
-                verdict, label = _sign(more, "yes, beyond chance", "no", "not beyond chance")
+                verdict, label = _sign(more, "beyond chance", "no", "not beyond chance")
+        if likeness["value"] >= SAME_IMAGE:
+            verdict, label = "unclear", "it is the item's own image"
     if not sentences:
         return None
+    if verdict == "good" and out_of_domain(run):
+        verdict, label = "unclear", "cannot tell: the encoder has not seen such images"
     return Line(generator, verdict or "unclear", label or "see the number", sentences)
+
+
+def _found_again(measured: dict[str, Any], items: int) -> list[str]:
+    """How often a search of the catalogue with the creative finds its item."""
+    first, ten = (measured.get(f"retrieved_top{k}") or {"value": None} for k in (1, 10))
+    if first["value"] is None or ten["value"] is None:
+        return []
+    return [
+        f"A search of the {plain(items)} items with the creative finds its item first for {share(first['value'])} and among the "
+        f"first ten for {share(ten['value'])} (chance {share(min(1.0, 10 / max(items, 1)))})."
+    ]
 
 
 def _made_for_the_user(run: RunFiles) -> Answer:
     lines = []
     for generator, test in run.metrics.get("tests", {}).get("permutation", {}).items():
-        shown = test["p"] <= SIGNIFICANT and test["sd"] > 0
+        within = (
+            "n" in test
+        )  # a run of before: its creatives were dealt over all items, which any image of a liked item passes
+        shown = within and test["p"] <= SIGNIFICANT and test["sd"] > 0
+        beyond = personal(run.metrics, generator)[0] == "good"
         lines.append(
             Line(
                 generator,
-                "good" if shown else "unclear",
-                "yes" if shown else "not shown",
+                "good" if shown and beyond else "unclear",
+                "yes" if shown and beyond else "not shown beyond the placebo" if shown else "not shown",
                 [
                     f"Chance of a like: {number(test['observed'])} for the user it was made for, "
-                    f"{number(test['null_mean'])} when dealt at random; "
+                    f"{number(test['null_mean'])} when dealt {'among the users of an item' if within else 'over all items'}; "
                     f"{number(test['sd'], 1)} standard deviations apart, {p_value(test['p'])}."
                 ],
             )
         )
     return Answer(
         "Was it made for this user, or would anyone's image do?",
-        "The verifier, a model of likes and dislikes, scores every creative for its own user; then the "
-        "creatives are dealt out "
-        "to users at random, a thousand times, and scored again (permutation test). A creative that shows its item shows "
-        "something the user went on to like, so part of the difference is the item's: a generator that knows nothing of the "
-        "user, such as stable_diffusion or noue, says how much.",
+        "The verifier, a model of likes and dislikes, scores every creative for its own user; then the creatives of each item "
+        "are dealt out among the item's users at random, a thousand times, and scored again (permutation test). What the item "
+        "itself is worth to its users cancels out. The verdict also asks that own images beat swapped ones beyond the placebo.",
         lines,
-        "" if lines else "Not measured in this run.",
+        ""
+        if lines
+        else "Not measured in this run: no item was asked about by two users, so there is nothing to deal; the first question "
+        "compares with images drawn for another user.",
     )
 
 
 def _ranking(run: RunFiles) -> Answer:
     lines = []
-    for generator in run.metrics.get("downstream", {}):
+    for generator in (name for name in run.metrics.get("downstream", {}) if name in run.generators):
         tests = against_original(run.metrics, generator)
         leading = tests.get("ndcg@10") or next(iter(tests.values()), None)
         if leading is not None and leading["difference"] is not None:
-            verdict, label = _sign(leading, "yes", "no: it gets worse")
+            verdict, label = _ranking_verdict(leading)
             lines.append(Line(generator, verdict, label, [_change(run, generator, key) for key in tests]))
     return Answer(
         "Does the recommender rank better with these images?",
         "The judge's model is trained anew with the creatives mixed into the items' images, several times "
         "with different seeds, and tested beside the same training with the original images "
-        f"({ORIGINAL}). Intervals are over the seeds. “Own creative” is the other way to use them: nothing "
+        f"({ORIGINAL}). Intervals are over the seeds and know the noise of training only: another draw of items or of "
+        f"images may say "
+        "otherwise, so one run of this kind shows harm but no gain. “Own creative” is the other way to use them: nothing "
         "is trained, and each user's reference alone shows the creative made for that user.",
         lines,
         ""
         if lines
         else "Not measured in this run: it has no downstream stage, or only one source of images.",
     )
+
+
+def _ranking_verdict(test: dict[str, Any]) -> tuple[Verdict, str]:
+    """A gain over one draw of images is no more than a hint: images of random items have gained as much."""
+    if test["p"] is None or test["n"] < UNITS:
+        return "unclear", "too few to tell"
+    verdict, label = _sign(test, "better here, by one draw of images: cannot tell", "no: it gets worse")
+    return ("unclear" if verdict == "good" else verdict), label
 
 
 def _change(run: RunFiles, generator: str, key: str) -> str:
@@ -228,6 +299,8 @@ def _gap(run: RunFiles) -> Answer:
         if gap and reward and judge and gap["value"] is not None:
             against = {**gap, "low": _minus(gap["high"]), "high": _minus(gap["low"])}
             verdict, label = _sign(against, "yes", "not fully", "no sign of a gap")
+            if verdict == "good" and personal(run.metrics, generator)[0] != "good":
+                verdict, label = "unclear", "no personal gain to hold"
             both = [number(estimate["value"], signed=True) for estimate in (reward, judge)]
             first = f"ΔR is {both[0]} by the reward and {both[1]} by the judge."
             lines.append(
@@ -256,12 +329,14 @@ def _sign(
 def _with_interval(key: str, estimate: dict[str, Any], apart: str) -> str:
     """The number with its interval, and what the interval cannot tell apart when it includes zero."""
     low, high = estimate["low"], estimate["high"]
-    sentence = (
-        f"{lookup(key).title[:1].upper()}{lookup(key).title[1:]}: {_numbers(key, estimate, signed=True)}."
-    )
+    sentence = f"{_capital(lookup(key).title)}: {_numbers(key, estimate, signed=True)}."
     if low is not None and high is not None and low <= 0 <= high:
         sentence += f" The interval includes zero: this run cannot tell {apart}."
     return sentence
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _numbers(key: str, estimate: dict[str, Any], signed: bool = False) -> str:

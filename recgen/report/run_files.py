@@ -115,6 +115,18 @@ class RunFiles:
         }
 
     @cached_property
+    def recipes(self) -> dict[tuple[str, str, str], str]:
+        """The recipe, as JSON, of every user, item and generator; empty where the manifest has none."""
+        table = self._manifest
+        if "recipe" not in table:
+            return {}
+        keys = zip(table["user_id"], table["item_id"], table["generator"], strict=True)
+        return {
+            (str(user), str(item), str(generator)): str(recipe)
+            for (user, item, generator), recipe in zip(keys, table["recipe"], strict=True)
+        }
+
+    @cached_property
     def curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """Training curves: who learned, then series name to (step, value)."""
         found = {}

@@ -22,6 +22,18 @@ ARROWS = {
     "lower": ("↓", "lower is better"),
     "none": ("", "neither direction is better"),
 }
+BESIDE_CONTROLS = (
+    "true_utility_gain",
+    "risen_judge",
+    "percentile_gain_judge",
+    "reciprocal_rank_gain_judge",
+    "delta_r_judge",
+    "score_gain_judge",
+    "verifier_score",
+    "cis",
+    "retrieved_top10",
+)
+"""What the table beside controls shows."""
 FACTS = {
     "dataset": "Data set",
     "users": "Users",
@@ -32,6 +44,7 @@ FACTS = {
     "interactions": "Interactions (likes) of the ranking data",
     "dislikes": "Dislikes kept for the verifier",
     "requests": "Requests (one image for one user)",
+    "protocol": "Protocol of the requests",
     "seed": "Seed",
     "reward": "Reward model",
     "judge": "Judge",
@@ -152,7 +165,7 @@ def _change(test: Mapping[str, Any]) -> Change:
         test["difference"],
         number(test["difference"], metric.digits, signed=True),
         interval(low, high, metric.digits),
-        p_value(test["p"]),
+        p_value(test.get("p_holm", test["p"])),
         test["n"],
         test["test"],
         clear=low is not None and high is not None and (low > 0 or high < 0),
@@ -178,6 +191,43 @@ def against_original(metrics: Mapping[str, Any], source: str) -> dict[str, dict[
             turned = {"difference": test["difference"], "low": test["high"], "high": test["low"]}
             found[test["metric"]] = {**test, **{k: None if v is None else -v for k, v in turned.items()}}
     return found
+
+
+def beside_controls(metrics: Mapping[str, Any]) -> tuple[list[Metric], list[tuple[str, list[Cell | None]]]]:
+    """Return metrics and a row of cells for each source, generators beside controls; no rows where there are no controls.
+
+    A generator is followed by the same generator's creatives for other users; then come the controls that all share. No cell is
+    marked as the best: that a control is the best by a metric is no merit of it.
+    """
+    controls = {name: found for name, found in (metrics.get("controls") or {}).items() if found}
+    if not controls:
+        return [], []
+    sources: list[tuple[str, Mapping[str, Any]]] = []
+    for generator, measured in metrics["creatives"].items():
+        sources.append((generator, measured))
+        if f"swapped.{generator}" in controls:
+            sources.append((f"{generator}, another user's", controls[f"swapped.{generator}"]))
+    prefix = "control."
+    sources += [
+        (name.removeprefix(prefix), found) for name, found in controls.items() if name.startswith(prefix)
+    ]
+    shown = [lookup(key) for key in BESIDE_CONTROLS if any(key in found for _, found in sources)]
+    return shown, [(name, [_cell(each, found.get(each.key)) for each in shown]) for name, found in sources]
+
+
+def contrasts(metrics: Mapping[str, Any]) -> list[Change]:
+    """Return the contrasts of every generator with swapped creatives, the placebo and the other controls, ready to print."""
+    found = metrics.get("tests", {}).get("contrasts", [])
+    named = {"swapped": "another user's", "net of placebo": "another user's, net of the placebo's"}
+    return changes(
+        {
+            **test,
+            "b": named.get(test["kind"], test["b"].removeprefix("control.")),
+            "p": test.get("p_holm", test["p"]),
+        }
+        for test in found
+        if test["difference"] is not None
+    )
 
 
 def _paired(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from recgen.config.schema import Requests
 from recgen.core.errors import UserError
 from recgen.core.io import flush, write_bytes, write_json, write_parquet
-from recgen.core.seeding import seed_for
+from recgen.data import requests
 from recgen.data.atomic import read_atomic
-from recgen.data.catalogue import images, texts
+from recgen.data.catalogue import (
+    Bad,
+    in_column,
+    in_folder,
+    item_texts,
+    read_image_names,
+    render_posters,
+    usable_images,
+)
 from recgen.data.convert.target import PROVENANCE
 from recgen.pipeline.context import RunContext
-
-HISTORY = 20  # RAGAR's longest history
 
 
 def build(run: RunContext) -> list[Path]:
@@ -37,8 +43,9 @@ def build(run: RunContext) -> list[Path]:
     table = _ordered(pd.concat([likes, _dislikes(run, raw, user_order, item_ids, references)]), user_order)
     table = table[["user_id", "item_id", "rating", "timestamp", "like", "split"]]
     catalogue = _item_file(run)
-    found, bad = images(run, item_ids, catalogue)
-    items = pd.DataFrame({"item_id": item_ids, "text": texts(run, item_ids, catalogue), "image": found})
+    found, bad = _images(run, item_ids, catalogue)
+    texts = item_texts(item_ids, catalogue, run.settings.text_fields, run.config.source)
+    items = pd.DataFrame({"item_id": item_ids, "text": texts, "image": found})
     _keep_truth(run)
     _keep_provenance(run)
     write_json(folder / "bad_images.json", bad)
@@ -82,7 +89,7 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
     rating, time = keys.get("RATING_FIELD", "rating"), keys.get("TIME_FIELD", "timestamp")
     path = run.source / f"{keys['dataset']}.inter"
     by_time = "eval_args" not in keys or (keys["eval_args"] or {}).get("order") == "TO"
-    table = read_atomic(path, run.separator, [user, item, *([time] if by_time else [])])
+    table = read_atomic(path, run.separator, [user, item, *([time] if by_time else [])], ids=[user, item])
     if "RATING_FIELD" in keys and rating not in table:
         read_atomic(path, run.separator, [rating])
     table = table.rename(columns={user: "user_id", item: "item_id", rating: "rating", time: "timestamp"})
@@ -139,34 +146,39 @@ def _ordered(table: pd.DataFrame, users: list[str]) -> pd.DataFrame:
     return table.assign(rank=table["user_id"].map(rank)).sort_values(["rank", "timestamp"], kind="stable")
 
 
+def _images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:
+    """Return each item's image as items.parquet holds it, or None, and the images that cannot be used."""
+    s, where, folder = run.settings, run.config.source, run.images_folder
+    if s.images == "rendered" and s.simulator is None:
+        files = render_posters(item_ids, catalogue, run.folder / "dataset/images", s.seed, where)
+        return [str(path.relative_to(run.folder)) for path in files], []
+    if folder is None:
+        find = in_column(run.source, catalogue)
+    else:
+        names = None if s.image_ids is None else read_image_names(Path(s.image_ids), where)
+        find = in_folder(folder, names, where)
+    paths, bad = usable_images(item_ids, find, s.max_bad_images, where)
+    root = run.folder.resolve()
+    return [None if path is None else _place(path.resolve(), root) for path in paths], bad
+
+
+def _place(path: Path, root: Path) -> str:
+    """Return a path relative to the run's folder `root` where it is under it, else the whole path."""
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
 def choose(run: RunContext) -> list[Path]:
-    """Write dataset/requests.parquet: one request per user with a reference, or as many as are wanted.
-
-    The reference is the user's last test item. Which users are chosen follows from the seed and each user alone, so that
-    asking for more adds users and changes none. The history is what the user liked before, at most 20 items.
-    """
-    seed, wanted = run.settings.seed, run.settings.requests
-    likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
-    users = {
-        str(user): rows
-        for user, rows in likes.groupby("user_id", sort=False)
-        if (rows["split"] == "test").any()
-    }
-    chosen = sorted(users, key=lambda user: seed_for(seed, "chosen for a request", user))[:wanted]
-    rows = [_request(seed, user, users[user]) for user in users if user in set(chosen)]
+    """Write dataset/requests.parquet by the protocol of `recgen.requests`; see `recgen.data.requests`."""
+    seed, plan = run.settings.seed, run.settings.requests
+    if isinstance(plan, Requests) and plan.protocol == "blind":
+        items = run.items.loc[run.items["image"].notna(), "item_id"].tolist()
+        chosen = requests.blind(run.interactions, items, seed, plan.items, plan.per_item, plan.users)
+    else:
+        likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
+        chosen = requests.last_likes(likes, seed, plan.users if isinstance(plan, Requests) else plan)
     path = run.folder / "dataset/requests.parquet"
-    write_parquet(path, pd.DataFrame(rows, columns=["user_id", "item_id", "seed", "history"]))
+    write_parquet(path, chosen)
     return [path]
-
-
-def _request(seed: int, user: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the request of one user from the user's liked interactions, oldest first."""
-    last = int(np.flatnonzero(rows["split"] == "test")[-1])
-    reference = str(rows["item_id"].iloc[last])
-    earlier = dict.fromkeys(rows["item_id"].iloc[:last])
-    history = [item for item in earlier if item != reference][-HISTORY:]
-    draw = seed_for(seed, "request", user, reference)
-    return {"user_id": user, "item_id": reference, "seed": draw, "history": history}
 
 
 def _item_file(run: RunContext) -> pd.DataFrame:
@@ -175,7 +187,7 @@ def _item_file(run: RunContext) -> pd.DataFrame:
     path, key = run.source / f"{keys['dataset']}.item", keys.get("ITEM_ID_FIELD", "item_id")
     if not path.exists():
         return pd.DataFrame(index=pd.Index([], name=key))
-    table = read_atomic(path, run.separator, [key])
+    table = read_atomic(path, run.separator, [key], ids=[key])
     twice = table[key].duplicated(keep=False)
     if twice.any():
         first = table[key][twice].iloc[0]

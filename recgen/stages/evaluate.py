@@ -17,18 +17,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
+from scipy.special import expit
 
+from recgen.config.schema import Requests
+from recgen.core.errors import UserError
 from recgen.core.io import write_json, write_parquet
 from recgen.core.seeding import seed_for
 from recgen.features.keywords import Keywords
-from recgen.metrics import distribution, networks, personalisation, semantics, statistics
-from recgen.metrics.registry import BY_KEY
+from recgen.metrics import contrasts, distribution, networks, personalisation, semantics, statistics
+from recgen.metrics.permutation import permutation_within_items
+from recgen.metrics.registry import BY_KEY, NOT_BUILT
+from recgen.pipeline import controls
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.recommender.reward import RewardModel
 from recgen.stages.generate import creatives
+from recgen.stages.ranker import reward_model
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
+
+FLAT = 2  # levels of 256 that a single colour may vary by, as compression leaves it
 
 Columns = dict[str, Any]
 
@@ -39,6 +47,8 @@ class CreativeBatch:
 
     Attributes
     ----------
+    name
+        The generator's or the control's.
     users, items
         Tokens ``[n]``.
     histories
@@ -51,6 +61,7 @@ class CreativeBatch:
         float32 ``[n, D]``, raw CLIP image embeddings.
     """
 
+    name: str
     users: list[str]
     items: list[str]
     histories: list[list[int]]
@@ -60,16 +71,49 @@ class CreativeBatch:
 
 
 def measure(run: RunContext, name: str) -> list[Path]:
-    """Measure one generator's creatives."""
+    """Measure the creatives of one generator or control.
+
+    Raises
+    ------
+    UserError
+        If a generator's creative is of a single colour or its embedding is not finite: see `check_creatives`.
+    """
     made = load(run, name)
+    folder = run.folder / "evaluation"
+    columns, sets, permutation = _measured_columns(run, made) if made.users else ({}, {}, None)
+    table = pd.DataFrame({"user_id": made.users, "item_id": made.items, "generator": name, **columns})
+    write_parquet(folder / f"{name}.parquet", table)
+    write_json(folder / f"{name}.json", {"set": sets, "permutation": permutation})
+    return [folder / f"{name}.parquet", folder / f"{name}.json"]
+
+
+def _measured_columns(
+    run: RunContext, made: CreativeBatch
+) -> tuple[Columns, dict[str, Any], dict[str, Any] | None]:
+    if made.name in run.settings.generators:
+        check_creatives(made)
     columns = {**by_rankers(run, made), **by_clip(run, made), **by_pixels(run, made), **by_truth(run, made)}
     verifier, permutation = by_verifier(run, made)
-    columns |= verifier
-    table = pd.DataFrame({"user_id": made.users, "item_id": made.items, "generator": name, **columns})
-    folder = run.folder / "evaluation"
-    write_parquet(folder / f"{name}.parquet", table)
-    write_json(folder / f"{name}.json", {"set": as_sets(run, made), "permutation": permutation})
-    return [folder / f"{name}.parquet", folder / f"{name}.json"]
+    return columns | verifier, as_sets(run, made), permutation
+
+
+def check_creatives(made: CreativeBatch) -> None:
+    """Raise `UserError` for an image that is none, naming its request.
+
+    A black image rises in the list of a recommender that has never seen one, so that a broken network would pass for a good
+    generator.
+    """
+    for row, path in enumerate(made.paths):
+        spans = np.ptp(np.asarray(_open(path)), axis=(0, 1))
+        finite = bool(np.isfinite(made.embeddings[row]).all())
+        if finite and spans.max() > FLAT:
+            continue
+        raise UserError(
+            f"generator {made.name}, user {made.users[row]!r}, item {made.items[row]!r}",
+            found="an image of a single colour" if finite else "an embedding that is not finite",
+            expected="an image that shows something",
+            todo=f"Look at {path.name} and at what drew it: weights, precision, or the folder that it came from.",
+        )
 
 
 def load(run: RunContext, name: str) -> CreativeBatch:
@@ -82,7 +126,7 @@ def load(run: RunContext, name: str) -> CreativeBatch:
     items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
     paths = [run.folder / path for path in chosen["path"]]
     return CreativeBatch(
-        chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings
+        name, chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings
     )
 
 
@@ -90,7 +134,7 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
     columns: Columns = {}
     for role in ("judge", "reward"):
-        ranker = Ranker(run, role)
+        ranker = reward_model(run, role)
         before = ranker.rank_original(made.users, made.items).cpu().numpy()
         after = ranker.rank(made.users, made.items, made.embeddings).cpu().numpy()
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
@@ -99,7 +143,13 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
             ranker.score(made.users, made.items, made.embeddings).cpu().numpy() - own
         )
         if role == "judge":
-            columns |= {"rank_original_judge": before, "rank_creative_judge": after}
+            columns |= {
+                "rank_original_judge": before,
+                "rank_creative_judge": after,
+                "risen_judge": personalisation.risen(before, after),
+                "percentile_gain_judge": personalisation.percentile_gain(before, after, len(run.items)),
+                "reciprocal_rank_gain_judge": personalisation.reciprocal_rank_gain(before, after),
+            }
     if run.settings.ranker.same_judge:
         return columns  # one model in both roles: a gap of zero by construction would pass for a measured one
     gap = personalisation.over_optimisation_gap(columns["delta_r_reward"], columns["delta_r_judge"])
@@ -117,7 +167,9 @@ def by_clip(run: RunContext, made: CreativeBatch) -> Columns:
     ]
     taste = run.encoder.texts(words)
     taste[[not sentence for sentence in words]] = np.nan
+    place = semantics.retrieval_rank(made.embeddings, data.image_features, made.rows)
     return {
+        **{f"retrieved_top{k}": np.where(np.isnan(place), np.nan, place < k) for k in (1, 10)},
         "cps": personalisation.cps(made.embeddings, taste),
         "cpis": personalisation.cpis(made.embeddings, data.image_features, made.histories),
         "cs": semantics.cs(made.embeddings, data.text_features[made.rows]),
@@ -199,19 +251,26 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
     }
 
 
-def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any]]:
-    """Each creative's chance of being liked by its user, and whether that beats other users' chances (REBECA, algorithm 1)."""
-    verifier = Ranker(run, "verifier")
+def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any] | None]:
+    """Each creative's chance of a like, and whether it beats other users' of the same item (REBECA, algorithm 1)."""
+    verifier = reward_model(run, "verifier")
     own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
-    users = list(dict.fromkeys(made.users))
-    n = len(made.items)
-    scores = np.stack(
-        [verifier.probability([user] * n, made.items, made.embeddings).cpu().numpy() for user in users]
-    )
-    position = {user: row for row, user in enumerate(users)}
-    owners = [position[user] for user in made.users]
-    test = statistics.permutation_test(scores, owners, seed_for(run.settings.seed, "permutation test"))
-    return {"verifier_score": own}, test.as_json()
+    original = expit(verifier.score_original(made.users, made.items).cpu().numpy())
+    seed = seed_for(run.settings.seed, "permutation test")
+    test = permutation_within_items(_verifier_groups(verifier, made), seed)
+    columns = {"verifier_score": own, "verifier_gain": own - original}
+    return columns, None if test is None else test.as_json()
+
+
+def _verifier_groups(verifier: RewardModel, made: CreativeBatch) -> Iterator[np.ndarray]:
+    """Yield for each item the scores of its users (rows) for the images made for them (columns)."""
+    for rows in pd.Series(range(len(made.items))).groupby(made.items).indices.values():
+        users, items = ([tokens[row] for row in rows] for tokens in (made.users, made.items))
+        k = len(rows)
+        scores = verifier.probability(
+            np.repeat(users, k).tolist(), items * k, np.tile(made.embeddings[rows], (k, 1))
+        )
+        yield scores.cpu().numpy().reshape(k, k)
 
 
 def as_sets(run: RunContext, made: CreativeBatch) -> dict[str, Any]:
@@ -236,15 +295,30 @@ def _inception(run: RunContext, paths: list[Path]) -> np.ndarray:
 
 
 def summarise(run: RunContext) -> list[Path]:
-    """Write per_request.parquet and evaluation/summary.json: means with intervals, and tests between generators."""
-    folder = run.folder / "evaluation"
-    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in run.settings.generators}
+    """Write per_request.parquet and evaluation/summary.json: means with intervals, contrasts with controls, and tests."""
+    folder, settings = run.folder / "evaluation", run.settings
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in settings.generators}
     others = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in tables}
     means = {name: {**_means(run, table), **others[name]["set"]} for name, table in tables.items()}
+    shown, swapped = (
+        {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+        for names in (controls.shown(settings), controls.swapped(settings))
+    )
+    by_source = {name.removeprefix(controls.SWAPPED): table for name, table in swapped.items()}
+    tested = contrasts.contrasts(tables, by_source, shown, controls.PLACEBO, settings.seed)
     summary = {
         "creatives": means,
+        "controls": {name: _means(run, table) for name, table in {**shown, **swapped}.items()},
+        "judge_and_truth": {
+            name: contrasts.agreement(table, by_source[name])
+            for name, table in tables.items()
+            if name in by_source
+        },
         "tests": {
-            "permutation": {name: other["permutation"] for name, other in others.items()},
+            "permutation": {
+                name: other["permutation"] for name, other in others.items() if other["permutation"]
+            },
+            "contrasts": list(tested),
             "paired": list(_paired(run, tables)),
         },
         "unavailable": _unavailable(run, means),
@@ -291,17 +365,25 @@ def _unavailable(run: RunContext, means: dict[str, dict[str, Any]]) -> dict[str,
         reasons["over_optimisation_gap"] = (
             "reward and judge are one model (same_judge: true), so it is zero by construction; run without same_judge"
         )
-    return reasons
+    return {**reasons, **NOT_BUILT}
 
 
 def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
     """Write metrics.json: the summary of the creatives, `downstream` (with its ``tests``), and what the run was."""
     summary = json.loads((run.folder / "evaluation/summary.json").read_text(encoding="utf-8"))
-    tests = {**summary["tests"], "paired": [*summary["tests"]["paired"], *downstream.get("tests", [])]}
-    sources = downstream.get("sources", {})
+    found = summary["tests"]["contrasts"]
+    every = contrasts.corrected([*found, *summary["tests"]["paired"], *downstream.get("tests", [])])
+    tests = {**summary["tests"], "contrasts": every[: len(found)], "paired": every[len(found) :]}
+    sources, baselines = downstream.get("sources", {}), downstream.get("baselines", {})
     write_json(
         run.folder / "metrics.json",
-        {**summary, "downstream": sources, "tests": tests, "run": facts(run)},
+        {
+            **summary,
+            "downstream": sources,
+            "downstream_baselines": baselines,
+            "tests": tests,
+            "run": facts(run),
+        },
     )
     return run.folder / "metrics.json"
 
@@ -320,6 +402,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "interactions": int((run.interactions["split"] != "none").sum()),
         "dislikes": int((run.interactions["split"] == "none").sum()),
         "requests": len(run.requests),
+        "protocol": settings.requests.protocol if isinstance(settings.requests, Requests) else "paper",
         "seed": settings.seed,
         "target": settings.eval_split,
         "same_judge": settings.ranker.same_judge,
@@ -329,6 +412,10 @@ def facts(run: RunContext) -> dict[str, Any]:
         "what_if": settings.ranker.what_if,
         "encoder": settings.encoder if isinstance(settings.encoder, str) else settings.encoder.model,
         "backbone": settings.backbone,
-        "downstream": {"seeds": settings.downstream.seeds, "mix_weight": settings.downstream.mix_weight},
+        "downstream": {
+            "model": settings.downstream.model or settings.ranker.judge,
+            "seeds": settings.downstream.seeds,
+            "mix_weight": settings.downstream.mix_weight,
+        },
         "threads": run.threads,
     }

@@ -21,8 +21,8 @@ from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
 from recgen.stages.plugin_calls import calling, checked, title
+from recgen.stages.ranker import reward_model
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -71,7 +71,9 @@ def fit(run: RunContext, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     learner = generator(run, name)
     with calling(spec, "fit"):
-        learner.fit(run.data, reward=Ranker(run, "reward"), judge=Ranker(run, "judge"), progress=show)
+        learner.fit(
+            run.data, reward=reward_model(run, "reward"), judge=reward_model(run, "judge"), progress=show
+        )
     with calling(spec, "save"):
         learner.save(folder)
         if learner.curves:
@@ -90,8 +92,8 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        if not _intact(run.folder, table):
-            drawer = drawer or _fitted(run, name)
+        if not intact(run.folder, table):
+            drawer = drawer or fitted(run, name)
             _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
         paths = pd.read_parquet(table, columns=["path"])["path"]
@@ -99,7 +101,7 @@ def generate(run: RunContext, name: str) -> list[Path]:
     return outputs
 
 
-def _intact(folder: Path, table: Path) -> bool:
+def intact(folder: Path, table: Path) -> bool:
     """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
     if not table.exists() or not table.with_suffix(".safetensors").exists():
         return False
@@ -125,7 +127,8 @@ def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _fitted(run: RunContext, name: str) -> Any:
+def fitted(run: RunContext, name: str) -> Any:
+    """Return a generator of the run as `fit` saved it."""
     learner = generator(run, name)
     with calling(run.config.generators[name], "load"):
         learner.load(run.folder / "generator" / name)
@@ -137,14 +140,24 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
     spec = run.config.generators[name]
     try:
         with calling(spec, "generate"):
-            yielded = drawer.generate(requests, run.data, reward=Ranker(run, "reward"))
+            yielded = drawer.generate(requests, run.data, reward=reward_model(run, "reward"))
         found = checked(spec, yielded, requests)
     except BrokenImageError as error:
         raise broken(name, requests, error) from error
-    rows = [_write(run, name, creative) for creative in found]
-    write_features(table.with_suffix(".safetensors"), run.encoder.images([each.image for each in found]))
+    write_shard(table, *keep(run, name, found))
+
+
+def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
+    rows = pd.DataFrame([_write(run, name, creative) for creative in made])
+    return rows, run.encoder.images([creative.image for creative in made])
+
+
+def write_shard(table: Path, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
+    """Write a shard's embeddings and, when they and its images are on disk, its table."""
+    write_features(table.with_suffix(".safetensors"), embeddings)
     flush()
-    write_parquet(table, pd.DataFrame(rows))
+    write_parquet(table, rows)
 
 
 def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
@@ -161,18 +174,11 @@ def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> U
 def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
     """Write one image with its recipe inside and return its row of the manifest."""
     request = creative.request
-    recipe = {
-        "generator": name,
-        "user": request.user_id,
-        "item": request.item_id,
-        "seed": request.seed,
-        **creative.recipe,
-    }
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=True)
-    png = _png(creative, text)
+    text = json.dumps(recipe(name, creative), sort_keys=True, ensure_ascii=True)
+    image = png(creative, text)
     key = f"{request.user_id}\x1f{request.item_id}".encode()
     path = f"creatives/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
-    write_bytes(run.folder / path, png, durable=False)
+    write_bytes(run.folder / path, image, durable=False)
     return {
         "user_id": request.user_id,
         "item_id": request.item_id,
@@ -180,12 +186,20 @@ def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
         "seed": request.seed,
         "generator": name,
         "recipe": text,
-        "sha256": hashlib.sha256(png).hexdigest(),
+        "sha256": hashlib.sha256(image).hexdigest(),
         "seconds": creative.seconds,
     }
 
 
-def _png(creative: Creative, recipe: str) -> bytes:
+def recipe(name: str, creative: Creative) -> dict[str, Any]:
+    """Return everything that makes a creative again: the generator's name in the run, its request and what it drew from."""
+    request = creative.request
+    asked = {"generator": name, "user": request.user_id, "item": request.item_id, "seed": request.seed}
+    return {**asked, **creative.recipe}
+
+
+def png(creative: Creative, recipe: str) -> bytes:
+    """Return a creative as a PNG file with its recipe, as JSON, in a text chunk."""
     information, buffer = PngInfo(), io.BytesIO()
     information.add_text(RECIPE, recipe)
     creative.image.convert("RGB").save(buffer, format="PNG", pnginfo=information)
@@ -195,6 +209,10 @@ def _png(creative: Creative, recipe: str) -> bytes:
 def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request."""
     tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
+    if not tables:  # a control that no request has an image for
+        return pd.DataFrame(columns=["user_id", "item_id", "path"]), np.zeros(
+            (0, run.encoder.dim), np.float32
+        )
     rows = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return rows, np.concatenate([read_features(path.with_suffix(".safetensors")) for path in tables])
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -29,11 +28,12 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
-from recgen import api as session
 from recgen.config.loader import Config, load_config
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
+from recgen.core.machine import cores
 from recgen.pipeline import cache as sharing
+from recgen.pipeline import session
 from recgen.tuning.page import build
 from recgen.tuning.results import facts
 from recgen.tuning.space import contains, own_values, space
@@ -99,7 +99,7 @@ def _setting(root: Path, config: Config, workers: int) -> StudyContext:
     path = root / BASE
     with sharing.file_lock(root / ".base"):
         if not path.exists():
-            threads = config.settings.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+            threads = config.settings.threads or max(1, cores() // workers)
             settings = config.settings.model_copy(update={"threads": threads})
             space(config)  # its mistakes are named after the file that the user gave
             write_bytes(root / _NAME, f"{uuid4().hex}\n".encode())

@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from recgen import __version__
 from recgen.core.io import write_bytes
+from recgen.core.version import __version__
 from recgen.metrics.statistics import paired_seeds
 from recgen.report.text import duration, interval, number, p_value, shorten
 from recgen.tuning import plots as study_plots

@@ -22,7 +22,6 @@ import yaml
 from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
-from recgen.api import logging_to
 from recgen.config.loader import Config, load_config
 from recgen.config.schema import Tune
 from recgen.core.errors import brief
@@ -30,6 +29,7 @@ from recgen.core.io import write_bytes
 from recgen.pipeline import pipeline, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.session import logging_to
 from recgen.pipeline.workspace import Workspace
 from recgen.stages.downstream import CUTOFF, ORIGINAL
 from recgen.tuning.space import Space, suggest, tuned

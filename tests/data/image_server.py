@@ -132,6 +132,34 @@ class Handler(BaseHTTPRequestHandler):
     def answer_escape(self, number: int, turn: int) -> None:
         self.reply(302, Location="file:///etc/hostname")
 
+    def answer_nonsense(self, number: int, turn: int) -> None:
+        """A redirect to what is no URL, of another scheme, or to a port that is none."""
+        self.reply(302, Location=("http://[bad/x", "gopher://host/x", "http://host:99999999/x")[number % 3])
+
+    def answer_packed(self, number: int, turn: int) -> None:
+        """A redirect with a compressed body that never ends."""
+        body = zlib.compress(bytes(2**20))
+        self.reply(302, body[:500], length=2**30, Location=f"/good/{number}", Content_Encoding="deflate")
+        time.sleep(1.0)  # what waits for the rest of the body does not meet its deadline
+
+    def answer_drip(self, number: int, turn: int) -> None:
+        """Headers, a byte now and then."""
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60:
+            self.wfile.write(bytes([byte]))
+            time.sleep(0.1)
+        self.close_connection = True
+
+    def answer_ages(self, number: int, turn: int) -> None:
+        self.reply(429, Retry_After="9" * 5_000)
+
+    def answer_endless(self, number: int, turn: int) -> None:
+        """A length of 5,000 digits, or two that differ."""
+        self.send_response(200)
+        for length in ["9" * 5_000] if number % 2 else ["5", "6"]:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        self.close_connection = True
+
     def answer_gone(self, number: int, turn: int) -> None:
         self.reply(404, b"gone", kind="text/plain")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import signal
 import socket
 import subprocess
@@ -17,11 +18,12 @@ from image_server import GIGABYTE, Server, png, serving
 
 from recgen.core.errors import UserError
 from recgen.core.io import identity
+from recgen.data.download import fetching
 from recgen.data.download.downloader import FAILED, download
 from recgen.data.download.fetching import Limits
 from recgen.data.images import ENDINGS, read_image
 
-QUICK = Limits(timeout=0.3, deadline=0.8, tries=2, pause=0.05, max_bytes=2**20)
+QUICK = Limits(timeout=0.3, deadline=0.8, tries=2, pause=0.05, max_bytes=2**20, allow_private=True)
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_the_next_start_tries_what_failed_for_now_and_only_that(server, tmp_path
     urls = list_of(
         tmp_path / "urls.csv", {kind: f"{server.url}/{kind}/1" for kind in ("good", "gone", "broken")}
     )
-    one_try = Limits(tries=1)
+    one_try = Limits(allow_private=True, tries=1)
     download(urls, tmp_path / "out", one_try)
     counts = download(urls, tmp_path / "out", one_try)
     assert dict(counts) == {"there before": 1, "failed for good": 1, "failed for now": 1}
@@ -109,17 +111,19 @@ def test_the_next_start_tries_what_failed_for_now_and_only_that(server, tmp_path
 
 def test_a_start_that_fetches_nothing_changes_nothing_for_a_run(server, tmp_path):
     urls = list_of(tmp_path / "urls.csv", {kind: f"{server.url}/{kind}/1" for kind in ("good", "broken")})
-    download(urls, tmp_path / "out", Limits(tries=1))
+    download(urls, tmp_path / "out", Limits(allow_private=True, tries=1))
     before = identity(tmp_path / "out", ENDINGS), identity(tmp_path / "out")
     list_of(urls, {"good": f"{server.url}/good/1", "broken": f"{server.url}/gone/1"})
-    download(urls, tmp_path / "out", Limits(tries=1))
+    download(urls, tmp_path / "out", Limits(allow_private=True, tries=1))
     assert identity(tmp_path / "out", ENDINGS) == before[0] and identity(tmp_path / "out") != before[1]
 
 
 def test_retry_after_holds_back_the_whole_host(server, tmp_path):
     urls = {"busy": f"{server.url}/busy/1"} | {f"g{n}": f"{server.url}/good/{n}" for n in range(3)}
     counts = download(
-        list_of(tmp_path / "urls.csv", urls), tmp_path / "out", Limits(per_host=1, tries=2, pause=0.0)
+        list_of(tmp_path / "urls.csv", urls),
+        tmp_path / "out",
+        Limits(allow_private=True, per_host=1, tries=2, pause=0.0),
     )
     assert counts["fetched"] == 4
     first, second = server.times["/busy/1"]
@@ -128,14 +132,22 @@ def test_retry_after_holds_back_the_whole_host(server, tmp_path):
 
 
 def test_a_wait_until_tomorrow_is_for_the_next_start(server, tmp_path):
-    download(list_of(tmp_path / "urls.csv", {"t": f"{server.url}/tomorrow/1"}), tmp_path / "out", Limits())
+    download(
+        list_of(tmp_path / "urls.csv", {"t": f"{server.url}/tomorrow/1"}),
+        tmp_path / "out",
+        Limits(allow_private=True),
+    )
     assert failures(tmp_path / "out")["t"] == ("for now", "status 429") and server.asked["/tomorrow/1"] == 1
 
 
 def test_no_host_gets_more_than_its_share(server, tmp_path):
     server.delay = 0.02
     urls = {f"i{n}": f"{server.url}/good/{n}" for n in range(30)}
-    download(list_of(tmp_path / "urls.csv", urls), tmp_path / "out", Limits(workers=12, per_host=3))
+    download(
+        list_of(tmp_path / "urls.csv", urls),
+        tmp_path / "out",
+        Limits(allow_private=True, workers=12, per_host=3),
+    )
     assert server.most_at_once == 3
 
 
@@ -144,7 +156,11 @@ def test_a_dead_host_is_left_alone(tmp_path):
     port = free.getsockname()[1]
     free.close()
     urls = {f"i{n}": f"http://127.0.0.1:{port}/{n}" for n in range(200)}
-    counts = download(list_of(tmp_path / "urls.csv", urls), tmp_path / "out", Limits(pause=30.0, per_host=4))
+    counts = download(
+        list_of(tmp_path / "urls.csv", urls),
+        tmp_path / "out",
+        Limits(allow_private=True, pause=30.0, per_host=4),
+    )
     assert counts == {"failed for now": 200}
     assert sum("did not answer" in reason for _, reason in failures(tmp_path / "out").values()) > 150
 
@@ -156,7 +172,7 @@ def test_names_stay_in_the_folder(server, tmp_path):
         "url": [f"{server.url}/good/{n}" for n in range(5)],
     })  # fmt: skip
     table.to_parquet(tmp_path / "urls.parquet")
-    counts = download(tmp_path / "urls.parquet", tmp_path / "in/out", Limits())
+    counts = download(tmp_path / "urls.parquet", tmp_path / "in/out", Limits(allow_private=True))
     assert dict(counts) == {"fetched": 2, "failed for good": 3}
     names = sorted(path.name for path in (tmp_path / "in/out").glob("*.png"))
     assert len(names) == 2 and all(name.startswith("x-") for name in names)
@@ -188,6 +204,7 @@ def test_a_thousand_images_through_two_kills(server, tmp_path):
         str(out),
         "--per-host",
         "8",
+        "--allow-private",
     ]
     for share in (250, 600):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -203,3 +220,89 @@ def test_a_thousand_images_through_two_kills(server, tmp_path):
     )
     assert sum(server.asked.values()) <= 1000 + 2 * 8, "only what was under way at a kill is fetched again"
     assert png(1) != png(257)
+
+
+def test_hostile_servers_cost_no_other_image(server, tmp_path):
+    kinds = (
+        "nonsense/0",
+        "nonsense/1",
+        "nonsense/2",
+        "drip/1",
+        "ages/1",
+        "endless/0",
+        "endless/1",
+        "packed/9",
+        "good/1",
+    )
+    urls = list_of(tmp_path / "urls.csv", {kind: f"{server.url}/{kind}" for kind in kinds})
+    started = time.monotonic()
+    counts = download(urls, tmp_path / "out", QUICK)
+    found = failures(tmp_path / "out")
+    assert counts["fetched"] == 2 and set(found) == set(kinds) - {"good/1", "packed/9"}
+    assert time.monotonic() - started < 10 and server.asked["/good/9"] == 1
+    words = {
+        "nonsense/0": "not a URL", "nonsense/1": "not a http or https URL", "nonsense/2": "not a URL", "drip/1": "not finished",
+        "ages/1": "status 429", "endless/1": "more than",
+    }  # fmt: skip
+    for name, part in words.items():
+        assert part in found[name][1], (name, found[name])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0x7f.1"])
+def test_private_addresses_are_refused(server, tmp_path, host):
+    urls = list_of(tmp_path / "urls.csv", {"a": f"http://{host}:{server.server_port}/good/1"})
+    download(urls, tmp_path / "out", Limits(tries=1))
+    when, reason = failures(tmp_path / "out")["a"]
+    assert when == "for good" and "private network" in reason and not server.asked
+
+
+def test_a_name_that_stands_for_a_private_address_is_refused_before_anything_is_sent(
+    server, tmp_path, monkeypatch
+):
+    resolve = socket.getaddrinfo
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **more: resolve("127.0.0.1", *rest, **more)
+    )
+    urls = list_of(tmp_path / "urls.csv", {"a": f"http://images.example:{server.server_port}/good/1"})
+    download(urls, tmp_path / "out", Limits(tries=1))
+    assert "127.0.0.1 is an address of a private network" in failures(tmp_path / "out")["a"][1]
+    assert not server.asked
+
+
+def test_an_item_on_several_rows_is_fetched_once_from_the_first_url_that_has_it(server, tmp_path):
+    places = ["gone/1", "good/2", "good/3", "good/2"] + ["good/4"] * 30
+    items = ["a"] * 4 + ["b"] * 30
+    table = pd.DataFrame({"item_id": items, "url": [f"{server.url}/{place}" for place in places]})
+    table.to_csv(tmp_path / "urls.csv", index=False)
+    counts = download(tmp_path / "urls.csv", tmp_path / "out", QUICK)
+    assert counts == {"fetched": 2, "there before": 31, "failed for good": 1}
+    assert read_image(tmp_path / "out/a.png").getpixel((0, 0))[0] == 2
+    assert (
+        server.asked == {"/gone/1": 1, "/good/2": 1, "/good/4": 1}
+        and not (tmp_path / "out" / FAILED).exists()
+    )
+
+
+def test_what_a_worker_raises_is_that_urls_reason(server, tmp_path, monkeypatch):
+    def raises(path: Path) -> str:
+        if path.name.endswith("bad"):
+            raise RuntimeError("a library fell over")
+        return ".png"
+
+    monkeypatch.setattr(fetching, "_kind", raises)
+    names = [f"i{n}" for n in range(30)] + [f"i{n}bad" for n in range(30)]
+    urls = list_of(tmp_path / "urls.csv", {name: f"{server.url}/good/{n}" for n, name in enumerate(names)})
+    counts = download(urls, tmp_path / "out", QUICK)
+    assert counts == {"fetched": 30, "failed for good": 30}
+    assert failures(tmp_path / "out")["i3bad"] == ("for good", "RuntimeError: a library fell over")
+
+
+def test_a_full_disk_ends_the_download(server, tmp_path, monkeypatch):
+    def full(path: Path) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetching, "_kind", full)
+    urls = list_of(tmp_path / "urls.csv", {f"i{n}": f"{server.url}/good/{n}" for n in range(9)})
+    with pytest.raises(OSError, match="No space"):
+        download(urls, tmp_path / "out", QUICK)

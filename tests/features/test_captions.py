@@ -16,8 +16,9 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng
 from recgen.data.simulation.attributes import NAMES, SIZES, VOCABULARIES, Attributes, caption
 from recgen.data.simulation.renderer import render
-from recgen.features.captions import Captioner, best_phrases, tag
+from recgen.features.captioner import Captioner
 from recgen.features.encoders import Encoder, load_encoder
+from recgen.features.tagger import best_phrases, tag
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 
 DEMO = read_vocabulary(FOLDER / "vocabularies/demo.yaml")

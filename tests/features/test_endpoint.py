@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import logging
 import threading
@@ -15,7 +17,8 @@ import pytest
 
 from recgen.config.schema import Endpoint
 from recgen.core.errors import UserError
-from recgen.features.endpoint import ChatService, CompletionCache
+from recgen.features.completion import CompletionCache
+from recgen.features.endpoint import ChatService
 
 
 class Service:
@@ -37,6 +40,7 @@ class Service:
                     service.headers.append(dict(self.headers))
                     service.paths.append(self.path)
                     act = service.script.pop(0) if service.script else answer
+                    self.busy = True
                     service.busy += 1
                     service.busiest = max(service.busiest, service.busy)
                 try:
@@ -44,21 +48,28 @@ class Service:
                 except BrokenPipeError:
                     pass
                 finally:
-                    with service.lock:
-                        service.busy -= 1
+                    service.ends(self)
 
             def log_message(self, *_: Any) -> None: ...
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.service = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def ends(self, handler: Any) -> None:
+        """Count a request as over, before its client can have read the answer and asked the next."""
+        with self.lock:
+            self.busy -= handler.busy
+            handler.busy = False
 
     @property
     def prompts(self) -> list[str]:
         return [body["messages"][0]["content"] for body in self.bodies]
 
 
-def say(handler: BaseHTTPRequestHandler, status: int, text: str, **headers: str) -> None:
+def say(handler: Any, status: int, text: str, **headers: str) -> None:
+    handler.server.service.ends(handler)
     handler.send_response(status)
     for name, value in {"Content-Length": str(len(text)), **headers}.items():
         handler.send_header(name.replace("_", "-"), value)
@@ -200,3 +211,89 @@ def test_a_file_that_is_none_of_answers(tmp_path):
     (tmp_path / "answers.sqlite").write_text("something else entirely, and long enough to be looked at" * 20)
     with pytest.raises(UserError, match="none of answers"):
         CompletionCache(tmp_path / "answers.sqlite", "m")
+
+
+SECRET = "sk-a/very+secret"
+
+
+def test_no_secret_reaches_a_message_an_answer_or_a_copy(service, monkeypatch):
+    monkeypatch.setenv("A_KEY", SECRET)
+    echo = json.dumps({"choices": [{"message": {"content": f"your key is {SECRET}"}}]})
+    service.script = [nonsense(echo), lambda handler: say(handler, 401, "x" * 190 + f" wrong key {SECRET}")]
+    kept, _, client = ask(service, ["one"], api_key_env="A_KEY")
+    assert kept == {"one": "your key is ***"}
+    with pytest.raises(UserError, match="status 401") as caught:
+        client.ask(["two"], 24, kept.__setitem__)
+    assert SECRET[:5] not in str(caught.value)
+
+
+def test_credentials_in_the_url_are_used_and_never_shown(service):
+    url = service.url.replace("//", "//me:pass%40word@")
+    service.script = [
+        answer,
+        lambda handler: say(handler, 401, handler.headers["Authorization"] + " pass@word"),
+    ]
+    kept, _, client = ask(service, ["one"], url=url)
+    given = base64.b64encode(b"me:pass@word").decode()
+    assert kept and service.headers[0]["Authorization"] == f"Basic {given}"
+    with pytest.raises(UserError) as caught:
+        client.ask(["two"], 24, kept.__setitem__)
+    assert not any(part in str(caught.value) for part in ("pass@word", "pass%40word", given, "me:"))
+    settings = Endpoint(url=url, model="m")
+    assert settings.model_dump()["url"] == settings.public_url == service.url
+
+
+def test_a_key_that_is_no_text_is_named_without_it(service, monkeypatch):
+    monkeypatch.setenv("A_KEY", "sk-secret\nline")
+    with pytest.raises(UserError, match="no plain text in the environment variable A_KEY") as caught:
+        ask(service, ["one"], api_key_env="A_KEY")
+    assert "secret" not in str(caught.value)
+
+
+def _completion(content: str, usage: str = "{}") -> str:
+    return f'{{"choices": [{{"message": {{"content": {content}}}}}], "usage": {usage}}}'
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        nonsense(_completion('"half \\ud83d of a pair"')),
+        nonsense(_completion('"a"', '{"prompt_tokens": Infinity}')),
+        nonsense(_completion('"a"', '{"prompt_tokens": 1e300}')),
+        nonsense(_completion("[" * 100_000)),
+        nonsense(_completion('"' + "x" * (5 * 2**20) + '"')),
+        status(429, Retry_After="9" * 5_000),
+        status(503, Retry_After="Mon, 01 Jan 99999999999 00:00:00 GMT"),
+        lambda handler: say(handler, 200, "x", Content_Encoding="gzip"),
+    ],
+)  # fmt: skip
+def test_nonsense_of_every_kind_is_a_failed_attempt(service, bad):
+    service.script = [bad]
+    kept, waits, _ = ask(service, ["one"])
+    assert kept == {"one": "Red, dots"} and len(waits) == 1 and waits[0] <= 60
+
+
+def _drip(pieces: list[bytes]) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Send a piece every 50 ms: no timeout between two of them ever ends this."""
+
+    def act(handler: BaseHTTPRequestHandler) -> None:
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                handler.wfile.write(piece)
+                time.sleep(0.05)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"HTTP/1.0 200 OK\r\nX: ", *[b"a"] * 200],
+        [b"HTTP/1.0 200 OK\r\nContent-Length: 200\r\n\r\n", *[b" "] * 200],
+    ],
+)
+def test_an_attempt_has_a_deadline(service, pieces):
+    service.script = [_drip(pieces)]
+    started = time.monotonic()
+    kept, waits, _ = ask(service, ["one"], timeout=0.2)
+    assert kept == {"one": "Red, dots"} and waits == [1] and time.monotonic() - started < 8

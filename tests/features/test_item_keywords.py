@@ -12,9 +12,10 @@ import pytest
 
 from recgen.config.schema import Settings
 from recgen.core.errors import UserError
-from recgen.features import item_keywords
-from recgen.features.item_keywords import clean, compute, top_keywords
+from recgen.features import completion
+from recgen.features.item_keywords import clean, top_keywords
 from recgen.features.prompts import item_prompt
+from recgen.stages.features import extract_keywords
 
 
 @pytest.mark.parametrize(
@@ -80,22 +81,22 @@ def read(folder: Path) -> dict[str, list[str]]:
 
 
 def test_every_item_with_words_gets_keywords_and_none_is_asked_about_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(item_keywords, "_BLOCK", 1)
+    monkeypatch.setattr(completion, "_BLOCK", 1)
     model = FakeModel()
-    written = compute(make_run(tmp_path, model))
+    written = extract_keywords(make_run(tmp_path, model))
     assert read(tmp_path) == {"a": ["war", "sea"], "b": ["love"], "c": ["love"]}
     assert written == [tmp_path / "features/keywords.parquet"]
     assert len(model.asked) == 2 and "Picture: a red ship." in model.asked[0], (
         "items that are alike are asked about once"
     )
-    compute(make_run(tmp_path, model))
+    extract_keywords(make_run(tmp_path, model))
     assert len(model.asked) == 2
-    compute(make_run(tmp_path, model, keywords={"n": 1}))
+    extract_keywords(make_run(tmp_path, model, keywords={"n": 1}))
     assert len(model.asked) == 4 and read(tmp_path)["a"] == ["war"], "another question is another answer"
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(item_keywords, "_BLOCK", 1)
+    monkeypatch.setattr(completion, "_BLOCK", 1)
 
     class Dies(FakeModel):
         def complete(self, prompts: list[str], max_new_tokens: int) -> list[str]:
@@ -104,9 +105,9 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
             return super().complete(prompts, max_new_tokens)
 
     with pytest.raises(KeyboardInterrupt):
-        compute(make_run(tmp_path, Dies()))
+        extract_keywords(make_run(tmp_path, Dies()))
     model = FakeModel()
-    compute(make_run(tmp_path, model))
+    extract_keywords(make_run(tmp_path, model))
     assert len(model.asked) == 1 and read(tmp_path)["a"] == ["war", "sea"]
 
 
@@ -126,9 +127,9 @@ def test_an_endpoint_answers_in_place_of_the_language_model(tmp_path, monkeypatc
         "llm": None,
         "keywords": {"endpoint": {"url": "http://127.0.0.1:9", "model": "m", "cache": str(shared)}},
     }
-    compute(make_run(tmp_path, **settings))
+    extract_keywords(make_run(tmp_path, **settings))
     (tmp_path / "other").mkdir()
-    compute(make_run(tmp_path / "other", **settings))
+    extract_keywords(make_run(tmp_path / "other", **settings))
     assert len(asked) == 2 and read(tmp_path / "other")["a"] == ["ocean", "ship"], (
         "two runs may share what was paid for"
     )
@@ -136,4 +137,4 @@ def test_an_endpoint_answers_in_place_of_the_language_model(tmp_path, monkeypatc
 
 def test_without_a_model_or_an_endpoint_it_says_what_is_missing(tmp_path):
     with pytest.raises(UserError, match=r"own\.yaml: recgen\.llm: found null.*keywords"):
-        compute(make_run(tmp_path, llm=None))
+        extract_keywords(make_run(tmp_path, llm=None))

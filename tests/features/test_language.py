@@ -76,3 +76,47 @@ def test_a_chat_model_gets_the_prompt_as_its_users_turn(tiny_llm, tmp_path, mode
     assert LanguageModel(str(folder)).complete(PROMPTS, 8) == model.complete(
         [f"[user]{p}[a]" for p in PROMPTS], 8
     )
+
+
+def spoiled(source, folder, change):
+    """Copy a model, and change its weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return LanguageModel(str(folder))
+
+
+NORM = "model.layers.0.input_layernorm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda weights: weights[NORM].fill_(float("nan")),
+            f"weight {NORM} holds values that are not finite",
+        ),
+        (lambda weights: weights.pop(NORM), f"no weight {NORM}"),
+        (lambda weights: weights.update({NORM: weights[NORM][:7].clone()}), f"{NORM} is of the shape"),
+    ],
+)
+def test_weights_that_are_none_are_named(tiny_llm, tmp_path, change, words):
+    with pytest.raises(UserError, match=r"recgen\.llm") as caught:
+        spoiled(tiny_llm, tmp_path / "spoiled", change).complete(["a"], 1)
+    assert words in str(caught.value)
+
+
+def test_a_models_own_code_is_not_run_and_nobody_is_asked(tiny_llm, tmp_path, monkeypatch):
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_llm, folder)
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass C: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.C"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(UserError, match="recgen.llm"):
+        _ = LanguageModel(str(folder)).model
+    assert not (tmp_path / "ran").exists()

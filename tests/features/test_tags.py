@@ -24,10 +24,12 @@ from recgen.core.seeding import numpy_rng
 from recgen.data.simulation.attributes import SIZES, Attributes
 from recgen.data.simulation.renderer import render
 from recgen.features import tags
-from recgen.features.captions import Captioner
+from recgen.features.captioner import Captioner
 from recgen.features.encoders import Encoder, load_encoder
+from recgen.features.item_keywords import clean
 from recgen.features.prompts import image_tags_prompt, item_prompt, text_tags_prompt
-from recgen.features.tags import compute, union
+from recgen.features.tags import union
+from recgen.stages.features import tag_items
 
 PRECISION = RECALL = 0.97
 
@@ -71,7 +73,7 @@ def make_run(
 
 
 def read(run: Any) -> pd.DataFrame:
-    (path,) = compute(run)
+    (path,) = tag_items(run)
     return pd.read_parquet(path).set_index("item_id")
 
 
@@ -99,7 +101,7 @@ def test_an_items_tags_are_of_image_and_text(tmp_path, encoder) -> None:
         "words",
     ]
     assert run.language_model.asked == [item_prompt("", text, 8) for text in ("war skull", "only words")]
-    compute(run)
+    tag_items(run)
     assert len(run.language_model.asked) == 2, "answers are kept"
 
 
@@ -188,7 +190,7 @@ def test_a_vision_language_model_is_asked_and_its_question_is_not_its_answer(
     asked = inputs["input_ids"].shape[1]
     whole = model.model.generate(**inputs, max_new_tokens=64, do_sample=False)[:, asked:]
     assert alone[0] == " ".join(processor.batch_decode(whole, skip_special_tokens=True)[0].split())
-    assert [list(tags_) for tags_ in table["image"]] == [tags.clean(answer, 8) for answer in alone]
+    assert [list(tags_) for tags_ in table["image"]] == [clean(answer, 8) for answer in alone]
     monkeypatch.setattr(tags, "Captioner", None)
     assert read(run).equals(table), "answers are kept"
 
@@ -240,7 +242,7 @@ def test_a_service_sees_the_images(service, tmp_path, encoder) -> None:
         if isinstance(body["messages"][0]["content"], list)
     ]
     assert shown[0][0]["text"] == image_tags_prompt("movie", 8) and not run.language_model.asked
-    compute(run)
+    tag_items(run)
     assert len(service.bodies) == 4, "no answer is paid for twice"
     Image.new("RGB", (30, 30), "blue").save(tmp_path / "p/0.png")
     assert list(read(run).loc["i0", "image"]) == ["cold", "small"], "another image is another question"

@@ -397,3 +397,23 @@ def test_words_are_learned_beside_weights_of_sixteen_bits(
     generator.fit(data)
     (creative,) = generator.generate(REQUESTS[:1], data)
     assert creative.recipe["precision"] == "bfloat16" and np.asarray(creative.image).std() > 0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lora_trains_in_float32_beside_weights_of_sixteen_bits(
+    tiny_diffusion: Path, encoder, data: RunData, precision: str
+) -> None:
+    generator = booth(load_backbone(str(tiny_diffusion), precision=precision), encoder, learning_rate=1e-3)
+    generator.fit(data)
+    curve = [loss for series in generator.curves.values() for _, loss in series]
+    values = torch.cat([value.flatten() for lora in generator.loras for value in lora.values()])
+    assert np.isfinite(curve).all() and torch.isfinite(values).all()
+    moved = [
+        value.abs().max()
+        for lora in generator.loras
+        for key, value in lora.items()
+        if "lora_B" in key or ".up." in key
+    ]
+    assert moved and all(0 < value < 0.01 for value in moved), "from zero, two steps of 1e-3"
+    (creative,) = generator.generate(REQUESTS[:1], data)
+    assert creative.recipe["precision"] == precision and np.asarray(creative.image).std() > 0

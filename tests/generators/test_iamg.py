@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from generators.iamg import IAMG
-from generators.iamg.conditions import Read, Reader
+from generators.iamg.conditions import ContextBuilder, ItemContext
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.rewrite import Rewritten
 from generators.iamg.settings import Settings
-from generators.iamg.train import Lesson, Trainer, lessons
+from generators.iamg.train import Example, Trainer, training_examples
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Condition, Sampling, load_backbone
@@ -250,10 +250,10 @@ def test_training_moves_the_image_attention_and_ira_and_nothing_else(backbone, e
     before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
     generator = IAMG(Settings(**SMALL), backbone, encoder)
     generator._prepare()
-    reader, settings = Reader(backbone, encoder, data, generator.config), generator.config
-    trainer = Trainer(generator.adapter, generator.ira, reader, settings)
+    builder, settings = ContextBuilder(backbone, encoder, data, generator.config), generator.config
+    trainer = Trainer(generator.adapter, generator.ira, builder, settings)
     start = {name: value.detach().clone() for name, value in trainer.trained().items()}
-    trainer.train(lessons(data, settings)[0], [], lambda *_: None)
+    trainer.train(training_examples(data, settings)[0], [], lambda *_: None)
     moved = {name for name, value in trainer.trained().items() if not torch.equal(value, start[name])}
     assert moved == set(start) and {name.split(".")[0] for name in moved} == {"adapter", "ira"}
     crosses = sum("attn2" in name for name in pipeline.unet.attn_processors)
@@ -263,18 +263,21 @@ def test_training_moves_the_image_attention_and_ira_and_nothing_else(backbone, e
 
 
 def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data) -> None:
-    """One lesson under the same noise over and over."""
+    """One example under the same noise over and over."""
     generator = IAMG(Settings(**SMALL), backbone, encoder)
     generator._prepare()
     trainer = Trainer(
-        generator.adapter, generator.ira, Reader(backbone, encoder, data, generator.config), generator.config
+        generator.adapter,
+        generator.ira,
+        ContextBuilder(backbone, encoder, data, generator.config),
+        generator.config,
     )
-    lesson = Lesson("u1", 3, (1, 5, 7))
-    trainer.read_ahead([lesson])
+    example = Example("u1", 3, (1, 5, 7))
+    trainer.prepare([example])
     optimiser = torch.optim.AdamW(trainer.trained().values(), lr=1e-2)
     losses = []
     for _ in range(25):
-        loss = trainer.losses([lesson], "same").mean()
+        loss = trainer.losses([example], "same").mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -282,11 +285,34 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data) -> No
     assert losses[-1] < losses[0] - 1e-3
 
 
-def test_a_dropped_lesson_has_no_condition_at_all(backbone, encoder, data) -> None:
+def test_training_keeps_the_best_evaluation(backbone, encoder, data) -> None:
+    """At a rate that soon does harm: the held-out loss of what comes out is the lowest that was seen, not the last."""
+    generator = fitted(backbone, encoder, data, learning_rate=50.0, max_steps=9, evaluate_every=1, patience=2)
+    losses = [loss for _, loss in generator.curves["denoising loss, held-out users"]]
+    assert len(losses) < 10, "two evaluations without a better one end it"
+    builder = ContextBuilder(backbone, encoder, data, generator.config)
+    trainer = Trainer(generator.adapter, generator.ira, builder, generator.config)
+    held_out = training_examples(data, generator.config)[1]
+    trainer.prepare(held_out)
+    assert trainer._evaluate(0, held_out) == pytest.approx(np.nanmin(losses), rel=1e-5)
+
+
+def test_contents_of_other_items_are_kept_out_of_the_rewrite(backbone, encoder, data) -> None:
+    """Unless asked for as in the paper."""
+    named = replace(data, texts=[f"t {' '.join(tags[:1])}" for tags in data.tags])
+    for kept in (False, True):
+        settings = Settings(**{**SMALL, "tags": 9, "content_tags": kept})
+        builder = ContextBuilder(backbone, encoder, named, settings)
+        interest = set(builder.rewrite(3, [1, 5]).interest)
+        own = {tag for row in (1, 5) for tag in named.tags[row][0 if kept else 1 :]}
+        assert interest == own - set(named.tags[3])
+
+
+def test_a_dropped_example_has_no_condition_at_all(backbone, encoder, data) -> None:
     """Eq. 15: the loss is then the same whatever the item's tags, foreground and neighbours are."""
     generator = IAMG(Settings(**SMALL), backbone, encoder)
     generator._prepare()
-    lesson, losses = Lesson("u1", 3, (1, 5, 7)), []
+    example, losses = Example("u1", 3, (1, 5, 7)), []
     for other in (
         data,
         replace(data, tags=data.tags[::-1], foreground_features=data.foreground_features[::-1].copy()),
@@ -294,30 +320,30 @@ def test_a_dropped_lesson_has_no_condition_at_all(backbone, encoder, data) -> No
         trainer = Trainer(
             generator.adapter,
             generator.ira,
-            Reader(backbone, encoder, other, generator.config),
+            ContextBuilder(backbone, encoder, other, generator.config),
             generator.config,
         )
-        trainer.read_ahead([lesson])
+        trainer.prepare([example])
         with torch.no_grad():
-            losses.append([trainer.losses([lesson], "one", drop).item() for drop in (0.0, 1.0)])
+            losses.append([trainer.losses([example], "one", drop).item() for drop in (0.0, 1.0)])
     assert losses[0][0] != losses[1][0] and losses[0][1] == losses[1][1] != losses[0][0]
 
 
-def test_how_many_lessons_are_dropped(backbone, encoder, data) -> None:
+def test_how_many_examples_are_dropped(backbone, encoder, data) -> None:
     from generators.iamg.train import _uniform
 
     drawn = np.array([_uniform(5, f"step {n} drop", ("u1", "i3")) for n in range(2000)])
     assert abs((drawn < 0.05).mean() - 0.05) < 0.02 and abs(drawn.mean() - 0.5) < 0.03
 
 
-def test_lessons_come_before_their_reference_and_held_out_users_are_not_learned_from(data) -> None:
-    train, held = lessons(data, Settings(**SMALL))
-    assert len(held) == 2 and not {lesson.user for lesson in held} & {lesson.user for lesson in train}
+def test_examples_come_before_their_reference_and_held_out_users_are_not_learned_from(data) -> None:
+    train, held = training_examples(data, Settings(**SMALL))
+    assert len(held) == 2 and not {example.user for example in held} & {example.user for example in train}
     likes = data.interactions[data.interactions["like"]].sort_values("timestamp")
-    for lesson in [*train, *held]:
-        own = likes.loc[likes["user"] == data.user_rows[lesson.user], "item"].tolist()
-        at = own.index(lesson.item)
-        assert at >= 3 and lesson.item != 0 and at >= len(own) - 4 and lesson.history == tuple(own[:at])
+    for example in [*train, *held]:
+        own = likes.loc[likes["user"] == data.user_rows[example.user], "item"].tolist()
+        at = own.index(example.item)
+        assert at >= 3 and example.item != 0 and at >= len(own) - 4 and example.history == tuple(own[:at])
 
 
 def test_strengths_of_drawing_are_not_read_by_fit(backbone, encoder, data, tmp_path) -> None:
@@ -346,47 +372,50 @@ def test_what_each_ablation_leaves_out(backbone, encoder, data, tmp_path) -> Non
     assert not any(name.startswith("ira") for name in load_file(tmp_path / "model.safetensors"))
     with pytest.raises(UserError, match="other sizes"):
         IAMG(Settings(**SMALL), backbone, encoder).load(tmp_path)
-    reads = [Read(7, Rewritten("a")), Read(0, Rewritten("a"))]
+    contexts = [ItemContext(7, Rewritten("a")), ItemContext(0, Rewritten("a"))]
     settings = [Settings(**{**SMALL, "foreground": on}) for on in (True, False)]
-    cut, full = (Reader(backbone, encoder, data, each).foregrounds(reads) for each in settings)
+    cut, full = (ContextBuilder(backbone, encoder, data, each).foregrounds(contexts) for each in settings)
     np.testing.assert_array_equal(cut[0], data.foreground_features[7])
     np.testing.assert_array_equal(full[0], data.image_features[7])
     assert not cut[1].any() and not full[1].any(), "i0 has no image"
 
 
 def test_an_item_without_a_image_has_no_interest(backbone, encoder, data) -> None:
-    reader = Reader(backbone, encoder, data, Settings(**SMALL))
-    reads = reader.read([(0, (1, 2)), (4, (1, 2))])
-    assert reads[0].images == () and len(reads[0].texts) == len(reads[1].images) == 3
-    interest = reader.interest(reads, InterestRetrieveAttention(16, 2))
+    builder = ContextBuilder(backbone, encoder, data, Settings(**SMALL))
+    contexts = builder.build([(0, (1, 2)), (4, (1, 2))])
+    assert contexts[0].images == () and len(contexts[0].texts) == len(contexts[1].images) == 3
+    interest = builder.interest(contexts, InterestRetrieveAttention(16, 2))
     assert not interest[0].any() and interest[1].any() and interest.shape == (2, 16, 16)
 
 
 def test_the_interest_is_ira_over_the_retrieved(backbone, encoder, data) -> None:
     """Phi are the ends of the texts' tokens, Psi the adapter's tokens of whole images."""
-    reader, ira = Reader(backbone, encoder, data, Settings(**SMALL)), InterestRetrieveAttention(16, 2)
-    (read,) = reader.read([(4, (1, 2, 9))])
-    known = [data.texts[row] for row in read.texts]
+    builder, ira = (
+        ContextBuilder(backbone, encoder, data, Settings(**SMALL)),
+        InterestRetrieveAttention(16, 2),
+    )
+    (context,) = builder.build([(4, (1, 2, 9))])
+    known = [data.texts[row] for row in context.texts]
     texts = torch.stack(
         [backbone.embed_prompts([text])[0, backbone.count_tokens(text) - 1] for text in known]
     )
-    images = backbone.image_tokens(torch.from_numpy(data.image_features[list(read.images)])).flatten(0, 1)
-    expected = ira(backbone.embed_prompts([read.rewritten.text]), texts[None], images[None])
-    torch.testing.assert_close(reader.interest([read], ira), expected)
+    images = backbone.image_tokens(torch.from_numpy(data.image_features[list(context.images)])).flatten(0, 1)
+    expected = ira(backbone.embed_prompts([context.rewritten.text]), texts[None], images[None])
+    torch.testing.assert_close(builder.interest([context], ira), expected)
 
 
 def test_only_the_latest_likes_are_read(backbone, encoder, data) -> None:
-    reader = Reader(backbone, encoder, data, Settings(**SMALL))
+    builder = ContextBuilder(backbone, encoder, data, Settings(**SMALL))
     assert (
-        reader.rewrite(7, (9, 12, 1, 3, 5, 8))
-        == reader.rewrite(7, (1, 3, 5, 8))
-        != reader.rewrite(7, (9, 12, 1, 3))
+        builder.rewrite(7, (9, 12, 1, 3, 5, 8))
+        == builder.rewrite(7, (1, 3, 5, 8))
+        != builder.rewrite(7, (9, 12, 1, 3))
     )
-    none = Reader(backbone, encoder, data, Settings(**{**SMALL, "history": 0}))
+    none = ContextBuilder(backbone, encoder, data, Settings(**{**SMALL, "history": 0}))
     assert none.rewrite(7, (1, 3, 5)).interest == () and none.rewrite(7, (1,)).tags == data.tags[7]
 
 
-def test_without_an_adapter_or_lessons_it_says_so(backbone, encoder, data, tiny_diffusion, tmp_path) -> None:
+def test_without_an_adapter_or_examples_it_says_so(backbone, encoder, data, tiny_diffusion, tmp_path) -> None:
     with pytest.raises(UserError, match=r"recgen\.ip_adapter"):
         IAMG(Settings(**SMALL), load_backbone(str(tiny_diffusion)), encoder).fit(data)
     with pytest.raises(UserError, match="min_history"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from generators.iamg.rewrite import interest_tags, rewrite
+from generators.iamg.rewrite import interest_tags, rewrite, without_content
 from generators.iamg.settings import Settings
 from recgen.diffusion.backbone import load_backbone
 
@@ -19,6 +19,12 @@ def test_the_most_frequent_tags_of_the_history_but_never_the_items_own() -> None
     assert interest_tags(history, (), 2) == ("red", "dots")
     assert interest_tags(history, ("red", "unseen"), 2) == ("dots", "bars")
     assert interest_tags(history, (), 0) == interest_tags([], (), 4) == ()
+
+
+def test_what_a_liked_items_own_text_names_is_no_interest() -> None:
+    assert without_content(("skull", "Dark red", "dots"), "A skull, dark; dotted") == ("Dark red", "dots")
+    assert without_content(("dark red",), "dark skull on RED ground") == ()
+    assert without_content(("skull",), "skulls") == ("skull",) and without_content((), "a") == ()
 
 
 def test_ties_go_to_what_was_seen_later_and_then_to_what_is_named_first() -> None:
@@ -64,7 +70,7 @@ def demo():
 
 
 def test_tokens_are_those_of_the_backbones_text_encoder(demo) -> None:
-    """What the rewrite calls short enough is read to its last tag; one word more is not."""
+    """What the rewrite calls short enough is context to its last tag; one word more is not."""
 
     def fits(text: str) -> bool:
         return demo.count_tokens(text) <= demo.prompt_limit
@@ -79,8 +85,8 @@ def test_tokens_are_those_of_the_backbones_text_encoder(demo) -> None:
     )
     kept = found.text.split(", ", 1)
     assert not fits(", ".join([kept[0] + " garden", kept[1]])) and found.text.endswith("mint, dots, skull")
-    read = demo.pipeline.tokenizer(found.text, truncation=True, max_length=32).input_ids
-    assert "skull" in demo.pipeline.tokenizer.decode(read)
+    context = demo.pipeline.tokenizer(found.text, truncation=True, max_length=32).input_ids
+    assert "skull" in demo.pipeline.tokenizer.decode(context)
     ends = demo.end_states([found.text, "a skull"])
     assert ends.shape == (2, 128)
     torch.testing.assert_close(ends[1], demo.embed_prompts(["a skull"])[0, demo.count_tokens("a skull") - 1])

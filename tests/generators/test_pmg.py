@@ -17,9 +17,9 @@ from generators.common.denoising import denoising_losses, denoising_target
 from generators.common.training import trainable
 from generators.pmg import PMG
 from generators.pmg.choice import best, likeness, mean_direction, scores
-from generators.pmg.model import Reader, blend
+from generators.pmg.model import PreferenceEncoder, blend
 from generators.pmg.settings import Settings
-from generators.pmg.train import Lesson, Trainer, keywords_of, lessons
+from generators.pmg.train import Example, Trainer, keywords_of, training_examples
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
@@ -146,45 +146,47 @@ def test_latents_decode_to_the_image_they_were_made_of(backbone) -> None:
     torch.testing.assert_close(latents[:1], mean, atol=1e-4, rtol=1e-4)
 
 
-def test_lessons_come_before_their_reference_and_held_out_users_are_not_learned_from(data) -> None:
+def test_examples_come_before_their_reference_and_held_out_users_are_not_learned_from(data) -> None:
     settings = Settings(**SMALL)
-    train, held = lessons(data, settings)
-    assert len(held) == 2 and not {lesson.user for lesson in held} & {lesson.user for lesson in train}
+    train, held = training_examples(data, settings)
+    assert len(held) == 2 and not {example.user for example in held} & {example.user for example in train}
     likes = data.interactions[data.interactions["like"]].sort_values("timestamp")
-    for lesson in [*train, *held]:
-        own = [data.item_ids[row] for row in likes.loc[likes["user"] == data.user_rows[lesson.user], "item"]]
-        at = own.index(lesson.item)
-        assert at >= 3 and lesson.item != "i0" and at >= len(own) - 4
-        assert lesson.text == data.texts[data.item_rows[lesson.item]]
-        assert lesson.keywords == keywords_of(data, [data.item_rows[token] for token in own[:at]], settings)
+    for example in [*train, *held]:
+        own = [data.item_ids[row] for row in likes.loc[likes["user"] == data.user_rows[example.user], "item"]]
+        at = own.index(example.item)
+        assert at >= 3 and example.item != "i0" and at >= len(own) - 4
+        assert example.text == data.texts[data.item_rows[example.item]]
+        assert example.keywords == keywords_of(data, [data.item_rows[token] for token in own[:at]], settings)
 
 
 def test_the_condition_is_soft_tokens_then_the_keywords_own(backbone, language_model) -> None:
-    reader = Reader(language_model, backbone, Settings(**SMALL), 5)
+    preference_encoder = PreferenceEncoder(language_model, backbone, Settings(**SMALL), 5)
     own, nothing = backbone.embed_prompts(["red, dots", ""]), backbone.embed_prompts([""])[0]
-    start = reader.preference([("red", "dots"), ()])
+    start = preference_encoder.preference([("red", "dots"), ()])
     assert start.shape == (2, 3 + own.shape[1], 16)
     torch.testing.assert_close(start, torch.cat([nothing[-1:].expand(2, 3, -1), own], 1))
-    torch.nn.init.normal_(reader.extractor.mapper.out.weight)
-    both = reader.preference([("red", "dots"), ()])
+    torch.nn.init.normal_(preference_encoder.extractor.mapper.out.weight)
+    both = preference_encoder.preference([("red", "dots"), ()])
     torch.testing.assert_close(both[:, 3:], own)
     assert (both[0, :3] - both[1, :3]).abs().max() > 1e-4, "the soft tokens are the user's"
-    torch.testing.assert_close(reader.preference([("red", "dots")]), both[:1], atol=1e-5, rtol=1e-4)
-    whole = reader([("red", "dots"), ()], ["a", "b"], [0.3, 0.7])
+    torch.testing.assert_close(
+        preference_encoder.preference([("red", "dots")]), both[:1], atol=1e-5, rtol=1e-4
+    )
+    whole = preference_encoder([("red", "dots"), ()], ["a", "b"], [0.3, 0.7])
     expected = blend(both, backbone.embed_prompts(["a", "b"]), nothing, torch.tensor([0.3, 0.7]))
     torch.testing.assert_close(whole, expected)
 
 
 def test_lora_tokens_and_mapper_train_and_nothing_else(backbone, encoder, data, language_model) -> None:
     generator = PMG(Settings(**SMALL), backbone, encoder, language_model)
-    generator.reader = before = generator._reader(data.run_seed)
+    generator.preference_encoder = before = generator._new_encoder(data.run_seed)
     names = trainable(before)
     parts = {name.split(".")[1] for name in names}
     assert parts == {"decoder", "image_tokens", "mapper"}
     assert all("lora" in name for name in names if name.startswith("extractor.decoder"))
     frozen = {name: value.clone() for name, value in before.named_parameters() if name not in names}
     start = {name: value.detach().clone() for name, value in names.items()}
-    train, _ = lessons(data, Settings(**SMALL))
+    train, _ = training_examples(data, Settings(**SMALL))
     Trainer(before, data, Settings(**SMALL)).train(train, [], lambda *_: None)
     assert all(
         torch.equal(value, frozen[name]) for name, value in before.named_parameters() if name in frozen
@@ -194,15 +196,15 @@ def test_lora_tokens_and_mapper_train_and_nothing_else(backbone, encoder, data, 
 
 
 def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data, language_model) -> None:
-    """One lesson under the same noise over and over."""
+    """One example under the same noise over and over."""
     settings = Settings(**{**SMALL, "learning_rate": 3e-2})
-    trainer = Trainer(Reader(language_model, backbone, settings, 5), data, settings)
-    lesson = Lesson("u1", "i3", "a", ("red",))
-    trainer._encode([lesson])
-    optimiser = torch.optim.AdamW(trainable(trainer.reader).values(), lr=settings.learning_rate)
+    trainer = Trainer(PreferenceEncoder(language_model, backbone, settings, 5), data, settings)
+    example = Example("u1", "i3", "a", ("red",))
+    trainer._encode([example])
+    optimiser = torch.optim.AdamW(trainable(trainer.preference_encoder).values(), lr=settings.learning_rate)
     losses = []
     for _ in range(30):
-        loss = trainer._losses([lesson], "same").mean()
+        loss = trainer._losses([example], "same").mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -210,10 +212,10 @@ def test_training_lowers_the_loss_of_what_it_sees(backbone, encoder, data, langu
     assert losses[-1] < losses[0] - 1e-4
 
 
-def test_a_lessons_noise_is_its_own(backbone, data, language_model) -> None:
+def test_an_examples_noise_is_its_own(backbone, data, language_model) -> None:
     settings = Settings(**SMALL)
-    trainer = Trainer(Reader(language_model, backbone, settings, 5), data, settings)
-    one, other = Lesson("u1", "i3", "a", ("red",)), Lesson("u2", "i4", "b", ("blue",))
+    trainer = Trainer(PreferenceEncoder(language_model, backbone, settings, 5), data, settings)
+    one, other = Example("u1", "i3", "a", ("red",)), Example("u2", "i4", "b", ("blue",))
     trainer._encode([one, other])
     with torch.no_grad():
         together = trainer._losses([one, other], "noise 1")
@@ -225,11 +227,11 @@ def test_curves_and_early_stopping_by_held_out_users(backbone, encoder, data, la
     generator = fitted(backbone, encoder, data, language_model, max_steps=40, patience=1, learning_rate=0.5)
     seen, held = (generator.curves[f"denoising loss, {who}"] for who in ("training", "held-out users"))
     assert [step for step, _ in held] == list(range(0, 2 * len(held), 2)) and len(seen) == held[-1][0] < 40
-    trainer = Trainer(generator.reader, data, generator.config)
-    found = lessons(data, generator.config)[1]
+    trainer = Trainer(generator.preference_encoder, data, generator.config)
+    found = training_examples(data, generator.config)[1]
     trainer._encode(found)
     assert trainer._evaluate(0, found) == pytest.approx(min(value for _, value in held), rel=1e-4)
-    assert sorted(generator.learned["held_out"]) == sorted(lesson.user for lesson in found)
+    assert sorted(generator.learned["held_out"]) == sorted(example.user for example in found)
 
 
 def test_the_recipe_says_which_weight_won_and_the_image_is_that_one(
@@ -266,7 +268,7 @@ def test_likeness_to_the_liked_images_can_choose_instead(backbone, encoder, data
     assert creative.recipe["likeness"]["preference"] is not None
 
 
-def test_without_a_language_model_or_lessons_it_says_so(
+def test_without_a_language_model_or_examples_it_says_so(
     backbone, encoder, data, language_model, tmp_path
 ) -> None:
     with pytest.raises(UserError, match=r"recgen\.llm"):
@@ -291,5 +293,5 @@ def test_settings_are_checked(wrong: dict) -> None:
 def test_requests_of_more_than_a_block(backbone, encoder, data, language_model, monkeypatch) -> None:
     generator = fitted(backbone, encoder, data, language_model, max_steps=1)
     whole = pixels(list(generator.generate(REQUESTS[:5], data)))
-    monkeypatch.setattr("generators.pmg._BATCH", 2)
+    monkeypatch.setattr("generators.pmg.generator._BATCH", 2)
     np.testing.assert_allclose(pixels(list(generator.generate(REQUESTS[:5], data))), whole, atol=1.01 / 255)

@@ -1,4 +1,4 @@
-"""RAGAR: each equation worked out by hand on a small case, what trains, and the contract of every generator."""
+"""RAGAR: each equation worked out by hand on a small example, what trains, and the contract of every generator."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from pydantic import ValidationError
 
 from generators.common.training import HISTORY, trainable
 from generators.ragar import RAGAR
-from generators.ragar.calibrator import Calibrator, Scale, calibrator_loss
+from generators.ragar.calibrator import Scale
+from generators.ragar.examples import ExampleBuilder, training_examples
 from generators.ragar.generation import conditions, decoding_seeds, perturbations
 from generators.ragar.preference import PROMPT_TOKENS, PreferenceExtractor, Shape
-from generators.ragar.reflection import advantages, rank_loss, rewards, semantic_loss, total_loss
-from generators.ragar.retrieval import retrieve
+from generators.ragar.reflection import advantages, rank_loss
 from generators.ragar.settings import Settings
-from generators.ragar.train import lessons
+from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
+from recgen.core.seeding import seed_for
 from recgen.data.types import RunData
+from recgen.diffusion.backbone import Condition, Sampling
 from recgen.features.language import LanguageModel
+from recgen.features.prompts import preference_prompt
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 SMALL = {
     "image_tokens": 2, "lora_rank": 2, "mapper_layers": 1, "mapper_width": 8, "mapper_queries": 3, "heads": 2, "max_steps": 3,
     "evaluate_every": 2, "requests_per_step": 4, "train_users": 5, "held_out_users": 2, "references_per_user": 2, "beta": 0.0,
     "min_history": 1, "learning_rate": 1e-3, "decode": DECODE, "train_decode": DECODE,
+    "retrieve_from": "history", "weights": "similarity",
 }  # fmt: skip
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 
@@ -59,6 +63,10 @@ class Likes:
         self.asked.append(len(users))
         return torch.as_tensor(np.asarray(embeddings) @ self.direction)
 
+    def score_all(self, users, items):
+        rows = self.data.image_features[[self.data.item_rows[item] for item in items]]
+        return torch.as_tensor(np.tile(rows @ self.direction, (len(users), 1)))
+
     def score_original(self, users, items):
         rows = self.data.image_features[[self.data.item_rows[item] for item in items]]
         return torch.as_tensor(np.nan_to_num(rows) @ self.direction)
@@ -75,30 +83,19 @@ class TestTokensContract(TestContract):
 # Retrieval, eqs. 1-5
 
 
-def test_retrieval_known_answer() -> None:
-    semantics = np.array([[1, 0], [3, 4], [0, 2], [-1, 0], [5, 0]], np.float32)  # item 4 is the reference
-    visuals = np.array([[1, 1], [2, 0], [0, 4], [9, 9], [7, 7]], np.float32)
-    found = retrieve([0, 1, 2, 3], 4, semantics, visuals, k=2)
-    assert found.rows == [0, 1]  # cosines 1, 0.6, 0, -1
-    np.testing.assert_allclose(found.weights, [1 / 1.6, 0.6 / 1.6])
-    np.testing.assert_allclose(found.preference, [(1 + 0.6 * 2) / 1.6, 1 / 1.6], rtol=1e-6)
-
-
-def test_retrieval_without_k_weighs_the_history_alike_and_leaves_out_what_has_no_image() -> None:
-    semantics = np.array([[1, 0], [np.nan, np.nan], [0, 1], [1, 1]], np.float32)
-    visuals = np.array([[1, 1], [np.nan, np.nan], [3, 5], [8, 8]], np.float32)
-    found = retrieve([0, 1, 2], 3, semantics, visuals, k=0)
-    assert found.rows == [0, 2]
-    np.testing.assert_allclose(found.preference, [2, 3])
-    assert retrieve([1], 3, semantics, visuals, k=5).preference is None
-
-
-def test_retrieval_prefers_the_later_of_two_alike_and_ignores_opposites() -> None:
-    semantics = np.array([[1, 0], [1, 0], [-1, 0], [1, 0]], np.float32)
-    visuals = np.eye(4, dtype=np.float32)
-    assert retrieve([0, 2, 1], 3, semantics, visuals, k=1).rows == [1]
-    found = retrieve([0, 1, 2], 3, semantics, visuals, k=3)
-    assert found.rows == [1, 0, 2] and found.weights.tolist() == [0.5, 0.5, 0.0]
+@pytest.mark.parametrize("source", ["history", "catalogue", "both"])
+def test_the_recommender_is_asked_where_retrieval_may_look(data, source) -> None:
+    direction = np.random.default_rng(0).normal(size=16)
+    settings = Settings(retrieve_from=source, k=30, kappa=0.0)
+    (known, stranger) = ExampleBuilder(data, settings, Likes(direction, data)).build(
+        [("u1", "i3", [0, 1, 3, 7]), ("nobody", "i3", [0, 1, 7])]
+    )
+    seen = set(range(1, 30)) - {3}
+    expected = {"history": {1, 7}, "catalogue": seen - {1, 7}, "both": seen}[source]
+    assert set(known.retrieved.rows) == expected
+    liking = data.image_features[known.retrieved.rows] @ direction
+    assert (np.diff(liking) <= 0).all(), "the best liked first"
+    assert set(stranger.retrieved.rows) == {1, 7}, "a user whom the recommender does not know: the history"
 
 
 # Preference, eqs. 6-9
@@ -147,44 +144,25 @@ def test_only_lora_image_tokens_mapper_and_attention_train(language_model) -> No
     assert not torch.equal(made.image_tokens, extractor(language_model, seed=2).image_tokens)
 
 
+def test_the_prompt_keeps_its_start_the_text_and_its_end() -> None:
+    language_model = LanguageModel("demo-llm")
+    made = extractor(language_model)
+    words = [f"{word}{n}" for n in range(40) for word in WORDS]
+    whole = made.prompt(words[:2], "a star")
+    assert whole == preference_prompt(words[:2], "a star")
+    cut = made.prompt(words, "a star")
+    assert cut.startswith("Text: a star.") and words[0] in cut and words[-1] not in cut
+    assert cut.endswith("this person would like best:")
+    long = made.prompt(words, "star " * 500)
+    unspaced = made.prompt(words, "星" * 500)
+    for prompt in (whole, cut, long, unspaced):
+        ids = language_model.tokenizer(prompt).input_ids
+        rows, mask = made.tokenize([prompt])
+        assert len(ids) <= PROMPT_TOKENS and rows[0][mask[0]].tolist() == ids, "all of it is read"
+    assert long.startswith("Text: star star") and words[0] in long
+
+
 # Calibrator, eq. 10
-
-
-def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -> None:
-    directions = torch.tensor([[0.0, 0.0, 0.0, 2.0]])
-    calibrator = Calibrator(1, directions)
-    general, retrieved = torch.tensor([[3.0]]), torch.tensor([[2.0, -4.0, 0.0, 6.0]])
-    liked = torch.tensor([[1.0, 1.0, -1.0, 0.0]])
-    start = calibrator(general, retrieved)
-    assert start.tolist() == [[0.0, 0.0, 0.0]]
-    assert torch.equal(calibrator.corrected(start[:, None], retrieved, liked)[:, 0], retrieved)
-    with torch.no_grad():
-        calibrator.balance.copy_(torch.tensor([0.5, 2.0, 1.0]))
-        calibrator.correct.weight[2] = torch.tensor(
-            [1.0, 0, 0, 0, 1.0]
-        )  # the general preference, and half the last of P_ret
-    found = calibrator(general, retrieved)
-    torch.testing.assert_close(found, torch.tensor([[0.5, 2.0, 1.0 + 3.0 + 3.0]]))
-    point = calibrator.corrected(found[:, None], retrieved, liked)[0, 0]
-    torch.testing.assert_close(
-        point, torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0 + 14.0])
-    )
-
-
-def test_calibrator_loss_known_answer() -> None:
-    general, retrieved = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [3.0, 0.0]])
-    assert calibrator_loss(general, retrieved).item() == pytest.approx((1 + 4 + 9) / 2)
-
-
-def test_scale_leaves_out_what_has_no_image_and_inverts() -> None:
-    raw = np.array([[1.0, 10.0], [3.0, 30.0], [np.nan, np.nan]], np.float32)
-    scale = Scale.of(raw, 1)
-    points = scale.apply(torch.from_numpy(raw[:2]))
-    torch.testing.assert_close(points, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
-    torch.testing.assert_close(scale.invert(points), torch.from_numpy(raw[:2]))
-    torch.testing.assert_close(
-        scale.directions, torch.tensor([[1.0, 1.0]]), msg="as long as the spread along it, sign fixed"
-    )
 
 
 # Generation, eqs. 11-12
@@ -220,41 +198,6 @@ def test_a_preference_is_drawn_with_the_items_words_and_tokens_stand_alone() -> 
 
 # Reflection, eqs. 13-17
 
-GENERATED, REFERENCE, KEYWORD = (
-    torch.tensor([[2.0, 0.5], [-1.0, 0.0]]),
-    torch.tensor([1.0, 0.0]),
-    torch.tensor([0.0, -2.0]),
-)
-
-
-def test_rewards_known_answer() -> None:
-    corrected = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1)
-    torch.testing.assert_close(
-        corrected, torch.tensor([[1.0 + 2.0, 0.0 + 0.5], [0.0 + 1.0, 0.0 + 2.0]]) + 0.1
-    )
-    printed = rewards(GENERATED, REFERENCE, KEYWORD, delta=0.1, sign="as_printed")
-    torch.testing.assert_close(printed, torch.tensor([[0.0 + 0.0, 0.5 + 0.0], [1.0 + 0.0, 0.0 + 0.0]]) + 0.1)
-
-
-def test_advantages_are_against_the_other_samples_and_of_unit_spread() -> None:
-    values = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
-    others = torch.tensor([[1.0 - 4.0, 2.0 - 3.5, 6.0 - 1.5], [0.0, 0.0, 0.0]])
-    torch.testing.assert_close(advantages(values), others / others.square().mean().sqrt())
-    torch.testing.assert_close(advantages(values + 5), advantages(values), msg="delta cancels")
-    assert not advantages(torch.ones(3, 2)).any()
-    torch.testing.assert_close(advantages(torch.tensor([[2.0], [2.0]])), torch.ones(2, 1))
-
-
-def test_rank_loss_and_its_gradient_known_answer() -> None:
-    mean = torch.tensor([[0.0, 1.0]], requires_grad=True)
-    actions = torch.tensor([[[1.0, 1.0], [0.0, -1.0]]])
-    loss = rank_loss(mean, actions, torch.tensor([[2.0, -1.0]]), sigma=0.5)
-    # log densities -1 / 0.5 and -4 / 0.5
-    assert loss.item() == pytest.approx(-(-2.0 * 2.0 + 8.0) / 2)
-    loss.backward()
-    # minus the mean of advantage * (action - mean) / sigma^2
-    torch.testing.assert_close(mean.grad, -torch.tensor([[2.0 * 4.0, -1.0 * -8.0]]) / 2)
-
 
 def test_the_gradient_points_to_what_is_rewarded() -> None:
     goal = torch.tensor([2.0, -1.0, 0.5])
@@ -266,29 +209,26 @@ def test_the_gradient_points_to_what_is_rewarded() -> None:
     assert torch.nn.functional.cosine_similarity(step, goal, dim=0) > 0.98
 
 
-def test_semantic_and_total_loss_known_answer() -> None:
-    loss = semantic_loss(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 3.0]]))
-    assert loss.item() == 5.0
-    weights = Settings(alpha=2.0, beta=3.0, gamma=0.5)
-    assert total_loss(torch.tensor(1.0), torch.tensor(-2.0), loss, weights).item() == 2.0 - 6.0 + 2.5
-
-
 # Training
 
 
 def test_references_are_earlier_likes_with_what_was_liked_before_them(data) -> None:
     settings = Settings(**SMALL)
-    found = lessons(data, settings)
+    found = training_examples(ExampleBuilder(data, settings))
     likes = data.interactions[data.interactions["like"]].sort_values("timestamp")
-    users = {case.user for case in found.train}
-    assert users and not users & {case.user for case in found.held_out} and len(users) <= settings.train_users
+    users = {example.user for example in found.train}
+    assert (
+        users
+        and not users & {example.user for example in found.held_out}
+        and len(users) <= settings.train_users
+    )
     for user in users:
         items = [data.item_ids[i] for i in likes.loc[likes["user"] == data.user_rows[user], "item"]]
-        mine = [case for case in found.train if case.user == user]
-        assert [case.item for case in mine] == items[-2:][-len(mine) :]
-        for case in mine:
-            before = items[: items.index(case.item)][-HISTORY:]
-            assert {data.item_ids[row] for row in case.retrieved.rows} <= set(before)
+        mine = [example for example in found.train if example.user == user]
+        assert [example.item for example in mine] == items[-2:][-len(mine) :]
+        for example in mine:
+            before = items[: items.index(example.item)][-HISTORY:]
+            assert {data.item_ids[row] for row in example.retrieved.rows} <= set(before)
 
 
 def test_the_reward_is_learned_from_and_the_judge_is_not(backbone, encoder, data, language_model) -> None:
@@ -327,6 +267,32 @@ def test_training_keeps_the_best_evaluation(backbone, encoder, data, language_mo
     assert all(torch.equal(value, fresh[name]) for name, value in trainable(generator.model).items())
 
 
+def test_the_clamped_reward_is_against_the_items_image_and_the_one_of_its_words(
+    backbone, encoder, data, language_model
+) -> None:
+    """Eq. 14 with the recommender's own scores of both; without the clamp they cancel, and no image is drawn for them."""
+    likes = Likes(np.random.default_rng(0).normal(size=16), data)
+    settings = Settings(**{**SMALL, "beta": 1.0, "clamp": True})
+    examples = training_examples(ExampleBuilder(data, settings)).train[:3]
+    generator = RAGAR(settings, backbone, encoder, language_model)
+    model = generator._model(Scale.of(data.image_features, settings.directions), 0)
+    trainer = Trainer(model, encoder, likes, None, settings, 0)
+    scores = torch.linspace(-40, 40, 9, dtype=torch.float32).expand(3, 9)
+    found = trainer._rewards(examples, scores)
+    seeds = [seed_for(0, "ragar keyword picture", example.user, example.item) for example in examples]
+    words = [Condition(seed, example.text) for seed, example in zip(seeds, examples, strict=True)]
+    key = encoder.images(list(backbone.generate(words, settings.train_decode))) @ likes.direction
+    own = likes.score_original(None, [example.item for example in examples]).numpy()
+    expected = np.maximum(scores - key[:, None], 0) + np.maximum(scores - own[:, None], 0) + settings.delta
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert (np.abs(key) > 0.1).all() and (np.abs(own) > 0.1).all() and likes.asked == [3]
+    trainer._rewards(examples, scores)
+    assert likes.asked == [3], "the images of the words are drawn once"
+    trainer.settings, trainer._key_scores = Settings(**SMALL), {}
+    trainer._rewards(examples, scores)
+    assert likes.asked == [3]
+
+
 def test_recipe_says_what_was_retrieved(backbone, encoder, data, language_model) -> None:
     generator = RAGAR(Settings(**{**SMALL, "k": 2}), backbone, encoder, language_model)
     generator.fit(data)
@@ -351,3 +317,56 @@ def test_mistakes_are_told(backbone, encoder, data, language_model, tmp_path) ->
     generator.save(tmp_path)
     with pytest.raises(UserError, match="other sizes"):
         RAGAR(Settings(**{**SMALL, "lora_rank": 3}), backbone, encoder, language_model).load(tmp_path)
+
+
+def test_the_papers_form_is_one_setting_and_keys_beside_it_win() -> None:
+    paper = Settings(preset="paper", r=5)
+    assert (paper.retrieve_from, paper.weights, paper.action, paper.noise, paper.pairs) == (
+        "history", "similarity", "tokens", "own", "single",
+    )  # fmt: skip
+    assert (paper.r, paper.k, paper.clamp, paper.distance, paper.learning_rate) == (5, 5, True, "sum", 1e-5)
+    assert Settings(**paper.model_dump()) == paper, "what a run keeps of it is read back the same"
+
+
+def test_training_samples_as_drawing_does_unless_told_otherwise() -> None:
+    decode = {"steps": 50, "guidance_scale": 2.0, "sampler": "ddim", "ip_adapter_scale": 0.4}
+    inherited = Settings(decode=decode).train_decode
+    assert inherited == Sampling(**{**decode, "steps": 5})
+    own = Settings(decode=decode, train_decode={"steps": 3, "guidance_scale": 4.0}).train_decode
+    assert own == Sampling(**{**decode, "steps": 3, "guidance_scale": 4.0})
+    assert Settings(decode={"steps": 2}).train_decode.steps == 2
+
+
+def test_a_key_that_is_gone_is_read_with_a_note(caplog) -> None:
+    assert Settings(calibrator_rate=0.04) == Settings()
+    assert "learning_rate" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"retrieve_from": "catalogue", "weights": "similarity"},
+        {"k": 0},
+        {"retrieve_from": "elsewhere"},
+        {"tau": 0},
+    ],
+)
+def test_impossible_retrieval_is_refused(wrong) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
+
+
+def test_retrieval_by_reward_needs_one_in_training_and_in_drawing(
+    backbone, encoder, data, language_model
+) -> None:
+    settings = Settings(**{**SMALL, "retrieve_from": "both", "weights": "reward"})
+    generator = RAGAR(settings, backbone, encoder, language_model)
+    with pytest.raises(ValueError, match="needs a reward"):
+        generator.fit(data)
+    likes = Likes(np.random.default_rng(0).normal(size=16), data)
+    generator.fit(data, likes)
+    with pytest.raises(ValueError, match="needs a reward"):
+        list(generator.generate([ask("u1", "i3")], data))
+    (creative,) = generator.generate([ask("u1", "i3")], data, likes)
+    best = int(np.nanargmax(data.image_features @ likes.direction))
+    assert data.item_ids[best] in creative.recipe["retrieved"] or best == 3

@@ -74,7 +74,16 @@ def found(tiny_llm) -> dict[int, np.ndarray]:
     decode = {"steps": 6, "sampler": "dpm++2m", "guidance_scale": 3.0}
     shares = {}
     for k in (4, 0):
-        settings = Settings(k=k, beta=0.0, max_steps=1, train_users=4, held_out_users=1, decode=decode)
+        settings = Settings(
+            retrieve_from="history",
+            weights="similarity",
+            k=k,
+            beta=0.0,
+            max_steps=1,
+            train_users=4,
+            held_out_users=1,
+            decode=decode,
+        )
         generator = RAGAR(settings, backbone, encoder, LanguageModel(str(tiny_llm)))
         generator.fit(data)
         seen = reader.read([creative.image for creative in generator.generate(requests, data)])

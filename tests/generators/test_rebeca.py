@@ -20,6 +20,7 @@ from generators.rebeca.prior import DISLIKE, LIKE, NO_RATING, Prior
 from generators.rebeca.sampling import guided_noise, sample
 from generators.rebeca.settings import PROMPTS
 from generators.rebeca.train import (
+    HeldOutLoss,
     Ratings,
     balanced_batches,
     conditions,
@@ -31,7 +32,7 @@ from generators.rebeca.train import (
 )
 from recgen.core.errors import UserError
 from recgen.core.seeding import torch_generator
-from recgen.diffusion.backbone import Sampling
+from recgen.diffusion.backbone import Condition, Sampling
 
 SMALL = {
     "layers": 2, "heads": 2, "width": 16, "max_steps": 6, "evaluate_every": 3, "users_per_step": 4, "images_per_user": 8,
@@ -279,9 +280,13 @@ def test_early_stopping_keeps_the_best_weights() -> None:
         **{**SMALL, "max_steps": 400, "evaluate_every": 2, "patience": 3, "learning_rate": 0.3}
     )
     measured: list[tuple[int, float]] = []
-    train_prior(
+    prior = train_prior(
         ratings, embeddings, 10, settings, 3, lambda s, n, loss: measured.append((s, loss)) if loss else None
     )
+    noise = DDPMScheduler(settings.train_timesteps, beta_schedule=settings.noise_schedule)
+    held_out = HeldOutLoss(hold_out(ratings, settings.held_out, 3)[1], settings, 3, embeddings.shape[1])
+    kept = held_out(prior, noise, embeddings)
+    assert kept == pytest.approx(min(loss for _, loss in measured)) and kept < measured[-1][1] - 1e-3
     best = min(range(len(measured)), key=lambda n: measured[n][1])
     assert measured[-1][0] < 400 and len(measured) - 1 - best == 3
 
@@ -309,7 +314,19 @@ def test_baselines_are_settings_of_one_class(backbone, encoder, data) -> None:
         assert_same_images(creatives, list(same.generate(REQUESTS[:2], data)))
         images[prompt] = pixels(creatives)
     assert np.abs(images["T0"] - images["T1"]).max() > 0 and np.abs(images["T1"] - images["T2"]).max() > 0
-    assert PROMPTS["T0"] == ("", "") and all(PROMPTS["T1"] + PROMPTS["T2"])
+    assert PROMPTS["T0"] == ("", "") and PROMPTS["T1"] == ("high quality photo", "bad quality photo, letters")
+
+
+@pytest.mark.parametrize("kind", [T1, T2])
+def test_negative_prompts_reach_the_image(backbone, encoder, data, kind) -> None:
+    generator = kind(kind.Config(decode=DECODE), backbone, encoder)
+    generator.fit(data)
+    (creative,) = generator.generate(REQUESTS[:1], data)
+    prompt, negative = PROMPTS[kind.Config().prompt]
+    seed = REQUESTS[0].seed
+    whole, dropped = backbone.generate([Condition(seed, prompt, negative), Condition(seed, prompt)], DECODE)
+    assert np.array_equal(np.asarray(creative.image), np.asarray(whole))
+    assert not np.array_equal(np.asarray(creative.image), np.asarray(dropped))
 
 
 def test_the_users_embedding_reaches_the_image(backbone, encoder, data) -> None:

@@ -17,7 +17,7 @@ from recgen.data.simulation.simulator import Truth, simulate
 from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Sampling, load_backbone
 from recgen.features.encoders import load_encoder
-from recgen.metrics.statistics import Permutation, permutation_test
+from recgen.metrics.permutation import Permutation, permutation_within_items
 
 USERS, ITEMS, PER_USER = 80, 200, 120
 SMALL = {
@@ -74,7 +74,9 @@ def true_personalisation(
     original = np.mean(
         [truth.probability([user] * ITEMS, truth.item_attributes).mean() for user in truth.user_ids]
     )
-    return permutation_test(liked, np.arange(USERS), seed=1, permutations=4_000), float(original)
+    result = permutation_within_items([liked], seed=1, permutations=4_000)
+    assert result is not None
+    return result, float(original)
 
 
 def test_images_for_a_user_are_truly_better_for_that_user(simulated, encoder) -> None:

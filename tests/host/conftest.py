@@ -26,7 +26,10 @@ def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
     names = "toy = toy_generators:Toy\nother = toy_generators:Other\nwordy = toy_generators:Wordy\n"
-    (metadata / "entry_points.txt").write_text(f"[recgen.generators]\n{names}")
+    names += "faulty = toy_generators:Faulty\nbroken = no_such_module:Broken\n"
+    (metadata / "entry_points.txt").write_text(
+        f"[recgen.generators]\n{names}[recgen.generator_settings]\nfaulty = toy_generators:FaultyConfig\n"
+    )
     (folder / "toy_generators.py").write_text(Path(__file__).with_name("toy_generators.py").read_text())
     sys.path.insert(0, str(folder))
     plugins._installed.cache_clear()
@@ -74,6 +77,7 @@ def write_config(dataset: Path, tiny_clip: Path, tiny_diffusion: Path) -> Callab
             "ip_adapter": None,
             "generators": ["toy"],
             "shard_size": 5,
+            "controls": [],  # test_controls.py has them
             "downstream": {"seeds": 2},
             **changes,
         }

@@ -77,7 +77,7 @@ def test_its_images_are_judged(home, tables, monkeypatch):
     folder = home / "runs/tiny-outside-toy_again"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics["creatives"]) == {"outside", "toy_again"} and (folder / "report.html").is_file()
-    assert set(metrics["downstream"]) == {"ORI", "outside", "toy_again"}
+    assert set(metrics["downstream"]) == {"ORI", "SHUFFLED", "NONE", "outside", "toy_again"}
     own = json.loads(before)
     assert (home / "runs/tiny/metrics.json").read_bytes() == before
     for metric in ("delta_r_judge", "cis", "cpis", "verifier_score"):

@@ -1,4 +1,4 @@
-"""An exported run is a RecBole data set: the run's split, the creatives' features, and the scripts that README prints."""
+"""An exported run is a RecBole data set: the run's split, the creatives' features, and the scripts that the guide prints."""
 
 from __future__ import annotations
 
@@ -43,14 +43,16 @@ def exported(run, tmp_path_factory) -> Path:
 
 
 def printed(name: str) -> str:
-    """Return the script that README prints under this name."""
-    scripts = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """Return the script that the guide prints under this name."""
+    scripts = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/guides/export.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (found,) = [script for script in scripts if script.startswith(f"# {name}\n")]
     return found
 
 
 def result(folder: Path, name: str) -> dict[str, float]:
-    """Run README's script in a process of its own, for fewer epochs, and return the test result that it prints."""
+    """Run the guide's script in a process of its own, for fewer epochs, and return the test result that it prints."""
     (folder / name).write_text(printed(name), encoding="utf-8")
     command = [sys.executable, name, "--epochs=3", "--use_gpu=False", "--show_progress=False"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -71,9 +73,9 @@ def recbole_dataset(exported: Path, keys: dict) -> tuple:
     from recbole.data import create_dataset
     from recbole.model.general_recommender import BPR
 
-    from recgen.recommender import recbole as hosting
+    from recgen.recommender import recbole
 
-    config = hosting.recbole_config(BPR, {**keys, "use_gpu": False})
+    config = recbole.recbole_config(BPR, {**keys, "use_gpu": False})
     dataset = create_dataset(config)
     return dataset, dataset.build()
 

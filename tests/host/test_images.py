@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from recgen.data.images import BadImageError, image_index, read_image
 
@@ -38,6 +38,18 @@ def test_bomb_is_refused_by_its_header(tmp_path):
     assert "decompression bomb" in reason(tmp_path / "bomb.png")
     (tmp_path / "large.png").write_bytes(png_of_size(8_000, 8_000))
     assert "8000 x 8000 pixels" in reason(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("size", [(10_000, 1), (1, 10_000), (510, 10)])
+def test_a_thread_is_refused_by_its_header(tmp_path, monkeypatch, size):
+    Image.new("RGB", size).save(tmp_path / "thread.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+    assert f"{size[0]} x {size[1]} pixels; a side" in reason(tmp_path / "thread.png")
+
+
+def test_a_banner_is_read(tmp_path):
+    Image.new("RGB", (500, 10)).save(tmp_path / "banner.png")
+    assert read_image(tmp_path / "banner.png").size == (500, 10)
 
 
 def test_huge_file_is_not_opened(tmp_path):

@@ -13,8 +13,8 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender import feedback as labelled
-from recgen.recommender.reward import Ranker
+from recgen.recommender.splits import half
+from recgen.stages.ranker import feedback_splits, load_ranker
 
 
 def opened(config: Path, folder: Path, *overrides: str) -> RunContext:
@@ -36,11 +36,12 @@ def pairs(rows) -> set[tuple[int, int]]:
 
 
 def test_reward_and_judge_learn_from_disjoint_halves_of_likes_and_of_dislikes(finished):
-    parts = labelled.split(finished, "Verifier")
+    parts = feedback_splits(finished, "Verifier")
     train = parts.train.inter_feat
-    seen = {role: pairs(Ranker(finished, role)._loaded[1].inter_feat) for role in ("reward", "judge")}
-    assert seen["reward"] == seen["judge"] == pairs(parts.whole.inter_feat), "one catalogue and one numbering"
-    reward, judge = (labelled.half(finished, parts, role) for role in ("reward", "judge"))
+    for role in ("reward", "judge"):
+        numbers = load_ranker(finished, role).dataset.field2token_id
+        assert numbers == parts.whole.field2token_id, "one catalogue and one numbering"
+    reward, judge = (half(finished.settings.seed, parts, role, "label") for role in ("reward", "judge"))
     assert (reward != judge).all()
     user, like = train["user_id"].numpy(), train["label"].numpy()
     assert set(like.tolist()) == {0.0, 1.0}
@@ -49,7 +50,7 @@ def test_reward_and_judge_learn_from_disjoint_halves_of_likes_and_of_dislikes(fi
             mine = (user == one) & (like == label)
             assert abs(int(reward[mine].sum()) - int(judge[mine].sum())) <= 1
     for role, side in (("reward", reward), ("judge", judge)):
-        model = Ranker(finished, role).model
+        model = load_ranker(finished, role).model
         learned = {(u, i) for u in set(user.tolist()) for i in items_of(model, u)}
         assert learned == {(u, i) for u, i in zip(user[side], train["item_id"].numpy()[side], strict=True)}
 
@@ -59,9 +60,9 @@ def items_of(model, user: int) -> list[int]:
 
 
 def test_split_is_the_same_for_every_role_and_no_reference_is_in_it(finished):
-    parts = labelled.split(finished, "Verifier")
+    parts = feedback_splits(finished, "Verifier")
     finished.forget()
-    again = labelled.split(finished, "Verifier")
+    again = feedback_splits(finished, "Verifier")
     for name in ("train", "valid", "test"):
         assert pairs(getattr(parts, name).inter_feat) == pairs(getattr(again, name).inter_feat)
     known = {
@@ -78,7 +79,7 @@ def test_held_out_results_of_each_model_are_on_record(finished):
 
 
 def test_scores_are_logits_and_the_verifiers_metric_a_probability(finished):
-    ranker, users = Ranker(finished, "judge"), [request.user_id for request in finished.requests]
+    ranker, users = load_ranker(finished, "judge"), [request.user_id for request in finished.requests]
     items = [request.item_id for request in finished.requests]
     images = finished.data.image_features[[finished.data.item_rows[item] for item in items]]
     scores = ranker.score(users, items, images)
@@ -105,7 +106,7 @@ def recall_by_hand(run: RunContext) -> float:
     """Recall@10 of the model retrained on the original images, from its parameters and the run's tables alone."""
     from recgen.stages.downstream import _original
 
-    model, whole = _original(run, 0), labelled.split(run, "Verifier").whole
+    model, whole = _original(run, 0), feedback_splits(run, "Verifier").whole
     likes = run.interactions[run.interactions["like"]]
     found = []
     for user, mine in likes.groupby("user_id"):
@@ -130,7 +131,7 @@ def test_same_judge_trains_one_model_on_everything(write_config, tmp_path):
     run = opened(write_config(tmp_path, ranker=ranker), tmp_path / "run")
     pipeline.execute(run, until="ranker")
     assert sorted(path.name for path in (tmp_path / "run/ranker").iterdir()) == ["judge", "verifier"]
-    reward, parts = Ranker(run, "reward"), labelled.split(run, "Verifier")
+    reward, parts = load_ranker(run, "reward"), feedback_splits(run, "Verifier")
     assert len(reward.model.history_items) == len(parts.train.inter_feat)
 
 

@@ -130,7 +130,7 @@ def test_a_column_of_paths_may_not_leave_the_data_set(own_data, write_config, tm
         ("recgen.toy.strength=2", ["recgen.toy.strength: found 2", "less than or equal to 1"]),
         ("recgen.downstream.seed=2", ["recgen.downstream.seed: found an unknown key", "'seeds'?"]),
         ("recgen.generators=[toyy]", ["recgen.generators: found 'toyy'", "'toy'?"]),
-        ("recgen.ranker.judge=MICRA", ["recgen.ranker: found 'MICRA'", "'MICRO'?"]),
+        ("recgen.ranker.judge=MICRA", ["recgen.ranker.judge: found 'MICRA'", "'MICRO'?"]),
         ("recgen.seed=many", ["recgen.seed: found 'many'", "valid integer"]),
         ("recgen.seed=[1", ["--set recgen.seed=[1", "safe YAML"]),
         ("recgen.images=!!python/object/apply:os.system [ls]", ["safe YAML"]),

@@ -78,7 +78,7 @@ def test_metrics_cover_creatives_and_downstream(finished):
         measured["cis"]["n"] == 12
         and measured["cis"]["low"] <= measured["cis"]["value"] <= measured["cis"]["high"]
     )
-    assert set(metrics["downstream"]) == {"ORI", "toy"}
+    assert set(metrics["downstream"]) == {"ORI", "SHUFFLED", "NONE", "toy"}
     assert metrics["downstream"]["toy"]["recall@10"]["n"] == 2
     assert 0 < metrics["tests"]["permutation"]["toy"]["p"] <= 1
     assert (finished / "report.html").stat().st_size > 1_000
@@ -94,10 +94,10 @@ def test_no_model_is_pickled(finished):
 
 
 def test_reward_and_judge_saw_disjoint_halves(finished, write_config, tmp_path):
-    from recgen.recommender.reward import half
+    from recgen.recommender.splits import half
 
     run = RunContext(load_config(str(write_config(tmp_path))), finished)
-    reward, judge = half(run, "reward"), half(run, "judge")
+    reward, judge = (half(run.settings.seed, run.split, role) for role in ("reward", "judge"))
     assert (reward != judge).all()
     users = run.split.train.inter_feat["user_id"].numpy()
     for user in set(users.tolist()):

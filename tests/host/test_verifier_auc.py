@@ -12,8 +12,7 @@ from recgen.config.loader import load_config
 from recgen.data.simulation.simulator import Truth, true_auc
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender import feedback as labelled
-from recgen.recommender import reward as ranker
+from recgen.stages import ranker
 
 BAR = 0.03
 USERS, ITEMS, ENCOUNTERS = 200, 600, 500
@@ -37,7 +36,7 @@ def trained(tmp_path_factory) -> RunContext:
 
 
 def test_verifier_comes_within_three_points_of_the_true_taste(trained):
-    rows = labelled.held_out(trained, "Verifier")
+    rows = ranker.held_out(trained, "Verifier")
     truth = Truth.load(trained.folder / "dataset/simulator")
     shown = truth.attributes_of(rows["item_id"].tolist())
     best = true_auc(truth, rows["user_id"].tolist(), shown, rows["like"].to_numpy())

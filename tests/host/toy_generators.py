@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -96,3 +96,77 @@ class Wordy(Toy):
         """Write the mean colour and what was seen."""
         super().save(folder)
         (folder / "seen.json").write_text(json.dumps(self.seen))
+
+
+class FaultyConfig(ToyConfig):
+    """What to do wrong."""
+
+    fault: Literal[
+        "none",
+        "init",
+        "fit",
+        "save",
+        "load",
+        "raise",
+        "few",
+        "many",
+        "endless",
+        "type",
+        "image",
+        "order",
+        "recipe",
+        "none at all",
+    ] = "none"
+
+
+class Faulty(Toy):
+    """The same, with one mistake that a plugin's author can make."""
+
+    name = "faulty"
+    Config = FaultyConfig
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._fail("init")
+
+    def _fail(self, method: str) -> None:
+        if self.config.fault == method:
+            raise KeyError(f"lost in {method}")
+
+    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+        """Fit, or fail."""
+        self._fail("fit")
+        super().fit(data, reward, judge, progress)
+
+    def save(self, folder: Path) -> None:
+        """Save, or fail."""
+        self._fail("save")
+        super().save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Load, or fail."""
+        self._fail("load")
+        super().load(folder)
+
+    def generate(
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+    ) -> Any:
+        """Draw, and do one thing wrong."""
+        if self.config.fault == "none at all":
+            return None
+        return self._wrong(list(super().generate(requests, data, reward, progress)))
+
+    def _wrong(self, right: list[Creative]) -> Iterator[Any]:
+        first, fault = right[0], self.config.fault
+        changes: dict[str, list[Any]] = {
+            "few": right[:-1],
+            "many": [*right, first],
+            "type": [first.image, *right[1:]],
+            "image": [Creative(first.request, self.name, np.zeros((4, 4, 3)), {}), *right[1:]],  # type: ignore[arg-type]
+            "order": right[::-1],
+            "recipe": [Creative(first.request, self.name, first.image, {"path": Path("a")}), *right[1:]],
+        }
+        yield from changes.get(fault, right)
+        while fault == "endless":
+            yield first
+        self._fail("raise")

@@ -79,3 +79,25 @@ def test_clip_scores_by_hand():
 
 def test_content_preservation_compares_motifs():
     assert s.content_preservation(np.array([0, 1, 2]), np.array([0, 2, 2])).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_an_item_is_found_again_by_its_creative_where_nothing_looks_more_like_it():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(60, 8))
+    images[5] = np.nan
+    rows = np.arange(60)
+    made = np.nan_to_num(images) + 0.5 * rng.normal(size=(60, 8))
+    found = s.retrieval_rank(made, images, rows, block=7)
+    unit = images / np.linalg.norm(images, axis=1, keepdims=True)
+    for row in (0, 17, 59):
+        cosines = unit @ made[row]
+        assert found[row] == np.nansum(cosines > cosines[row])
+    assert np.isnan(found[5]) and np.isnan(found).sum() == 1
+    assert (s.retrieval_rank(np.nan_to_num(images), images, rows)[rows != 5] == 0).all()
+
+
+def test_ssim_is_never_above_one():
+    """Nearly constant images, whose variances single precision may make negative."""
+    rng = np.random.default_rng(1)
+    flat = np.clip(200 + rng.integers(0, 2, size=(200, 24, 24, 3)), 0, 255).astype(np.uint8)
+    assert s.ssim(flat, flat).max() <= 1.0 and s.ssim(flat, flat[::-1]).max() <= 1.0

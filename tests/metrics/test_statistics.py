@@ -1,25 +1,30 @@
 """Intervals that cover, tests that are calibrated, and both against scipy."""
 
 import json
+from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from recgen.metrics import statistics as s
+from recgen.metrics.permutation import permutation_within_items
 
 
-def test_bootstrap_by_hand_and_against_scipy():
+def test_bootstrap_is_the_studentised_one_as_loops():
     rng = np.random.default_rng(0)
-    values = rng.exponential(size=80)
-    ours = s.bootstrap_mean(values, np.arange(80), seed=1)
-    scipys = stats.bootstrap(
-        (values,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert ours.value == pytest.approx(values.mean()) and ours.n == 80
-    assert ours.low == pytest.approx(scipys.low, abs=0.03) and ours.high == pytest.approx(
-        scipys.high, abs=0.03
-    )
+    values = rng.exponential(size=40)
+    ours = s.bootstrap_mean(values, np.arange(40), seed=1)
+    mean, error = values.mean(), stats.sem(values)
+    deviations = []
+    for _ in range(4000):
+        drawn = rng.choice(values, 40)
+        deviations.append((drawn.mean() - mean) / max(stats.sem(drawn), 0.25 * error))
+    low, high = np.quantile(deviations, [0.025, 0.975])
+    assert ours.value == pytest.approx(mean) and ours.n == 40
+    assert ours.low == pytest.approx(mean - high * error, abs=0.03)
+    assert ours.high == pytest.approx(mean - low * error, abs=0.06)
+    assert ours.high - mean > mean - ours.low, "a long right tail leaves room for larger means"
 
 
 def test_bootstrap_draws_users_not_creatives():
@@ -84,10 +89,47 @@ def test_paired_test_is_calibrated_when_users_have_several_requests():
 
 
 def test_paired_difference_without_a_common_request():
-    assert s.paired_difference([np.nan, 1.0], [1.0, np.nan], ["a", "b"], seed=0).as_json("x", "y", "cis") == {
-        "a": "x", "b": "y", "metric": "cis", "difference": None, "low": None, "high": None, "p": None, "n": 0,
-        "test": "paired sign-flip permutation over users",
-    }  # fmt: skip
+    found = s.paired_difference([np.nan, 1.0], [1.0, np.nan], ["a", "b"], seed=0).as_json("x", "y", "cis")
+    assert found["n"] == 0 and found["difference"] is found["low"] is found["p"] is found["needed"] is None
+
+
+@pytest.mark.parametrize("units", [3, 4])
+def test_no_p_value_from_fewer_than_five_units(units):
+    """Three equal differences are no certainty: as p = 0 they would be."""
+    few = list("abcd")[:units]
+    assert s.paired_difference([0.1] * units, [0.0] * units, few, seed=0).p is None
+    assert s.paired_seeds([0.1] * units, [0.0] * units).p is None
+    assert s.paired_seeds([0.1] * 5, [0.0] * 5).p == 0.0
+
+
+def test_power_finds_the_effect_in_four_of_five_runs():
+    rng = np.random.default_rng(2)
+    pilot = s.paired_difference(rng.normal(0.1, 1, 5000), np.zeros(5000), np.arange(5000), seed=0)
+    runs = rng.normal(pilot.difference, 1, size=(2000, pilot.needed))
+    assert (stats.ttest_1samp(runs, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.03)
+    small = s.paired_difference(rng.normal(0, 1, 50), np.zeros(50), np.arange(50), seed=0)
+    assert small.detectable == pytest.approx(2.8 / np.sqrt(50), rel=0.2)
+
+
+def test_crossed_bootstrap_knows_the_noise_of_every_factor():
+    """Twenty seeds of 40 users each: seeds that differ widen the interval, users alone know nothing of it."""
+    rng = np.random.default_rng(3)
+    users, seeds = np.repeat(np.arange(40), 20), np.tile(np.arange(20), 40)
+    values = rng.normal(size=40)[users] + 2 * rng.normal(size=20)[seeds]
+    both = s.bootstrap_crossed(values, {"user": users, "seed": seeds}, seed=0)
+    error = (both.high - both.low) / 3.92
+    assert error == pytest.approx(np.sqrt(1 / 40 + 4 / 20), rel=0.3)
+    alone = s.bootstrap_crossed(values, {"user": users}, seed=0)
+    assert (alone.high - alone.low) / 3.92 == pytest.approx(np.sqrt(1 / 40), rel=0.3)
+    assert s.bootstrap_crossed(values[:1], {"user": users[:1]}, seed=0).low is None
+
+
+def test_holm_is_the_step_down_procedure():
+    p = np.array([0.001, 0.02, 0.4, 0.015, 0.9])
+    order = np.argsort(p)
+    expected = np.empty(5)
+    expected[order] = np.minimum(np.maximum.accumulate((5 - np.arange(5)) * p[order]), 1)
+    assert s.holm([*p, None])[:5] == pytest.approx(expected) and s.holm([None]) == [None]
 
 
 def test_seeds_equal_scipy():
@@ -103,46 +145,49 @@ def test_seeds_equal_scipy():
 def test_one_seed_has_no_interval_and_equal_results_no_evidence():
     assert s.seed_mean([0.5]) == s.Estimate(0.5, None, None, 1)
     assert s.paired_seeds([0.5], [0.4]).p is None
-    assert s.paired_seeds([0.5, 0.5], [0.5, 0.5]).p == 1.0
+    assert s.paired_seeds([0.5] * 5, [0.5] * 5).p == 1.0
 
 
-def algorithm_1(scores, owners, order):
-    """Mean over users of their mean score, for creatives dealt by `order`, as loops."""
-    users = sorted(set(owners))
-    means = [np.mean([scores[u, order[i]] for i in range(len(owners)) if owners[i] == u]) for u in users]
-    return float(np.mean(means))
-
-
-def test_permutation_test_equals_algorithm_1_as_loops():
+def test_permutation_equals_exhaustive_dealing():
+    """Two items of three and two users: twelve deals in all, whose mean is known."""
     rng = np.random.default_rng(10)
-    scores, owners = rng.uniform(size=(6, 13)), np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 4, 4, 5, 5])
-    scores[owners, np.arange(13)] += 0.2
-    result = s.permutation_test(scores, owners, seed=3, permutations=50)
-    draw = np.random.default_rng(3)
-    null = np.array([algorithm_1(scores, owners, draw.permutation(13)) for _ in range(50)])
-    observed = algorithm_1(scores, owners, range(13))
-    assert result.observed == pytest.approx(observed) and np.allclose(result.null, null)
-    assert result.p == (1 + (observed <= null).sum()) / 51
-    assert result.sd == pytest.approx((observed - null.mean()) / null.std())
-    assert result.null_mean == pytest.approx(null.mean())
+    groups = [rng.uniform(size=(3, 3)), rng.uniform(size=(2, 2)), rng.uniform(size=(1, 1))]
+    result = permutation_within_items(groups, seed=3, permutations=4000)
+    deals = [
+        groups[0][range(3), list(first)].sum() + groups[1][range(2), list(second)].sum()
+        for first in permutations(range(3))
+        for second in permutations(range(2))
+    ]
+    assert result.n == 5 and result.observed == pytest.approx((np.trace(groups[0]) + np.trace(groups[1])) / 5)
+    assert result.null_mean == pytest.approx(np.mean(deals) / 5, abs=0.01)
+    exact = np.mean(np.array(deals) / 5 >= result.observed - 1e-12)
+    assert result.p == pytest.approx(exact, abs=0.03)
 
 
-def test_permutation_test_is_calibrated_when_creatives_ignore_the_user():
+def test_permutation_is_calibrated_when_images_ignore_the_user():
     rng = np.random.default_rng(11)
-    p = [s.permutation_test(rng.uniform(size=(12, 24)), np.arange(24) // 2, t, 99).p for t in range(200)]
-    assert stats.kstest(p, "uniform").pvalue > 0.001
+
+    def run(trial: int) -> float:
+        likes_items = [rng.uniform(size=(3, 1)) + rng.uniform(size=(1, 3)) for _ in range(12)]
+        return permutation_within_items(
+            [rng.uniform(size=(3, 3)) + each for each in likes_items], trial, 99
+        ).p
+
+    assert stats.kstest([run(trial) for trial in range(200)], "uniform").pvalue > 0.001
 
 
-def test_equal_creatives_are_no_evidence():
-    # every creative the same image: each deal gives the same score, up to the order of the sum
-    scores = np.repeat(np.random.default_rng(12).uniform(size=(7, 1)), 21, axis=1)
-    result = s.permutation_test(scores, np.arange(21) % 7, seed=0)
+def test_what_the_item_is_worth_to_its_user_is_no_evidence():
+    """Each item's image is the item's own, and its users like it: dealing over all items would find p = 0.001."""
+    rng = np.random.default_rng(12)
+    groups = [np.repeat(rng.uniform(0.8, 1.0, size=(3, 1)), 3, axis=1) for _ in range(20)]
+    result = permutation_within_items(groups, seed=0)
     assert result.p == 1.0 and result.sd == 0.0
+    assert permutation_within_items([np.ones((1, 1))] * 9, seed=0) is None, "no item has two users"
 
 
 def test_results_become_plain_json():
-    result = s.permutation_test(np.eye(4), np.arange(4), seed=0, permutations=9)
+    result = permutation_within_items([np.eye(4)], seed=0, permutations=9)
     stored = json.loads(json.dumps(result.as_json()))
-    assert set(stored) == {"p", "sd", "observed", "null_mean", "null"} and len(stored["null"]) == 9
+    assert set(stored) == {"p", "sd", "observed", "null_mean", "n", "null"} and len(stored["null"]) == 9
     estimate = s.bootstrap_mean([1, 2], ["a", "b"], seed=0)
     assert set(json.loads(json.dumps(estimate.as_json()))) == {"value", "low", "high", "n"}

@@ -12,7 +12,7 @@ from conftest import write_dataset
 from recbole.data.interaction import Interaction
 from test_register import SCRIPT, run_script
 
-from ranking_models.what_if.base import scorer
+from ranking_models.what_if import scorer
 
 SMALL = {
     "embedding_size": 2,

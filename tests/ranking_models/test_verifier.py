@@ -9,7 +9,7 @@ from conftest import Built, write_dataset, write_features
 from recbole.data.interaction import Interaction
 from sklearn.metrics import roc_auc_score
 
-from ranking_models.what_if.base import scorer
+from ranking_models.what_if import scorer
 from recgen.core.errors import UserError
 
 USERS, ITEMS, SEEN, TASTES, DIM = 250, 260, 200, 3, 24

@@ -10,7 +10,7 @@ import torch
 from conftest import Built, write_dataset, write_features
 from dense_micro import DenseMicro
 
-from ranking_models.what_if.base import scorer
+from ranking_models.what_if import scorer
 from recgen.core.errors import UserError
 
 ITEMS, DIM = 260, 12

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
 from recgen.metrics import personalisation, semantics, statistics
+from recgen.metrics.contrasts import contrasts, corrected
+from recgen.metrics.permutation import permutation_within_items
 from recgen.metrics.registry import BY_KEY
 
 ITEMS, USERS, WIDTH = 40, 30, 8
@@ -95,6 +97,9 @@ def _creatives(folder, generator, before, features, rng) -> tuple[pd.DataFrame, 
             "generator": generator,
             "rank_original_judge": before,
             "rank_creative_judge": after,
+            "risen_judge": personalisation.risen(before, after),
+            "percentile_gain_judge": personalisation.percentile_gain(before, after, ITEMS),
+            "reciprocal_rank_gain_judge": personalisation.reciprocal_rank_gain(before, after),
             "delta_r_judge": judge,
             "delta_r_reward": reward,
             "over_optimisation_gap": reward - judge,
@@ -127,25 +132,49 @@ def _training(folder, generators) -> None:
         path.write_text(json.dumps({"fingerprint": "0", "seconds": seconds, "outputs": []}), encoding="utf-8")
 
 
+def _means(rows) -> dict:
+    return {
+        key: statistics.bootstrap_mean(rows[key], rows["user_id"].to_numpy(), 0).as_json()
+        for key in BY_KEY
+        if key in rows
+    }
+
+
+def _controls(per_request, generators, rng) -> tuple[dict, dict]:
+    """Other users' creatives, which do a little worse, by whoever drew them; and the original, a constant and a placebo."""
+    first = per_request[per_request["generator"] == generators[0]].reset_index(drop=True)
+
+    def moved(by: float, spread: float = 0.05):
+        noise = by + spread * rng.normal(size=len(first))
+        return first.assign(
+            percentile_gain_judge=noise, risen_judge=(noise > 0).astype(float), delta_r_judge=noise
+        )
+
+    names = [*generators, "control.placebo"]
+    shown = {
+        "control.original": moved(0.0, 0.0),
+        "control.constant": moved(0.3),
+        "control.placebo": moved(0.05),
+    }
+    return {name: moved(0.0) for name in names}, shown
+
+
 def _metrics(per_request, generators, downstream, rng) -> dict:
     groups = {name: per_request[per_request["generator"] == name] for name in generators}
     creatives = {
-        name: {
-            key: statistics.bootstrap_mean(rows[key], rows["user_id"].to_numpy(), 0).as_json()
-            for key in BY_KEY
-            if key in rows
-        }
-        | {"cmmd": {"value": 0.68, "low": 0.61, "high": 0.75, "n": USERS}}
+        name: _means(rows) | {"cmmd": {"value": 0.68, "low": 0.61, "high": 0.75, "n": USERS}}
         for name, rows in groups.items()
     }
     scores = rng.uniform(size=(USERS, USERS)) + 0.3 * np.eye(USERS)
-    permutation = statistics.permutation_test(scores, np.arange(USERS), 0, 200).as_json()
+    permutation = permutation_within_items([scores], 0, 200).as_json()
     paired = []
     for a, b in pairwise(generators):
         result = statistics.paired_difference(
             groups[a]["cpis"], groups[b]["cpis"], groups[a]["user_id"].to_numpy(), 0
         )
         paired.append(result.as_json(a, b, "cpis"))
+    others, shown = _controls(per_request, generators, rng)
+    found = list(contrasts(groups, others, shown, "control.placebo", 0))
     sources = {}
     if downstream:
         runs = {source: rng.normal(0.06, 0.002, 5) for source in ("ORI", *generators)}
@@ -155,10 +184,19 @@ def _metrics(per_request, generators, downstream, rng) -> dict:
         paired += [
             statistics.paired_seeds(runs[g], runs["ORI"]).as_json(g, "ORI", "ndcg@10") for g in generators
         ]
+    tests = corrected([*found, *paired])
     return {
         "creatives": creatives,
+        "controls": {
+            name: _means(table)
+            for name, table in {**shown, **{f"swapped.{g}": table for g, table in others.items()}}.items()
+        },
         "downstream": sources,
-        "tests": {"permutation": dict.fromkeys(generators, permutation), "paired": paired},
+        "tests": {
+            "permutation": dict.fromkeys(generators, permutation),
+            "contrasts": tests[: len(found)],
+            "paired": tests[len(found) :],
+        },
         "unavailable": {"fid": "its weights are not here; copy them"},
         "run": {
             "dataset": "toy",

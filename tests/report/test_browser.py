@@ -43,7 +43,8 @@ def test_it_opens_in_a_browser_without_a_request_or_a_complaint(report, tmp_path
     page, console = opened(report, tmp_path / "profile")
     assert console == []
     assert page.count("<svg") == report.read_text(encoding="utf-8").count("<svg") > 4
-    assert page.count('class="answer"') == 5 and page.count('class="card"') == 22
+    assert page.count('class="answer"') == 6 and page.count('class="card"') == 22
+    assert '<form id="gallery-tools">' in page, "its script ran: the tools of the gallery are shown"
 
 
 def test_a_request_would_have_been_seen(report, tmp_path):

@@ -121,7 +121,9 @@ def prepare(
     """
     _check_template(poster_url)
     if imaged and images is None:
-        raise UserError("--imaged", found="no --images", expected="the posters that decide which movies stay")
+        raise UserError(
+            "--with-images-only", found="no --images", expected="the posters that decide which movies stay"
+        )
     options = {
         "imaged": imaged,
         "poster_url": poster_url,

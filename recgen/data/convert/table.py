@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from recgen.core.errors import UserError
@@ -150,7 +150,7 @@ def _seconds(text: str) -> str | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return repr((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
+    return repr((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _write_users(path: Path, target: Target) -> None:

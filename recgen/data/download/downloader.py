@@ -8,6 +8,7 @@ What is in the folder is never fetched again, so a download that stops, however 
 from __future__ import annotations
 
 import csv
+import errno
 import heapq
 import io
 import os
@@ -20,20 +21,21 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from recgen.core import progress
-from recgen.core.errors import UserError
-from recgen.core.io import write_bytes
+from recgen.core.errors import UserError, brief
+from recgen.core.io import TEMPORARY, write_bytes
+from recgen.core.locks import folder_lock
 from recgen.core.seeding import seed_for
 from recgen.data.convert.raw import rows, web_url
 from recgen.data.convert.tally import Tally
 from recgen.data.convert.target import image_name
 from recgen.data.download.fetching import FetchError, Limits, fetch, host_of
 from recgen.data.images import ENDINGS
-from recgen.pipeline.workspace import Workspace
 
 FAILED = "failed.csv"
 _COLUMNS = ("item_id", "file", "url", "when", "reason")
 _FOR_GOOD, _FOR_NOW = "for good", "for now"
 _WAITING = 4_096  # images known to the schedule: the list itself may have millions
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing more can be written
 _SILENT = 24  # unanswered attempts in a row after which a host is left alone
 
 
@@ -72,10 +74,10 @@ class _Schedule:
         self._unfinished = 0
         self._closed = False
 
-    def add(self, host: str, job: _Job) -> None:
-        """Add a job; waits while there are many."""
+    def add(self, host: str, job: _Job, wait: bool) -> None:
+        """Add a job; with `wait` only once there are not many. A worker that waited could wait for itself."""
         with self._change:
-            self._change.wait_for(lambda: self._unfinished < _WAITING or self._closed)
+            self._change.wait_for(lambda: not wait or self._unfinished < _WAITING or self._closed)
             self._unfinished += 1
             heapq.heappush(self._hosts.setdefault(host, _Host()).jobs, job)
             self._change.notify()
@@ -152,7 +154,7 @@ class _Failures:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: dict[str, tuple[str, ...]] = {}
+        self._rows: dict[tuple[str, str], tuple[str, ...]] = {}  # by the image's name and the URL
         if path.exists():
             with path.open(encoding="utf-8", newline="", errors="replace") as file:
                 for row in csv.reader(file):
@@ -160,29 +162,29 @@ class _Failures:
                         _FOR_GOOD,
                         _FOR_NOW,
                     ):  # a kill may have cut the last one
-                        self._rows[row[1]] = tuple(row)
+                        self._rows[row[1], row[2]] = tuple(row)
         self.tidy(set())
-        self._file: TextIO = path.open("a", encoding="utf-8", newline="")
+        self._file: TextIO = path.open("a", encoding="utf-8", errors="replace", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def hopeless(self, image: Image) -> bool:
         """Return whether this URL has failed for good before."""
-        row = self._rows.get(image.name)
-        return row is not None and row[2] == image.url and row[3] == _FOR_GOOD
+        row = self._rows.get((image.name, image.url))
+        return row is not None and row[3] == _FOR_GOOD
 
     def add(self, image: Image, error: FetchError) -> None:
         """Note a failure, on the disk too."""
         row = (image.item, image.name, image.url, _FOR_GOOD if error.for_good else _FOR_NOW, str(error))
-        self._rows[image.name] = row
+        self._rows[image.name, image.url] = row
         self._writer.writerow(row)
         self._file.flush()
 
     def tidy(self, come: set[str]) -> None:
-        """Write the list anew: each image once, and none that has come."""
-        self._rows = {name: row for name, row in self._rows.items() if name not in come}
+        """Write the list anew: each image and URL once, and no image that has come."""
+        self._rows = {key: row for key, row in self._rows.items() if key[0] not in come}
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *self._rows.values()])
-        write_bytes(self._path, text.getvalue().encode())
+        write_bytes(self._path, text.getvalue().encode(errors="replace"))
 
     def close(self, come: set[str]) -> None:
         """Leave the tidied list, or no file where nothing failed."""
@@ -208,6 +210,7 @@ class _Download:
         self._here = _names(out)
         self._failures = _Failures(out / FAILED)
         self._lock = threading.Lock()
+        self._others: dict[str, list[Image]] = {}  # of each image under way, its further rows
         self._fatal: BaseException | None = None
 
     def run(self, images: Iterator[Image], total: int) -> None:
@@ -231,7 +234,12 @@ class _Download:
         if self._fatal is not None:
             raise self._fatal
 
-    def _offer(self, number: int, image: Image) -> None:
+    def _offer(self, number: int, image: Image, wait: bool = True) -> None:
+        """Schedule an image that is not there; a further row of one that is under way waits for how that ends."""
+        with self._lock:
+            if image.name in self._others:
+                self._others[image.name].append(image)
+                return
         if image.name in self._here:
             self._count("there before")
         elif self._failures.hopeless(image):
@@ -240,9 +248,20 @@ class _Download:
             try:
                 if image_name(image.name) != image.name:
                     raise FetchError("not a plain file name", for_good=True)
-                self._schedule.add(host_of(image.url), _Job(0.0, number, image))
+                host = host_of(image.url, self.limits.allow_private)
             except FetchError as error:
                 self._failed(image, error)
+                return
+            with self._lock:
+                self._others[image.name] = []
+            self._schedule.add(host, _Job(0.0, number, image), wait)
+
+    def _over(self, job: _Job) -> None:
+        """Offer the further rows of an image whose first one is over: other URLs to try, or counted where it has come."""
+        with self._lock:
+            rest = self._others.pop(job.image.name, [])
+        for image in rest:
+            self._offer(job.number, image, wait=False)
 
     def _work(self) -> None:
         try:
@@ -257,16 +276,29 @@ class _Download:
         try:
             if self._schedule.silent(host):
                 raise FetchError(f"its host did not answer {_SILENT} times in a row", silent=True)
-            fetch(job.image.url, self.out, job.image.name, self.limits)
+            self._fetch(job.image)
         except FetchError as error:
             pause = self._pause(job, error)
             if not self._schedule.finish(host, error, job if pause is not None else None, pause or 0.0):
                 self._failed(job.image, error)
+                self._over(job)
         else:
             with self._lock:
                 self._here.add(job.image.name)
             self._count("fetched")
             self._schedule.finish(host)
+            self._over(job)
+
+    def _fetch(self, image: Image) -> None:
+        """Fetch an image; whatever is raised is this URL's failure, unless nothing more can be written."""
+        try:
+            fetch(image.url, self.out, image.name, self.limits)
+        except FetchError:
+            raise
+        except Exception as error:  # a server can bring any library to raise anything
+            if isinstance(error, OSError) and error.errno in _FATAL:
+                raise
+            raise FetchError(brief(error), for_good=True) from error
 
     def _pause(self, job: _Job, error: FetchError) -> float | None:
         """Return the seconds before another attempt, None where there is to be none in this run."""
@@ -316,7 +348,10 @@ def download(urls: Path, out: Path, limits: Limits | None = None) -> Counter[str
         )
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}", found="a file", expected="a folder, or a name that is free")
-    with Workspace(out).lock():
+    out.mkdir(parents=True, exist_ok=True)
+    with folder_lock(out, "image folder"):
+        for left in out.glob(f"{TEMPORARY}*"):
+            left.unlink()
         total = sum(1 for _ in _images(urls))
         work = _Download(out, limits or Limits())
         work.run(_images(urls), total)

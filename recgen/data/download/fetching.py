@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 from PIL import Image
 
-from recgen import __version__
 from recgen.core.errors import brief
+from recgen.core.http import HttpClient, PrivateAddressError, is_public, retry_after
+from recgen.core.version import __version__
 from recgen.data.images import MAX_BYTES, BadImageError, read_image
 
 _HEADERS = {
@@ -30,8 +31,8 @@ _ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 _WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
 _CHUNK = 64 * 2**10
 _MOST_REDIRECTS = 5
-
-_local = threading.local()
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CLIENTS = {allowed: HttpClient(_HEADERS, allowed) for allowed in (False, True)}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Limits:
     pause, longest_pause
         Seconds before a second attempt, doubled before each further one; and the longest wait that a server's Retry-After may
         ask for: an image whose server asks for more is left for the next run.
+    allow_private
+        Whether a server, or where it redirects to, may be on this machine or in a private network.
     """
 
     workers: int = 16
@@ -61,6 +64,7 @@ class Limits:
     tries: int = 4
     pause: float = 1.0
     longest_pause: float = 120.0
+    allow_private: bool = False
 
 
 class FetchError(Exception):
@@ -83,13 +87,13 @@ class FetchError(Exception):
         self.for_good, self.wait, self.silent = for_good, wait, silent
 
 
-def host_of(url: str) -> str:
+def host_of(url: str, allow_private: bool = True) -> str:
     """Return a URL's host and port.
 
     Raises
     ------
     FetchError
-        For anything that is not http or https.
+        For anything that is not http or https; and, unless `allow_private`, for an address of this machine or a private network.
     """
     try:
         parts = urlsplit(url)
@@ -98,7 +102,21 @@ def host_of(url: str) -> str:
         raise FetchError(f"not a URL ({error})", for_good=True) from error
     if parts.scheme not in ("http", "https") or not host:
         raise FetchError("not a http or https URL", for_good=True)
+    if not allow_private and _is_private(host):
+        raise _private(host)
     return f"{host}:{port or parts.scheme}"
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a host is written as a private address; what a name stands for is seen when it is connected to."""
+    try:
+        return not is_public(str(ipaddress.ip_address(host)))
+    except ValueError:
+        return host.rstrip(".").endswith("localhost")
+
+
+def _private(address: str) -> FetchError:
+    return FetchError(f"{address[:80]} is an address of a private network", for_good=True)
 
 
 def fetch(url: str, folder: Path, name: str, limits: Limits) -> Path:
@@ -109,7 +127,7 @@ def fetch(url: str, folder: Path, name: str, limits: Limits) -> Path:
     FetchError
         For everything that a server or a URL can do.
     """
-    host_of(url)
+    host_of(url, limits.allow_private)
     temporary = folder / f".tmp-{name}"
     try:
         _receive(url, temporary, limits)
@@ -120,42 +138,67 @@ def fetch(url: str, folder: Path, name: str, limits: Limits) -> Path:
         temporary.unlink(missing_ok=True)
 
 
-def _session() -> requests.Session:
-    """Return the thread's own session, which keeps connections open."""
-    if not hasattr(_local, "session"):
-        _local.session = requests.Session()
-        _local.session.headers.update(_HEADERS)
-        _local.session.max_redirects = _MOST_REDIRECTS
-    return _local.session
+@contextmanager
+def _final(url: str, limits: Limits, end: float) -> Iterator[requests.Response]:
+    """Follow redirects, each checked like the URL itself and its body left unread, and yield the last answer."""
+    client = _CLIENTS[limits.allow_private]
+    for _ in range(_MOST_REDIRECTS + 1):
+        host_of(url, limits.allow_private)
+        with client.exchange("GET", url, limits.timeout, end) as response:
+            place = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or place is None:
+                yield response
+                return
+        url = _next(url, place)
+    raise FetchError(f"more than {_MOST_REDIRECTS} redirects", for_good=True)
+
+
+def _next(url: str, place: str) -> str:
+    """Return where a Location header points to; it may be relative, and in UTF-8, which http.client reads as Latin-1."""
+    try:
+        return urljoin(url, place.encode("latin-1", "replace").decode("utf-8", "replace").strip())
+    except ValueError as error:
+        raise FetchError(f"redirected to what is not a URL ({error})", for_good=True) from error
 
 
 def _receive(url: str, path: Path, limits: Limits) -> None:
     end = time.monotonic() + limits.deadline
     try:
-        with _session().get(url, stream=True, timeout=limits.timeout) as response:
+        with _final(url, limits, end) as response:
             _check_status(response)
             promised = _promised(response, limits)
-            received = 0
-            with path.open("wb") as file:
-                while chunk := response.raw.read1(_CHUNK, decode_content=False):
-                    if not received:
-                        _check_start(chunk, response)
-                    received += len(chunk)
-                    if received > limits.max_bytes:
-                        raise _too_large(limits)
-                    if time.monotonic() > end:
-                        raise FetchError(f"not finished after {limits.deadline:g} s")
-                    file.write(chunk)
-    except requests.TooManyRedirects as error:
-        raise FetchError(f"more than {_MOST_REDIRECTS} redirects", for_good=True) from error
+            received = _write(response, path, limits, end)
+    except PrivateAddressError as error:
+        raise _private(str(error)) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
         raise FetchError(f"not a http or https URL ({brief(error)})", for_good=True) from error
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise FetchError(_cause(error), silent=True) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise FetchError(_cause(error)) from error
+        if time.monotonic() >= end:
+            raise _too_late(limits) from error
+        silent = isinstance(error, (requests.ConnectionError, requests.Timeout))
+        raise FetchError(_cause(error), silent=silent) from error
     if received < (promised or 1):
         raise FetchError(f"{received} of {promised or 'some'} bytes")
+
+
+def _write(response: requests.Response, path: Path, limits: Limits, end: float) -> int:
+    """Write the body as it is sent to a file, and return how many bytes came."""
+    received = 0
+    with path.open("wb") as file:
+        while chunk := response.raw.read1(_CHUNK, decode_content=False):
+            if not received:
+                _check_start(chunk, response)
+            received += len(chunk)
+            if received > limits.max_bytes:
+                raise _too_large(limits)
+            if time.monotonic() > end:
+                raise _too_late(limits)
+            file.write(chunk)
+    return received
+
+
+def _too_late(limits: Limits) -> FetchError:
+    return FetchError(f"not finished after {limits.deadline:g} s")
 
 
 def _cause(error: BaseException) -> str:
@@ -170,28 +213,16 @@ def _check_status(response: requests.Response) -> None:
     if response.status_code == 200:
         return
     again = response.status_code in _WORTH_ANOTHER_TRY
-    wait = _retry_after(response.headers.get("Retry-After", "")) if again else None
+    wait = retry_after(response.headers.get("Retry-After")) if again else None
     raise FetchError(f"status {response.status_code}", for_good=not again, wait=wait)
-
-
-def _retry_after(value: str) -> float | None:
-    """Return the seconds of a Retry-After header, which holds seconds or a date."""
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max((moment - datetime.now(timezone.utc)).total_seconds(), 0.0)
 
 
 def _promised(response: requests.Response, limits: Limits) -> int | None:
     """Return how many bytes the server says there are."""
-    length = response.headers.get("Content-Length", "").strip()
+    length = response.headers.get("Content-Length", "").strip().lstrip("0")
     if not length.isdecimal():
         return None
-    if int(length) > limits.max_bytes:
+    if len(length) > 18 or int(length) > limits.max_bytes:
         raise _too_large(limits)
     return int(length)
 

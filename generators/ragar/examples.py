@@ -1,0 +1,151 @@
+"""What RAGAR knows of a user and an item before its network sees them, and the training examples made of earlier likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from generators.common.training import HISTORY, likes_by_user, references, split_users
+from generators.ragar.retrieval import Retrieved, retrieve, retrieve_preferred, standardise
+from generators.ragar.settings import Settings
+from recgen.data.types import RunData
+from recgen.features.item_keywords import top_keywords
+
+_USERS_AT_ONCE = 64  # of whom the recommender scores the whole catalogue together
+
+Triple = tuple[str, str, Sequence[int]]
+"""Tokens of a user and an item, and the user's history: catalogue rows of liked items, oldest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A user and an item, and all that RAGAR knows of them.
+
+    Attributes
+    ----------
+    user, item
+        Tokens.
+    text, caption
+        The item's text, and the caption of its image.
+    keywords
+        w', the user's.
+    retrieved
+        What the retrieval module found.
+    liked
+        float32 ``[D]``, the mean of all images of the history; None where none of its items has one.
+    """
+
+    user: str
+    item: str
+    text: str
+    caption: str
+    keywords: tuple[str, ...]
+    retrieved: Retrieved
+    liked: np.ndarray | None
+
+    @property
+    def key(self) -> str:
+        """What its random numbers follow from."""
+        return f"{self.user}\x1f{self.item}"
+
+
+@dataclass(frozen=True)
+class TrainingExamples:
+    """Examples to train on, and examples of other users for early stopping."""
+
+    train: list[Example]
+    held_out: list[Example]
+
+
+class ExampleBuilder:
+    """Makes examples of one catalogue.
+
+    Parameters
+    ----------
+    data
+        The catalogue and its users.
+    settings
+        RAGAR's.
+    reward
+        The recommender (`recgen.recommender.reward.Ranker`), if retrieval asks it.
+
+    Raises
+    ------
+    ValueError
+        If `settings` retrieve by the reward and there is none.
+    """
+
+    def __init__(self, data: RunData, settings: Settings, reward: Any = None) -> None:
+        if settings.retrieves_by_reward and reward is None:
+            raise ValueError("RAGAR with weights: reward needs a reward")
+        self.data, self.settings, self.reward = data, settings, reward
+
+    @cached_property
+    def _seen(self) -> list[int]:
+        """Catalogue rows of the items with an image and a caption."""
+        assert self.data.caption_features is not None
+        both = np.isfinite(self.data.image_features).all(1) & np.isfinite(self.data.caption_features).all(1)
+        return np.flatnonzero(both).tolist()
+
+    def build(self, triples: Sequence[Triple]) -> list[Example]:
+        """Return an example for each (user, item, history)."""
+        scores = self._scores([user for user, _, _ in triples]) if self.settings.retrieves_by_reward else {}
+        return [self._example(user, item, history, scores.get(user)) for user, item, history in triples]
+
+    def _scores(self, users: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return each known user's standardised scores of the items in `_seen`."""
+        known = [user for user in dict.fromkeys(users) if user in self.data.user_rows]
+        items = [self.data.item_ids[row] for row in self._seen]
+        found: dict[str, np.ndarray] = {}
+        for start in range(0, len(known), _USERS_AT_ONCE):
+            block = known[start : start + _USERS_AT_ONCE]
+            scores = self.reward.score_all(block, items).detach().cpu().double().numpy()
+            found |= dict(zip(block, standardise(scores), strict=True))
+        return found
+
+    def _example(self, user: str, item: str, history: Sequence[int], scores: np.ndarray | None) -> Example:
+        data, settings, row = self.data, self.settings, self.data.item_rows[item]
+        latest = list(history)[-HISTORY:]
+        assert data.caption_features is not None
+        whole = retrieve(latest, row, data.caption_features, data.image_features, 0)
+        words = top_keywords(
+            [data.keywords[i] for i in latest], settings.keywords, settings.min_keyword_count
+        )
+        found = self._retrieved(latest, row, scores)
+        return Example(user, item, data.texts[row], data.captions[row], tuple(words), found, whole.preference)
+
+    def _retrieved(self, latest: list[int], item: int, scores: np.ndarray | None) -> Retrieved:
+        """Return what is retrieved; of a user whom the recommender does not know, by eq. 5 from the history."""
+        s, semantics, visuals = self.settings, self.data.caption_features, self.data.image_features
+        assert semantics is not None
+        if scores is None:
+            return retrieve(latest, item, semantics, visuals, s.k)
+        own = set(latest)
+        chosen = [n for n, row in enumerate(self._seen) if s.retrieve_from != "history" or row in own]
+        if s.retrieve_from == "catalogue":
+            chosen = [n for n in chosen if self._seen[n] not in own]
+        candidates = [self._seen[n] for n in chosen]
+        return retrieve_preferred(candidates, scores[chosen], item, semantics, visuals, s.k, s.tau, s.kappa)
+
+
+def training_examples(builder: ExampleBuilder) -> TrainingExamples:
+    """Make requests of what was liked before the references: a liked item as reference, the likes before it as history."""
+    data, settings = builder.data, builder.settings
+    by_user = likes_by_user(data)
+    able = [user for user, items in by_user.items() if len(items) > settings.min_history]
+    learned, held = split_users(able, "ragar users", data.run_seed, settings)
+
+    def triples(users: Sequence[int], count: int) -> Iterator[Triple]:
+        for user in users:
+            items = by_user[user]
+            for at in references(len(items), count, settings):
+                yield data.user_ids[user], data.item_ids[items[at]], items[:at]
+
+    return TrainingExamples(
+        builder.build(list(triples(learned, settings.references_per_user))),
+        builder.build(list(triples(held, 1))),
+    )

@@ -1,0 +1,247 @@
+"""The commands; each calls one function, and nothing heavy is imported before one is chosen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+
+import click
+
+from recgen.cli.data import data
+from recgen.cli.options import CONFIG, SET, SOME, Command, out_option, run_option
+from recgen.core.errors import UserError
+from recgen.core.version import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def recgen() -> None:
+    """Personalised item images for RecBole, judged by the recommender itself."""
+
+
+@recgen.command(cls=Command)
+@CONFIG
+@out_option()
+@SET
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what is done already; do nothing.")
+def run(
+    config: str,
+    out: str | None,
+    overrides: tuple[str, ...],
+    until: str | None,
+    force: str | None,
+    dry_run: bool,
+) -> None:
+    """Run all stages, from a data set to a report; what is done already is skipped."""
+    if dry_run:
+        from recgen.cli import listing
+        from recgen.pipeline import session
+
+        click.echo(listing.plan(session.plan(config, out, overrides, until, force)))
+        return
+    from recgen import api
+
+    done = api.run(config, out, overrides, until, force)
+    if until in (None, "report"):
+        from recgen.cli import listing
+
+        click.echo(listing.results(done.metrics))
+
+
+@recgen.command()
+@run_option("a run that is finished up to evaluate")
+def show(folder: str) -> None:
+    """Print what a run measured."""
+    from recgen.cli import listing
+    from recgen.runs import Run
+
+    click.echo(listing.results(Run(folder).metrics))
+
+
+@recgen.command()
+@run_option("a run with fitted generators")
+@click.option("--user", required=True, help="A user's token.")
+@click.option("--item", required=True, help="An item's token.")
+@click.option("--out", required=True, metavar="FILE.png", help="The image; its recipe is inside.")
+@click.option("--generator", help="A generator of the run; its only one by default.")
+def draw(folder: str, user: str, item: str, out: str, generator: str | None) -> None:
+    """Draw an image of any item for any user of a run's data set."""
+    from recgen import api
+
+    click.echo(api.draw(folder, user, item, out, generator))
+
+
+@recgen.command()
+def generators() -> None:
+    """List the installed generators with their options, types and defaults."""
+    from recgen.cli import listing
+
+    click.echo(listing.generators())
+
+
+@recgen.command()
+def models() -> None:
+    """List the installed ranking models with their options and defaults."""
+    from recgen.cli import listing
+
+    click.echo(listing.models())
+
+
+@recgen.command()
+@run_option("a run that is finished up to evaluate")
+@click.option("--compare", multiple=True, metavar="DIR", help="Another run to put beside it.")
+@click.option("--out", metavar="FILE.html", help="Where to write it; the run's own report.html by default.")
+def report(folder: str, compare: tuple[str, ...], out: str | None) -> None:
+    """Write a run's report again."""
+    from recgen import api
+
+    click.echo(api.report_again(folder, compare, out))
+
+
+@recgen.command("requests", cls=Command)
+@CONFIG
+@click.option("--to", required=True, help="The folder for the tables.")
+@out_option()
+@SET
+def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Write what images a run asks for, as tables for another program."""
+    from recgen import external
+
+    click.echo(external.write_requests(config, to, out, overrides))
+
+
+@recgen.command(cls=Command)
+@CONFIG
+@click.option(
+    "--creatives",
+    required=True,
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="A folder of images with a manifest.csv.",
+)
+@out_option("runs/<config name>-<names>")
+@SET
+def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides: tuple[str, ...]) -> None:
+    """Judge images made elsewhere as those of a generator."""
+    from recgen import external
+
+    external.evaluate(config, creatives, out, overrides)
+
+
+@recgen.command()
+@run_option("a run that is finished up to generate")
+@click.option("--to", required=True, help="RecBole's data_path, where the data set's folder is made.")
+@click.option("--name", required=True, help="The data set's name.")
+@click.option("--source", help="Whose images: a generator of the run, or ORI for the originals.")
+@click.option("--images", is_flag=True, help="Copy the creatives too, with a manifest.")
+def export(folder: str, to: str, name: str, source: str | None, images: bool) -> None:
+    """Write a RecBole data set whose image features have the creatives mixed in."""
+    from recgen import export as exporting
+
+    click.echo(exporting.export(folder, to, name, source, images))
+
+
+@recgen.command(cls=Command)
+@CONFIG
+@click.option("--trials", required=True, type=SOME, help="Trials in the end, over all workers and starts.")
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="A database for many machines; a journal in the study's folder by default.",
+)
+@click.option("--workers", default=1, show_default=True, type=SOME, help="Processes to start.")
+@click.option("--out", help="The study's folder; runs/<config name>-tune by default.")
+@SET
+def tune(
+    config: str, trials: int, storage: str | None, workers: int, out: str | None, overrides: tuple[str, ...]
+) -> None:
+    """Look for better settings of the generators on validation, then test the winner once."""
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "recgen tune", found="no Optuna", expected="it installed", todo="pip install 'recgen[tune]'"
+        ) from error
+    from recgen import tuning
+
+    tuning.tune(config, trials, storage, workers, out, overrides)
+
+
+@recgen.group()
+def survey() -> None:
+    """Ask people which images appeal to them."""
+
+
+@survey.command()
+@run_option("a run that is finished up to generate")
+@click.option("--out", required=True, metavar="FILE.html", help="The questionnaire.")
+@click.option("--items", type=SOME, default=8, show_default=True, help="How many questions.")
+@click.option("--source", "sources", multiple=True, help="Whose images; all generators and ORI by default.")
+@click.option("--seed", default=0, show_default=True, help="Seed of which requests are asked about.")
+def make(folder: str, out: str, items: int, sources: tuple[str, ...], seed: int) -> None:
+    """Write a questionnaire: one HTML file, shuffled, that does not say whose an image is."""
+    from recgen.survey import page
+
+    click.echo(page.make(folder, out, items, sources, seed))
+
+
+@survey.command(cls=Command)
+@run_option("the run that the questionnaire was made of")
+@click.option(
+    "--answers", required=True, multiple=True, metavar="FILE ...", help="Files that respondents downloaded."
+)
+def score(folder: str, answers: tuple[str, ...]) -> None:
+    """Say what the answers to a questionnaire say."""
+    from recgen.survey import scoring
+
+    click.echo(scoring.score(folder, answers))
+
+
+@recgen.group(hidden=True)
+def study() -> None:
+    """Former name of `recgen survey`."""
+    click.echo("recgen: recgen study is called recgen survey now.", err=True)
+
+
+study.add_command(make)
+study.add_command(score)
+
+
+@recgen.command()
+def doctor() -> None:
+    """Say what is installed, what is here, and what to do about what is missing."""
+    from recgen import doctor as examination
+
+    click.echo(examination.examine())
+
+
+recgen.add_command(data)
+
+
+def main() -> None:
+    """Run a command; exit with 0 when done, 2 for a mistake in what the user gave, 1 for anything else."""
+    # Threads that wait for work sleep instead of spinning: on cores shared with others a training was 20 times slower spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        recgen(prog_name="recgen")
+    except UserError as error:
+        click.echo(f"recgen: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("recgen: interrupted; the same command goes on where it stopped.", err=True)
+        sys.exit(1)
+    except Exception as error:
+        log = getattr(error, "log", None) or _written(error)
+        click.echo(f"recgen: {type(error).__name__}: {error}\nThe log has the details: {log}", err=True)
+        sys.exit(1)
+
+
+def _written(error: Exception) -> str:
+    """Write the traceback of an error that no run's log has to a file of its own, and return its path."""
+    with tempfile.NamedTemporaryFile("w", prefix="recgen-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return file.name

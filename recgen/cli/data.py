@@ -1,0 +1,166 @@
+"""`recgen data`: simulate, download and the converters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recgen.cli.options import SOME, Command
+
+_PATH = click.Path(path_type=Path)
+_POSITIVE = click.FloatRange(0, min_open=True)
+
+
+@click.group()
+def data() -> None:
+    """Make data sets."""
+
+
+@data.command()
+@click.option("--out", required=True, help="The data set's folder; its name becomes the data set's.")
+@click.option("--users", default=500, show_default=True)
+@click.option("--items", default=600, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def simulate(out: str, users: int, items: int, seed: int) -> None:
+    """Make a data set of users whose taste in images is known."""
+    from recgen import api as session
+
+    click.echo(session.simulate(out, users, items, seed))
+
+
+@data.command()
+@click.option(
+    "--urls",
+    required=True,
+    type=_PATH,
+    help="A CSV or Parquet file: item_id, url. prepare writes image_urls.csv.",
+)
+@click.option("--out", required=True, type=_PATH, help="The folder of images.")
+@click.option(
+    "--workers", type=SOME, default=16, show_default=True, help="Images under way at the same time."
+)
+@click.option("--per-host", type=SOME, default=4, show_default=True, help="Of these, from one host.")
+@click.option("--timeout", type=_POSITIVE, default=20.0, show_default=True, help="Seconds without a byte.")
+@click.option("--tries", type=SOME, default=4, show_default=True, help="Attempts at an image in one run.")
+@click.option(
+    "--max-mib", type=_POSITIVE, default=64.0, show_default=True, help="The largest image; 64 are read."
+)
+@click.option("--allow-private", is_flag=True, help="Also fetch from this machine and private networks.")
+def download(urls: Path, out: Path, max_mib: float, **limits: Any) -> None:
+    """Fetch the images of a list; the same command goes on where it stopped."""
+    from recgen.data.download import downloader as fetching
+    from recgen.data.download.fetching import Limits
+
+    counts = fetching.download(urls, out, Limits(max_bytes=int(max_mib * 2**20), **limits))
+    click.echo(fetching.summary(counts, out))
+
+
+@data.group()
+def prepare() -> None:
+    """Turn published raw files into a RecBole data set, with a report of what was dropped and why."""
+
+
+def _raw_and_out(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a converter the options that all of them have."""
+    out = click.option(
+        "--out", required=True, type=_PATH, help="The data set's folder; its name becomes the data set's."
+    )
+    return click.option("--raw", required=True, type=_PATH, help="The folder of the raw files.")(out(command))
+
+
+def _drawn(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a converter the options that decide which users stay."""
+    least = click.option(
+        "--min-likes", "least", default=3, show_default=True, help="Likes that a user needs."
+    )
+    seed = click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
+    return click.option("--users", type=SOME, help="Keep so many users, drawn at random.")(
+        seed(least(command))
+    )
+
+
+_images = click.option("--images", type=_PATH, help="Images named by item id: a folder or a zip.")
+
+
+@prepare.command(cls=Command)
+@_raw_and_out
+@_drawn
+@_images
+@click.option(
+    "--with-images-only", "imaged", is_flag=True, help="Leave out movies that have no poster in --images."
+)
+@click.option("--poster-url", help="Where posters are, with {movie_id}, {imdb_id} or {tmdb_id} in it.")
+@click.option("--histories", type=SOME, help="Cut each user's ratings into users of so many; RAGAR has 20.")
+def movielens(raw: Path, out: Path, **options: Any) -> None:
+    """MovieLens 100K, 1M, or latest-small and 25M; told by the files in --raw."""
+    from recgen.data.convert import movielens
+
+    click.echo(movielens.prepare(raw, out, **options).summary())
+
+
+@prepare.command(cls=Command)
+@_raw_and_out
+@_drawn
+def pog(raw: Path, out: Path, **options: Any) -> None:
+    """POG: user_data.txt and item_data.txt; RAGAR has --users 1000."""
+    from recgen.data.convert import pog
+
+    click.echo(pog.prepare(raw, out, **options).summary())
+
+
+@prepare.command(cls=Command)
+@_raw_and_out
+@click.option("--users", type=SOME, default=2230, show_default=True, help="Users to make of themes.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
+@click.option("--history", type=SOME, help="At most so many stickers of a user's two themes.")
+def ser30k(raw: Path, out: Path, **options: Any) -> None:
+    """SER30K: the folder SER_Dataset; two themes make a history, a third the reference."""
+    from recgen.data.convert import ser30k
+
+    click.echo(ser30k.prepare(raw, out, **options).summary())
+
+
+@prepare.command(cls=Command)
+@_raw_and_out
+@_drawn
+@_images
+def mind(raw: Path, out: Path, **options: Any) -> None:
+    """MIND: behaviors.tsv and news.tsv, in --raw or in folders there."""
+    from recgen.data.convert import mind
+
+    click.echo(mind.prepare(raw, out, **options).summary())
+
+
+@prepare.command("flickr-aes", cls=Command)
+@_raw_and_out
+@click.option("--users", type=SOME, help="Keep so many users, drawn at random.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
+@click.option(
+    "--min-likes", "least", default=100, show_default=True, help="Likes (4 or 5) that a user needs."
+)
+def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
+    """FLICKR-AES: the workers' ratings, and the photos in 40K."""
+    from recgen.data.convert import flickr_aes
+
+    click.echo(flickr_aes.prepare(raw, out, **options).summary())
+
+
+@prepare.command(cls=Command)
+@_raw_and_out
+@_drawn
+@_images
+@click.option("--with-images-only", "imaged", is_flag=True, help="Leave out items without an image.")
+@click.option(
+    "--like", type=float, help="Ratings from here up are likes; without it every interaction is one."
+)
+@click.option(
+    "--simulate-users", type=SOME, help="Make up the log of so many users with tastes in the images."
+)
+def table(raw: Path, out: Path, **options: Any) -> None:
+    """Any items.csv|parquet, interactions.csv|parquet, users.csv|parquet and images/."""
+    from recgen.data.convert import table
+
+    click.echo(table.prepare(raw, out, **options).summary())

@@ -1,0 +1,103 @@
+"""What the commands print: plans, results, and what is installed, as plain lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from recgen.config import plugins
+from recgen.config.describe import keys
+from recgen.config.loader import parse_yaml
+
+
+def plan(tasks: Sequence[tuple[str, bool]]) -> str:
+    """Return one line per task, with a mark at those that are done, and a last one that counts.
+
+    >>> print(plan([("dataset", True), ("features", False)]))
+      done   dataset
+      to do  features
+    1 of 2 tasks would be done
+    """
+    lines = [f"  {'done ' if done else 'to do'}  {name}" for name, done in tasks]
+    left = sum(not done for _, done in tasks)
+    return "\n".join([*lines, f"{left} of {len(tasks)} tasks would be done"])
+
+
+def results(metrics: Mapping[str, Any]) -> str:
+    """Return the measured values with their 95% intervals, one line per metric and one column per generator.
+
+    Parameters
+    ----------
+    metrics
+        What metrics.json holds.
+    """
+    from recgen.metrics.registry import METRICS
+
+    lines = []
+    for title, kinds, columns in (
+        ("Images", ("creative", "set"), metrics.get("creatives", {})),
+        ("The judge retrained with them", ("downstream",), metrics.get("downstream", {})),
+    ):
+        rows = [
+            [metric.title, *(_cell(column.get(metric.key), metric.digits) for column in columns.values())]
+            for metric in METRICS
+            if metric.kind in kinds and any(column.get(metric.key) for column in columns.values())
+        ]
+        if rows:
+            lines += ["", *_aligned([[title, *columns], *rows])]
+    return "\n".join(lines)
+
+
+def _cell(estimate: Mapping[str, Any] | None, digits: int) -> str:
+    if not estimate or estimate["value"] is None:
+        return "-"
+    value = f"{estimate['value']:.{digits}f}"
+    if estimate["low"] is None:
+        return value
+    return f"{value} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    table = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def generators() -> str:
+    """Return the installed generators, each with every option of its block: name, type, default and meaning."""
+    lines = []
+    for name in plugins.names(plugins.GENERATORS):
+        kind = plugins.load(plugins.GENERATORS, name, "recgen generators")
+        lines += ["", f"{name}: {_summary(kind)}"]
+        lines += [
+            f"  {line}"
+            for line in _aligned([key.name, key.type, key.default, key.meaning] for key in keys(kind.Config))
+        ]
+    return "\n".join(lines[1:])
+
+
+def models() -> str:
+    """Return the installed ranking models, each with RecBole's keys that it has defaults for."""
+    lines = []
+    for name in plugins.names(plugins.RANKING_MODELS):
+        kind = plugins.load(plugins.RANKING_MODELS, name, "recgen models")
+        lines += ["", f"{name}: {_summary(kind)}"]
+        lines += [f"  {line}" for line in _aligned(model_defaults(kind) or [["no defaults of its own"]])]
+    return "\n".join(lines[1:])
+
+
+def model_defaults(kind: Any) -> list[list[str]]:
+    """Return name, type and default of the keys in the YAML that a ranking model's class names as its `defaults`."""
+    path = getattr(kind, "defaults", None)
+    if path is None:
+        return []
+    with open(path, encoding="utf-8") as file:
+        values = parse_yaml(file.read(), str(path)) or {}
+    return [[str(key), type(value).__name__, str(value)] for key, value in values.items()]
+
+
+def _summary(kind: Any) -> str:
+    return (kind.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,78 @@
+"""What several commands share: options that take many words, renamed options, and the ones for a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+SOME = click.IntRange(min=1)
+
+FORMER_OPTIONS = {
+    "--least": "--min-likes",
+    "--pictures": "--images",
+    "--imaged": "--with-images-only",
+    "--pictured": "--with-images-only",
+}
+"""Options of earlier versions; they work for one version more, with a note."""
+
+
+class Command(click.Command):
+    """A command that takes an option's former name, and of which some options take every word up to the next option.
+
+    ``--set a=1 b=2`` is ``--set a=1 --set b=2``.
+    """
+
+    _lists = ("--set", "--answers", "--creatives")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spread lists and rename options before click sees them."""
+        return super().parse_args(ctx, self._spread(self._renamed(args)))
+
+    def _renamed(self, args: list[str]) -> list[str]:
+        own = {name for parameter in self.params for name in parameter.opts}
+        found = []
+        for word in args:
+            name, equals, value = word.partition("=")
+            today = FORMER_OPTIONS.get(name)
+            if today in own:
+                click.echo(f"recgen: {name} is called {today} now.", err=True)
+                word = f"{today}{equals}{value}"
+            found.append(word)
+        return found
+
+    def _spread(self, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option = ""
+        for word in args:
+            if word.startswith("-"):
+                option = next(
+                    (name for name in self._lists if word == name or word.startswith(f"{name}=")), ""
+                )
+            elif option and spread[-1] != option:
+                spread.append(option)
+            spread.append(word)
+        return spread
+
+
+CONFIG = click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE ...",
+    help="Override keys, dotted: recgen.seed=7 recgen.ragar.k=3.",
+)
+
+
+def run_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option ``--run``, the folder of a run that is as far as `what` says."""
+    return click.option("--run", "folder", required=True, metavar="DIR", help=f"The folder of {what}.")
+
+
+def out_option(
+    name: str = "runs/<config name>",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option ``--out``, a folder for the run, with its default."""
+    return click.option("--out", metavar="DIR", help=f"The run's folder; {name} by default.")

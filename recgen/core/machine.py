@@ -1,0 +1,71 @@
+"""What differs between operating systems: locks on files, and how many cores this process may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class Held(Exception):
+    """Another process holds the lock."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use; where the system does not say, how many the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def try_lock(file: Path) -> Iterator[None]:
+    """Hold a file against other processes; the system lets go of it when this process ends, however it ends.
+
+    Raises
+    ------
+    Held
+        At once, if another process holds it.
+    """
+    if fcntl is None:
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(f"{file}.held", timeout=0):
+                yield
+        except Timeout as error:
+            raise Held(str(file)) from error
+        return
+    with file.open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Held(str(file)) from error
+        yield
+
+
+@contextmanager
+def wait_lock(file: Path, key: str = "") -> Iterator[None]:
+    """Wait until no other process is inside with the same file and key; the system ends the turn of one that is killed.
+
+    Every key is another byte of the file to lock, so that no file is left behind for each; where bytes cannot be locked each has
+    a file. Turns of one file must not be nested.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digest = blake2b(key.encode(), digest_size=7)
+    if fcntl is None:
+        from filelock import FileLock
+
+        with FileLock(f"{file}.{digest.hexdigest()}"):
+            yield
+        return
+    with file.open("a") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX, 1, int.from_bytes(digest.digest(), "big"))
+        yield

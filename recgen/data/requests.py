@@ -1,0 +1,145 @@
+"""Which images are asked for: of which items, for which users.
+
+*paper*: one image per user, of the item that the user liked last. That the user likes it is known beforehand, and every item that
+gets an image is a liked one: whatever makes an item stand out then looks like success, one constant picture included, and nothing
+can be said of images for items that a recommender has yet to place.
+
+*blind*: items are drawn without a look at the test part, from all heights of popularity, and each is asked for by several users
+who have not met it, whether they will like it or not. Several users per item make it possible to ask whether a user's own image
+beats another user's image of the same item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recgen.core.errors import UserError
+from recgen.core.seeding import seed_for
+
+COLUMNS = ["user_id", "item_id", "seed", "history"]
+HISTORY = 20  # RAGAR's longest history
+STRATA = 5
+"""Bands of popularity that the items of blind requests come from in equal numbers."""
+
+
+def last_likes(likes: pd.DataFrame, seed: int, wanted: int | None) -> pd.DataFrame:
+    """Return one request per user with a test item, the last of them, or as many as are wanted.
+
+    Which users are chosen follows from the seed and each user alone, so that asking for more adds users and changes none. The
+    history is what the user liked before, at most 20 items.
+
+    Parameters
+    ----------
+    likes
+        Columns user_id, item_id and split (train, valid, test), by user and oldest first.
+    seed
+        The run's seed.
+    wanted
+        How many users; None for all.
+
+    Returns
+    -------
+    Columns `COLUMNS`, users in the order of `likes`; histories are lists of item tokens, oldest first.
+    """
+    users = {
+        str(user): rows
+        for user, rows in likes.groupby("user_id", sort=False)
+        if (rows["split"] == "test").any()
+    }
+    chosen = set(_in_order(users, seed, "chosen for a request")[:wanted])
+    rows = [_last_like(seed, user, users[user]) for user in users if user in chosen]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _last_like(seed: int, user: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the request of one user from the user's liked interactions, oldest first."""
+    last = int(np.flatnonzero(rows["split"] == "test")[-1])
+    reference = str(rows["item_id"].iloc[last])
+    return _request(seed, user, reference, rows["item_id"].iloc[:last])
+
+
+def _request(seed: int, user: str, item: str, earlier: Sequence[str] | pd.Series) -> dict[str, Any]:
+    history = [token for token in dict.fromkeys(earlier) if token != item][-HISTORY:]
+    return {
+        "user_id": user,
+        "item_id": item,
+        "seed": seed_for(seed, "request", user, item),
+        "history": history,
+    }
+
+
+def blind(
+    interactions: pd.DataFrame, items: Sequence[str], seed: int, count: int, per_item: int, users: int | None
+) -> pd.DataFrame:
+    """Return requests of items drawn blind to the test part, each for several users who have not met it.
+
+    Parameters
+    ----------
+    interactions
+        Columns user_id, item_id, like (bool) and split, by user and oldest first. Rows of the test part are dropped at once.
+    items
+        The tokens that may be asked for: those with an image.
+    seed
+        The run's seed.
+    count
+        How many items, equally many from each fifth of the catalogue by number of likes before the test part.
+    per_item
+        How many users an item. They are drawn from all users with a history who have not met the item, by a seed of user and
+        item, so that another item changes nothing.
+    users
+        How many users may be asked at all; None for all.
+
+    Returns
+    -------
+    Columns `COLUMNS`, sorted by user in the order of `interactions`, then by item.
+
+    Raises
+    ------
+    UserError
+        Where the items have fewer than two such users each.
+    """
+    known = interactions[interactions["split"] != "test"]
+    likes = known[known["like"]]
+    histories = {str(user): rows["item_id"] for user, rows in likes.groupby("user_id", sort=False)}
+    pool = set(_in_order(histories, seed, "chosen for a request")[:users])
+    met = {str(item): set(rows["user_id"]) for item, rows in known.groupby("item_id")}
+    popularity = likes["item_id"].value_counts()
+    asked = {
+        item: _in_order(pool - met.get(item, set()), seed, "user for an item", item)[:per_item]
+        for item in _stratified(items, popularity, seed, count)
+    }
+    if not any(len(found) > 1 for found in asked.values()):
+        raise UserError(
+            "recgen.requests",
+            found=f"{len(asked)} items and {len(pool)} users, of whom no two have not met the same one",
+            expected="items that two users or more can be shown",
+            todo="Ask for more users, or for protocol: paper.",
+        )
+    pairs = {user: [item for item, found in asked.items() if user in found] for user in histories}
+    rows = [
+        _request(seed, user, item, histories[user]) for user, mine in pairs.items() for item in sorted(mine)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _stratified(items: Sequence[str], popularity: pd.Series, seed: int, count: int) -> list[str]:
+    """Return `count` items, in turn from each band of popularity and within one in an order that the seed gives."""
+    shuffled = _in_order(items, seed, "item for requests")
+    ranked = sorted(shuffled, key=lambda item: int(popularity.get(item, 0)))  # stable: ties stay shuffled
+    bands = [list(band) for band in np.array_split(np.array(ranked, dtype=object), STRATA)]
+    ordered = [_in_order(band, seed, "item for requests") for band in bands]
+    return list(_in_turn(ordered))[:count]
+
+
+def _in_turn(bands: Sequence[Sequence[str]]) -> Iterator[str]:
+    for place in range(max(map(len, bands), default=0)):
+        yield from (band[place] for band in bands if place < len(band))
+
+
+def _in_order(tokens: Any, seed: int, stage: str, item: str = "") -> list[str]:
+    """Return tokens in the order of their seeds, which nothing but the token and the stage decides."""
+    return sorted(map(str, tokens), key=lambda token: (seed_for(seed, stage, token, item), token))

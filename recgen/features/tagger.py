@@ -1,0 +1,69 @@
+"""The CLIP tagger: the phrases of a vocabulary that are closest to an image, as tags or joined to a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from recgen.features.vocabulary import Vocabulary
+
+_ROWS = 16_384  # embeddings compared with the phrases at once
+
+
+class TextEncoder(Protocol):
+    """What the tagger needs of an encoder: raw text embeddings, float32 ``[n, D]``."""
+
+    def texts(self, sentences: Sequence[str], /) -> np.ndarray: ...
+
+
+def tag(images: np.ndarray, vocabulary: Vocabulary, encoder: TextEncoder) -> list[str]:
+    """Return a caption per image: in each group the phrase closest to it by cosine, joined by the vocabulary's sentence.
+
+    Parameters
+    ----------
+    images
+        CLIP image embeddings ``[n, D]`` of the same encoder.
+    """
+    chosen = {
+        name: best_phrases(images, group.phrases, group.prompts, encoder)
+        for name, group in vocabulary.groups.items()
+    }
+    return [
+        vocabulary.caption.format(**{name: found[row] for name, found in chosen.items()})
+        for row in range(len(images))
+    ]
+
+
+def best_phrases(
+    images: np.ndarray, phrases: Sequence[str], prompts: Sequence[str], encoder: TextEncoder
+) -> list[str]:
+    """Return the phrase closest to each image: cosine of its embedding and the mean direction of the phrase's prompts."""
+    sentences = [prompt.replace("{}", phrase) for phrase in phrases for prompt in prompts]
+    texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
+    directions = _unit(texts.mean(axis=1))
+    found: list[str] = []
+    for start in range(
+        0, len(images), _ROWS
+    ):  # the length of an image's embedding does not change which phrase is closest
+        found += [phrases[best] for best in (images[start : start + _ROWS] @ directions.T).argmax(axis=1)]
+    return found
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def tag_groups(images: np.ndarray, vocabulary: Vocabulary, encoder: TextEncoder) -> list[tuple[str, ...]]:
+    """Return the phrase of each group of the vocabulary that is closest to each image, in the groups' order.
+
+    Parameters
+    ----------
+    images
+        CLIP image embeddings ``[n, D]`` of the same encoder.
+    """
+    groups = [
+        best_phrases(images, group.phrases, group.prompts, encoder) for group in vocabulary.groups.values()
+    ]
+    return list(zip(*groups, strict=True))

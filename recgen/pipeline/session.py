@@ -1,0 +1,131 @@
+"""A run from its lock to its last line: what `recgen run` and everything that runs a configuration on the way call."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline import pipeline
+from recgen.pipeline.cache import ArtifactCache
+from recgen.pipeline.context import RunContext
+
+logger = logging.getLogger("recgen")
+
+
+def run_folder(config: str, out: str | None) -> Path:
+    """Return the folder of a configuration's run: `out`, or ``runs/<configuration's name>``.
+
+    Raises
+    ------
+    UserError
+        If there is a file in its place.
+    """
+    folder = Path(out) if out is not None else Path("runs") / Path(config).stem
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
+    return folder
+
+
+def run(
+    config: str,
+    out: str | None = None,
+    overrides: Iterable[str] = (),
+    until: str | None = None,
+    force: str | None = None,
+    share: bool = False,
+) -> Path:
+    """Run a configuration in its folder, say what was done and where the report is, and return the folder.
+
+    Parameters
+    ----------
+    config
+        A YAML file, or the name of one in recbole_configs.
+    out
+        The run's folder; see `run_folder`.
+    overrides
+        ``KEY=VALUE`` strings with dotted keys.
+    until, force
+        The last stage to run, and a stage to do again with what follows it.
+    share
+        Whether to take over what runs beside this folder have finished.
+    """
+    folder = run_folder(config, out)
+    work = RunContext(load_config(config, overrides), folder)
+    with work.workspace.lock(), logging_to(folder / "log.txt"):
+        started = time.perf_counter()
+        work.write_config()
+        siblings = ArtifactCache(folder.resolve().parent) if share else None
+        done = pipeline.execute(work, until, force, siblings=siblings)
+        _conclude(work, done, time.perf_counter() - started)
+        if until in (None, "report"):
+            logger.info("Report: %s", folder / "report.html")
+    return folder
+
+
+def plan(
+    config: str,
+    out: str | None = None,
+    overrides: Iterable[str] = (),
+    until: str | None = None,
+    force: str | None = None,
+) -> list[tuple[str, bool]]:
+    """Return what `run` would look at with the same arguments, task by task, and whether it is done already; write nothing."""
+    folder = run_folder(config, out)
+    loaded = load_config(config, overrides)
+    # A folder that is not there yet is not made either: what would be done in an empty one is the same everywhere.
+    with nullcontext(str(folder)) if folder.is_dir() else tempfile.TemporaryDirectory() as place:
+        return pipeline.plan(RunContext(loaded, Path(place)), until, force)
+
+
+def _conclude(work: RunContext, done: list[str], seconds: float) -> None:
+    if done:
+        logger.info("%d of %d tasks done in %.0f s", len(done), len(pipeline.tasks(work)), seconds)
+    else:
+        logger.info("Nothing to do: everything asked for is done already in %s", work.folder)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where.
+
+    Within another log it adds a file and leaves the terminal to the outer one.
+    """
+    root = logging.getLogger()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(file)
+    within = bool(logger.handlers)
+    if not within:
+        logger.addHandler(screen)
+    level = root.level
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)  # RecBole's pandas warnings are for the log, not for the user
+    try:
+        yield
+    except UserError as error:
+        file.handle(_line(logging.ERROR, str(error)))
+        raise
+    except Exception as error:
+        file.handle(_line(logging.CRITICAL, "failed", error))
+        error.log = path  # type: ignore[attr-defined]
+        raise
+    finally:
+        if not within:
+            logging.captureWarnings(False)
+        root.setLevel(level)
+        logger.removeHandler(screen)
+        root.removeHandler(file)
+        file.close()
+
+
+def _line(level: int, text: str, error: Exception | None = None) -> logging.LogRecord:
+    details = None if error is None else (type(error), error, error.__traceback__)
+    return logging.LogRecord("recgen", level, "", 0, text, None, details)

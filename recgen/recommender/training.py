@@ -1,0 +1,70 @@
+"""Training one ranking model by RecBole's trainer for it, with what the training did."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from recgen.recommender.recbole import Loaders
+
+
+class Trained:
+    """A trained model and what its training did.
+
+    Attributes
+    ----------
+    model
+        The RecBole model, with the parameters of its best validated epoch.
+    trainer
+        RecBole's trainer, which can evaluate it.
+    record
+        What training.json says: every epoch, the best validation result (``valid``) and the seconds.
+    """
+
+    def __init__(self, model: Any, trainer: Any, seconds: float) -> None:
+        self.model, self.trainer = model, trainer
+        epochs = [{**epoch, "valid": finite(epoch.get("valid"))} for epoch in getattr(trainer, "history", [])]
+        self.record = {
+            "epochs": epochs,
+            "valid": finite(trainer.best_valid_result),
+            "seconds": round(seconds, 3),
+        }
+
+
+def finite(results: Mapping[str, float] | None) -> dict[str, float]:
+    """Return results without those that are not numbers, such as the AUC where nobody dislikes anything."""
+    return {name: float(value) for name, value in (results or {}).items() if math.isfinite(value)}
+
+
+def build(config: Any, data: Loaders) -> Any:
+    """Return an untrained model, on the device that its RecBole Config names."""
+    return config.model_class(config, data.train.dataset).to(config["device"])
+
+
+def trainer_for(config: Any, model: Any) -> Any:
+    """Return the trainer of a model.
+
+    Where RecBole has none but its general one, ours takes its place: it keeps the best epoch without a checkpoint
+    (RecBole issue 1547) and writes nothing into the working directory.
+    """
+    from recbole.trainer import Trainer
+    from recbole.utils import get_trainer
+
+    from ranking_models.trainer import RankingTrainer
+
+    found = get_trainer(config["MODEL_TYPE"], config["model"])
+    return (RankingTrainer if found is Trainer else found)(config, model)
+
+
+def train(config: Any, data: Loaders) -> Trained:
+    """Build and train one model with early stopping; it then holds the parameters of its best epoch."""
+    from recbole.utils import init_seed
+
+    init_seed(config["seed"], config["reproducibility"])
+    started = time.perf_counter()
+    model = build(config, data)
+    trainer = trainer_for(config, model)
+    trainer.fit(data.train, data.valid, verbose=False, saved=False, show_progress=config["show_progress"])
+    return Trained(model, trainer, time.perf_counter() - started)

@@ -1,0 +1,209 @@
+"""Whether this run's instruments can be believed: the recommender, the encoder, the training, the judge and the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from recgen.metrics.registry import lookup
+from recgen.report import curves
+from recgen.report.answers import out_of_domain
+from recgen.report.run_files import RunFiles
+from recgen.report.tables import ORIGINAL, against_original
+from recgen.report.text import interval, number
+from recgen.report.verdicts import Verdict, cannot_judge
+
+IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
+RANKING = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question about an instrument, its answer in a word and its colour, and the figures behind it."""
+
+    question: str
+    verdict: Verdict
+    label: str
+    sentence: str
+
+
+def checks(run: RunFiles) -> list[Check]:
+    """Return what a reader should know of the instruments before believing any verdict; what was not measured is said."""
+    return [
+        _ranks(run),
+        _gains_from_images(run),
+        _domain(run),
+        *_training(run),
+        *_judge_and_truth(run),
+        _requests(run),
+        _controls(run),
+    ]
+
+
+def banner(run: RunFiles) -> str:
+    """Return what stands above all verdicts of a run whose recommender ranks no better than chance; "" for another."""
+    if not cannot_judge(run.metrics):
+        return ""
+    return (
+        "This recommender cannot judge: it ranks no better than chance, so that what it says of images is noise. No "
+        "verdict of this "
+        "report that rests on it means anything."
+    )
+
+
+def _ranks(run: RunFiles) -> Check:
+    question = "Does the recommender rank better than chance and than popularity?"
+    baselines = run.metrics.get("downstream_baselines") or {}
+    own = (run.metrics.get("downstream") or {}).get(ORIGINAL, {}).get("recall@10")
+    chance, popular = ((baselines.get(name) or {}).get("recall@10") for name in ("chance", "popularity"))
+    if own is None or own["value"] is None or chance is None:
+        return Check(question, "unclear", "not measured", "The downstream stage measures it.")
+    sentence = (
+        f"Recall@10 is {number(own['value'], 4)} ({interval(own['low'], own['high'], 4)}); at random it is {number(chance, 4)}"
+        + ("." if popular is None else f", by popularity {number(popular, 4)}.")
+    )
+    if cannot_judge(run.metrics):
+        return Check(question, "bad", "no better than chance", sentence)
+    low = own["value"] if own["low"] is None else own["low"]
+    if popular is not None and low <= popular:
+        return Check(question, "unclear", "better than chance, not than popularity", sentence)
+    return Check(question, "good", "yes", sentence)
+
+
+def _gains_from_images(run: RunFiles) -> Check:
+    question = "Does the recommender gain anything from images on these data?"
+    found = {
+        name: test
+        for name in IMAGELESS
+        if (test := against_original(run.metrics, name).get(RANKING)) and test["difference"] is not None
+    }
+    if not found:
+        return Check(
+            question, "unclear", "not measured", "A retraining with shuffled images and with none would say."
+        )
+    sentence = " ".join(
+        f"{lookup(RANKING).title} {IMAGELESS[name]} is {number(-test['difference'], 4, signed=True)} below the original images' "
+        f"({interval(_minus(test['high']), _minus(test['low']), 4)})."
+        for name, test in found.items()
+    )
+    if any(test["high"] is None for test in found.values()):
+        return Check(question, "unclear", "too few trainings to tell", sentence)
+    if all(test["high"] < 0 for test in found.values()):
+        return Check(question, "good", "yes", sentence)
+    return Check(question, "bad", "not shown", f"{sentence} Where nothing is lost, no creative can win.")
+
+
+def _domain(run: RunFiles) -> Check:
+    question = "Have encoder and backbone seen images like these?"
+    rendered = bool(run.facts.get("rendered", True))
+    strangers = [
+        f"{run.facts[key]} ({what})"
+        for key, what in (("encoder", "encoder"), ("backbone", "backbone"))
+        if str(run.facts.get(key, "")).startswith("demo-") and not rendered
+    ]
+    if not strangers:
+        known = (
+            "they are the renderer's, on which the demo models were trained"
+            if rendered
+            else "none is a demo model"
+        )
+        return Check(question, "good", "yes", f"As far as the configuration says: {known}.")
+    sentence = f"{' and '.join(strangers)} knows the renderer's images alone, and these are others."
+    return Check(question, "bad", "no" if out_of_domain(run) else "not all", sentence)
+
+
+def _training(run: RunFiles) -> Iterator[Check]:
+    """Whether training moved anything: the best held-out reward may be the one before it."""
+    for panel in curves.found(run):
+        points = panel.held_out_reward
+        if len(points) < 2:
+            continue
+        question = f"Did training move {panel.who}?"
+        step, best = max(points, key=lambda point: point[1])
+        first = points[0]
+        sentence = (
+            f"The reward of users whom training never saw is {number(first[1], 4, signed=True)} at step "
+            f"{first[0]:,.0f} and at best "
+            f"{number(best, 4, signed=True)} at step {step:,.0f}."
+        )
+        if step == first[0]:
+            yield Check(
+                question,
+                "bad",
+                "no: best before any training",
+                sentence + " What is judged here is the untrained generator.",
+            )
+        else:
+            yield Check(question, "good", "yes", sentence)
+
+
+def _judge_and_truth(run: RunFiles) -> Iterator[Check]:
+    """How far the judge can be believed, where the truth is known."""
+    for generator, found in (run.metrics.get("judge_and_truth") or {}).items():
+        if not found or found["value"] is None:
+            continue
+        question = f"Do judge and truth prefer the same images of {generator}?"
+        sentence = (
+            "Over the requests, own minus another user's by the judge's score and by the true taste correlate by "
+            f"{number(found['value'], 2)} (95% interval {interval(found['low'], found['high'], 2)}; n\u00a0=\u00a0{found['n']})."
+        )
+        if found["low"] > 0.5:
+            yield Check(question, "good", "mostly", sentence)
+        elif found["low"] > 0:
+            yield Check(question, "unclear", "somewhat", sentence)
+        else:
+            yield Check(question, "bad", "not shown", sentence)
+
+
+def _requests(run: RunFiles) -> Check:
+    question = "Were the items drawn blind?"
+    if run.facts.get("protocol") == "blind":
+        return Check(
+            question,
+            "good",
+            "yes",
+            "Items come from all heights of popularity, and each was asked about by several users who had not met it, "
+            "whether or not "
+            "they would like it.",
+        )
+    return Check(
+        question,
+        "bad",
+        "no: users' last likes",
+        "Each user's image is of an item that the user went on to like (the papers' protocol). Such a run cannot show "
+        "that images "
+        "help with items whose users are not known, nor that they are personal where each item has one user: touching "
+        "liked items "
+        "alone raises Recall, whatever the images show. Set recgen.requests to protocol: blind.",
+    )
+
+
+def _controls(run: RunFiles) -> Check:
+    question = "Are the controls there that a claim needs?"
+    found: dict[str, Any] = run.metrics.get("controls") or {}
+    absent = [
+        what
+        for what, here in (
+            ("swapped", any(name.startswith("swapped.") for name in found)),
+            ("placebo", "control.placebo" in found),
+        )
+        if not here
+    ]
+    if not absent:
+        return Check(
+            question,
+            "good",
+            "yes",
+            "Other users' creatives and the placebo were measured beside every generator.",
+        )
+    return Check(
+        question,
+        "unclear",
+        f"without {' and '.join(absent)}",
+        f"No gain is claimed without them: add {' and '.join(absent)} to recgen.controls.",
+    )
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value

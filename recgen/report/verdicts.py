@@ -1,0 +1,142 @@
+"""What the contrasts with controls allow to be said, and no more.
+
+Only own creative minus another user's of the same item can show that drawing for a user is worth something, and only net of the
+placebo. Whatever lifts any item for anybody, such as one good poster or the items' own images, has a difference of zero there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED
+from recgen.metrics.registry import lookup
+from recgen.report.text import interval, number, p_value, plain
+
+Verdict = Literal["good", "bad", "unclear"]
+SIGNIFICANT = 0.05
+MANY = 1_000_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one generator's numbers say: a verdict (its colour), the word for it, the sentences behind it."""
+
+    generator: str
+    verdict: Verdict
+    label: str
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, how it was asked of the data, and a line per generator (or a reason why there is none)."""
+
+    question: str
+    method: str
+    lines: list[Line] = field(default_factory=list)
+    missing: str = ""
+
+
+def contrast(
+    metrics: Mapping[str, Any], generator: str, kind: str, metric: str | None = None
+) -> dict[str, Any] | None:
+    """Return a generator's contrast of a kind by a metric, else by the first headline that was measured; None without one."""
+    found = {
+        each["metric"]: each
+        for each in metrics.get("tests", {}).get("contrasts", [])
+        if each["a"] == generator and each["kind"] == kind and each["difference"] is not None
+    }
+    keys = HEADLINES if metric is None else (metric,)
+    return next((found[key] for key in keys if key in found), None)
+
+
+def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
+    """Return the verdict on whether a user's own creative beats another user's, and its words."""
+    own = contrast(metrics, generator, SWAPPED)
+    if own is None:
+        return "unclear", "not measured"
+    if own["low"] is None or own["p"] is None:
+        return "unclear", "too few to tell"
+    shown = own.get("p_holm", own["p"]) <= SIGNIFICANT
+    if shown and own["high"] < 0:
+        return "bad", "no: another user's does better"
+    if not shown or own["low"] <= 0:
+        return "unclear", "cannot tell"
+    net = contrast(metrics, generator, PLACEBO, own["metric"])
+    if net is None:
+        return "unclear", "cannot tell without a placebo"
+    if net["low"] is None or net["low"] <= 0:
+        return "unclear", "cannot tell: selecting noises earns as much"
+    if own["metric"].endswith("_judge") and cannot_judge(metrics):
+        return "unclear", "cannot tell: this recommender cannot judge"
+    return "good", "yes"
+
+
+def cannot_judge(metrics: Mapping[str, Any]) -> bool:
+    """Return whether the judge's model, trained on the original images, ranks no better than chance."""
+    chance = (metrics.get("downstream_baselines") or {}).get("chance") or {}
+    own = (metrics.get("downstream") or {}).get("ORI") or {}
+    found = [
+        (own[key].get("low") if own[key].get("low") is not None else own[key]["value"], chance[key])
+        for key in ("recall@10", "ndcg@10")
+        if key in chance and (own.get(key) or {}).get("value") is not None
+    ]
+    return bool(found) and all(low <= value for low, value in found)
+
+
+def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:
+    """Return a generator's line of the report's first question; None where it was not measured."""
+    own = contrast(metrics, generator, SWAPPED)
+    if own is None:
+        return None
+    verdict, label = personal(metrics, generator)
+    sentences = [f"Own minus another user's: {words(own)}."]
+    judged = contrast(metrics, generator, SWAPPED, "percentile_gain_judge")
+    if judged is not None and judged["metric"] != own["metric"]:
+        sentences.append(f"By the judge: {words(judged)}.")
+    net = contrast(metrics, generator, PLACEBO, own["metric"])
+    if net is not None:
+        sentences.append(f"Net of the placebo: {words(net)}.")
+    elif label == "cannot tell without a placebo":
+        sentences.append(
+            "A generator that only selects among noises by a ranking model has such a difference too: add placebo to "
+            "recgen.controls, and the report says what remains."
+        )
+    if verdict == "unclear":
+        sentences += power(net if net is not None and label.startswith("cannot tell: selecting") else own)
+    return Line(generator, verdict, label, sentences)
+
+
+def words(test: Mapping[str, Any]) -> str:
+    """Return a paired difference in words."""
+    metric = lookup(test["metric"])
+    p = test.get("p_holm", test["p"])
+    corrected = "" if test.get("primary") or "p_holm" not in test else ", corrected for the number of tests"
+    return (
+        f"{metric.title} {number(test['difference'], metric.digits, signed=True)} "
+        f"(95% interval {interval(test['low'], test['high'], metric.digits)}; {p_value(p)}{corrected}; "
+        f"n\u00a0=\u00a0{plain(test['n'])})"
+    )
+
+
+def power(test: Mapping[str, Any]) -> list[str]:
+    """Return what a run of this size could have found, and how large one would have to be; nothing where that is not known."""
+    if test.get("detectable") is None:
+        return []
+    metric = lookup(test["metric"])
+    found = f"So many requests find a difference of {number(test['detectable'], metric.digits)} in four of five runs"
+    needed = test.get("needed")
+    if needed is None:
+        return [f"{found}."]
+    if needed <= test["n"]:
+        return [f"{found}; the one seen is no smaller."]
+    size = "more than a million" if needed > MANY else f"about {plain(_round(needed))}"
+    return [f"{found}; {size} requests would tell one as small as the one seen."]
+
+
+def _round(count: int) -> int:
+    """Round to two digits: a number of requests is an estimate of an estimate."""
+    digits = max(len(str(count)) - 2, 0)
+    return round(count, -digits)

@@ -1,0 +1,245 @@
+"""A run's folder opened from Python: what it measured, what it drew, and images that nobody asked for yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError, nearest
+from recgen.core.io import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recgen.data.types import Creative, Request
+    from recgen.pipeline.context import RunContext
+    from recgen.recommender.reward import RewardModel
+
+
+class Run:
+    """A run that is finished, or as far as it has come.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+
+    Raises
+    ------
+    UserError
+        If the folder has no config.yaml.
+
+    Notes
+    -----
+    Nothing is read before it is asked for, and nothing is ever written into the folder. What has been read stays in memory:
+    open the folder again to see what a run in progress has finished since.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "config.yaml").is_file():
+            raise UserError(
+                f"run folder {folder}",
+                found="no config.yaml in it",
+                expected="the folder of a run",
+                todo="Make one first: recgen run --config ... --out FOLDER.",
+            )
+        self._fitted: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @cached_property
+    def context(self) -> RunContext:
+        """The configuration that the run was last made with, and its models, each loaded when it is first used."""
+        return open_run(str(self.folder))
+
+    @property
+    def generators(self) -> list[str]:
+        """Names of the run's generators, in the order of the configuration."""
+        return list(self.context.settings.generators)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds: ``creatives``, ``downstream``, ``tests``, ``unavailable`` and ``run``.
+
+        `recgen.metrics.registry` has an example and what each metric means.
+
+        ``run.metrics["creatives"]["ragar"]["delta_r_judge"]`` is a mapping of ``value``, ``low``, ``high`` (the ends of a 95%
+        interval) and ``n``.
+        """
+        return json.loads(self._file("metrics.json", "evaluate").read_text(encoding="utf-8"))
+
+    @cached_property
+    def creatives(self) -> pd.DataFrame:
+        """One row per image: user_id, item_id, path (absolute), seed, generator, recipe (a dict), sha256 and seconds."""
+        table = read_table(self._file("creatives/manifest.parquet", "generate"))
+        return table.assign(
+            path=[str((self.folder / path).resolve()) for path in table["path"]],
+            recipe=[json.loads(recipe) for recipe in table["recipe"]],
+        )
+
+    @cached_property
+    def per_request(self) -> pd.DataFrame:
+        """One row per image and one float column per metric of single images; NaN where it could not be measured."""
+        return read_table(self._file("per_request.parquet", "evaluate"))
+
+    @property
+    def requests(self) -> list[Request]:
+        """The images that the run asked for: at most one per user, the user's reference item."""
+        self._file("dataset/requests.parquet", "dataset")
+        return self.context.requests
+
+    @property
+    def report(self) -> Path:
+        """The path of report.html."""
+        return self._file("report.html", "report")
+
+    def draw(self, user: str, item: str, generator: str | None = None) -> Creative:
+        """Draw an image of any item for any user with a generator that the run has fitted.
+
+        Parameters
+        ----------
+        user, item
+            Tokens, as in the data set.
+        generator
+            A generator of the run; None is its only one.
+
+        Returns
+        -------
+        The image (RGB) and its whole recipe, as the PNGs of the run carry it.
+
+        A pair that the run has drawn is read from its file: drawn alone instead of among others, a pixel can differ by one of 256
+        levels, because the order of a sum follows the batch. For any other pair the history is what the user is known to like
+        (no test interaction but those before the item itself, at most 20), and the seed follows from the run's seed, the user
+        and the item, as it does for the run's own requests.
+
+        Raises
+        ------
+        UserError
+            For an unknown user, item or generator, and for a generator that the run has not fitted yet.
+        """
+        name = self._generator(generator)
+        request = self._request(str(user), str(item))
+        return self._drawn(name, request) or self._draw(name, request)
+
+    def _drawn(self, name: str, request: Request) -> Creative | None:
+        """Return the image that the run has drawn for a request; None where it has not."""
+        from PIL import Image
+
+        from recgen.data.types import Creative
+
+        if not (self.folder / "creatives/manifest.parquet").is_file():
+            return None
+        table = self.creatives
+        same = (table["user_id"] == request.user_id) & (table["item_id"] == request.item_id)
+        rows: list[dict[Any, Any]] = table[same & (table["generator"] == name)].to_dict("records")
+        for row in rows:
+            with Image.open(row["path"]) as file:
+                return Creative(request, name, file.convert("RGB"), row["recipe"], row["seconds"])
+        return None
+
+    def _draw(self, name: str, request: Request) -> Creative:
+        from recgen.stages.generate import recipe
+        from recgen.stages.ranker import reward_model
+
+        drawer = self._drawer(name)
+        type(drawer).check(drawer.config, [request])
+        reward: RewardModel = self.__dict__.setdefault("_reward", reward_model(self.context, "reward"))
+        (creative,) = drawer.generate([request], self.context.data, reward=reward)
+        return replace(creative, recipe=recipe(name, creative))
+
+    def _generator(self, name: str | None) -> str:
+        known = self.generators
+        if name is None and len(known) == 1:
+            return known[0]
+        if name not in known:
+            found = "none named" if name is None else repr(name)
+            raise UserError(
+                f"generator of {self.folder}",
+                found=found,
+                expected=f"one of {', '.join(known)}",
+                todo=nearest(name or "", known),
+            )
+        return name
+
+    def _drawer(self, name: str) -> Any:
+        """Return a fitted generator, loaded once."""
+        if name not in self._fitted:
+            from recgen.stages.generate import fitted
+
+            if not self.context.workspace.outputs(f"generator.fit/{name}"):
+                raise self._unfinished(f"generator {name} not fitted", "generator.fit")
+            self.context.prepare_torch()
+            self._fitted[name] = fitted(self.context, name)
+        return self._fitted[name]
+
+    def _request(self, user: str, item: str) -> Request:
+        for request in self.requests:
+            if (request.user_id, request.item_id) == (user, item):
+                return request
+        self._known(user, self.context.data.user_rows, "user")
+        self._known(item, self.context.data.item_rows, "item")
+        return self._new_request(user, item)
+
+    def _new_request(self, user: str, item: str) -> Request:
+        """Return the request that the run would have made of a user and an item that it did not ask for."""
+        from recgen.core.seeding import seed_for
+        from recgen.data.requests import HISTORY
+        from recgen.data.types import Request
+
+        table = self.context.interactions
+        likes = table[(table["user_id"] == user) & table["like"] & (table["split"] != "none")]
+        is_reference = (likes["item_id"] == item) & (likes["split"] == "test")
+        if is_reference.any():  # as for the run's own requests: what came before it
+            likes = likes.iloc[: int(is_reference.to_numpy().nonzero()[0][-1])]
+        else:
+            likes = likes[likes["split"] != "test"]
+        history = [token for token in dict.fromkeys(likes["item_id"]) if token != item][-HISTORY:]
+        seed = seed_for(self.context.settings.seed, "request", user, item)
+        return Request(user, item, seed, tuple(history))
+
+    def _known(self, token: str, tokens: Iterable[str], what: str) -> None:
+        if token not in tokens:
+            data = self.context.config.recbole["dataset"]
+            raise UserError(
+                f"{what} {token!r}",
+                found=f"no such {what} in {self.folder}",
+                expected=f"a {what} token of the data set {data}",
+                todo=nearest(token, tokens),
+            )
+
+    def _file(self, name: str, stage: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise self._unfinished(f"no {name}", stage)
+        return path
+
+    def _unfinished(self, found: str, stage: str) -> UserError:
+        return UserError(
+            f"run folder {self.folder}",
+            found=found,
+            expected=f"a run that is finished up to {stage}",
+            todo=f"Finish it first: recgen run --config {self.folder / 'config.yaml'} --out {self.folder} --until {stage}.",
+        )
+
+
+def open_run(folder: str) -> RunContext:
+    """Return a run by its folder, with the configuration that it was last run with.
+
+    Raises
+    ------
+    UserError
+        If the folder has no config.yaml.
+    """
+    from recgen.pipeline.context import RunContext
+
+    path = Path(folder)
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"--run {folder}", found="no config.yaml in it", expected="the folder of a run")
+    return RunContext(load_config(str(path / "config.yaml")), path)

@@ -1,0 +1,162 @@
+"""The ranker stage: reward and judge on disjoint halves of the interactions, and the verifier on likes and dislikes.
+
+A model that ranks is trained on likes, the run's RecBole data; a pointwise one on likes and dislikes, see
+`recgen.recommender.feedback`. `reward_model` gives what the stage has trained back, as generators and metrics ask it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recgen.core.errors import UserError
+from recgen.core.io import write_json
+from recgen.core.seeding import seed_for
+from recgen.pipeline.context import RunContext
+from recgen.recommender import checkpoint, feedback, recbole, unseen
+from recgen.recommender.reward import LazyRanker, Ranker
+from recgen.recommender.splits import half
+from recgen.recommender.training import build, finite
+from recgen.recommender.training import train as train_model
+
+
+def train(run: RunContext, role: str) -> list[Path]:
+    """Train the model of one role and save it to ranker/<role>; return what was written.
+
+    training.json tells every epoch, the best validation result (``valid``) and, for a model of likes and dislikes, the result
+    on held-out ones (``test``, with the AUC).
+    """
+    task = training_task(run, role)
+    folder = run.folder / "ranker" / role
+    data = recbole.loaders(task.config, task.parts, task.keep)
+    run.prepare_torch()  # RecBole's Config sets the visible devices
+    trained = train_model(task.config, data)
+    if task.pointwise:
+        held_out = trained.trainer.evaluate(data.test, load_best_model=False, show_progress=False)
+        trained.record["test"] = finite(held_out)
+    checkpoint.save(trained.model, task.parts.whole, folder)
+    write_json(folder / "training.json", trained.record)
+    return [folder / name for name in ("model.safetensors", "config.json", "training.json")]
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a role's model is trained on.
+
+    Attributes
+    ----------
+    config
+        RecBole's Config.
+    parts
+        The split data.
+    keep
+        bool ``[n_train]``, the training interactions this role may see; None: all.
+    pointwise
+        Whether the data are likes and dislikes, rather than likes to rank by.
+    """
+
+    config: Any
+    parts: recbole.DatasetSplits
+    keep: np.ndarray | None
+    pointwise: bool
+
+
+def training_task(run: RunContext, role: str) -> TrainingTask:
+    """Return what the model of a role (reward, judge or verifier) is trained on."""
+    name, seed = getattr(run.settings.ranker, role), run.settings.seed
+    extra = {"seed": seed_for(seed, f"ranker {role}") % 2**31, "item_features": item_features(run)}
+    if role == "verifier":
+        check_verifier(run)
+    whole = role == "verifier" or run.settings.ranker.same_judge
+    pointwise = is_pointwise(run, name)
+    config = feedback_config(run, name, extra) if pointwise else run.recbole_config(name, extra)
+    parts = feedback_splits(run, name) if pointwise else run.split
+    label = feedback.LABEL if pointwise else None
+    keep = None if whole else half(seed, parts, "reward" if role == "reward" else "judge", label)
+    return TrainingTask(config, parts, keep, pointwise)
+
+
+def item_features(run: RunContext, image: Path | None = None) -> dict[str, str]:
+    """Return the `item_features` key of our ranking models; `image` replaces the images' own embeddings."""
+    folder = (run.folder / "features").resolve()
+    found = {"image": image or folder / "image.safetensors", "text": folder / "text.safetensors"}
+    return {kind: str(path) for kind, path in found.items() if path.with_suffix(".ids.txt").stat().st_size}
+
+
+# ---- models trained on likes and dislikes ----
+
+
+def is_pointwise(run: RunContext, name: str) -> bool:
+    """Return whether a ranking model, by its class, its defaults and its block in the YAML, is trained on labels."""
+    return feedback.is_pointwise(feedback_config(run, name, {}))
+
+
+def check_verifier(run: RunContext) -> None:
+    """Raise `UserError` where the verifier is a model that ranks: it has to say how likely a like is."""
+    name = run.settings.ranker.verifier
+    if not is_pointwise(run, name):
+        raise UserError(
+            f"{run.config.source}: recgen.ranker.verifier",
+            found=f"{name}, which is not trained on likes and dislikes",
+            expected="a model that learns from labels",
+            todo="Set it to Verifier, without train_neg_sample_args in its settings.",
+        )
+
+
+def feedback_config(run: RunContext, name: str, extra: dict[str, Any]) -> Any:
+    """Return RecBole's Config of a model over the likes and dislikes."""
+    own = run.settings.ranker.settings.get(name, {})
+    keys = feedback.recbole_keys(run.config.recbole, own, run.folder / "recbole/labelled")
+    cls = recbole.model_class(name, f"{run.config.source}: recgen.ranker")
+    return recbole.recbole_config(cls, {**keys, **extra})
+
+
+def feedback_splits(run: RunContext, name: str) -> recbole.DatasetSplits:
+    """Return likes and dislikes, split for training, early stopping and the held-out AUC: alike for every role and seed."""
+    if name not in run.feedback:
+        seed = run.settings.seed
+        feedback.write_data(run.folder / "recbole/labelled", run.interactions, run.items, seed)
+        config = feedback_config(run, name, {"seed": seed_for(seed, "labelled split") % 2**31})
+        run.feedback[name] = recbole.split(config, run.config.source)
+    return run.feedback[name]
+
+
+def held_out(run: RunContext, name: str) -> pd.DataFrame:
+    """Return the held-out likes and dislikes of a model; see `recgen.recommender.feedback.held_out`."""
+    return feedback.held_out(feedback_splits(run, name))
+
+
+# ---- trained models ----
+
+
+def load_ranker(run: RunContext, role: str) -> Ranker:
+    """Return the trained model of a role, reward, judge or verifier, from the run's folder.
+
+    Raises
+    ------
+    UserError
+        When the folder holds a model of other users, items, features or settings than the run's.
+    """
+    role = run.resolve_role(role)
+    task = training_task(run, role)
+    data = recbole.loaders(task.config, task.parts, task.keep)
+    run.prepare_torch()
+    model = checkpoint.load(build(task.config, data), task.parts.whole, run.folder / "ranker" / role)
+    return Ranker(model, data.train.dataset, run.settings.ranker.what_if)
+
+
+def reward_model(run: RunContext, role: str) -> LazyRanker:
+    """Return the trained model of a role, to be read from the run's folder when it is first asked something."""
+    return LazyRanker(lambda: load_ranker(run, role), lambda: unseen_encounters(run, role))
+
+
+def unseen_encounters(run: RunContext, role: str) -> pd.DataFrame:
+    """Return encounters that the model of a role was not trained on; see `recgen.recommender.unseen`."""
+    name = getattr(run.settings.ranker, run.resolve_role(role))
+    if is_pointwise(run, name):
+        return unseen.of_pointwise(feedback_splits(run, name))
+    return unseen.of_ranking(run.interactions, run.items, run.settings.seed)

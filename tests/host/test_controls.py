@@ -1,0 +1,114 @@
+"""Controls in a run: drawn, measured, compared and kept apart from the generators."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from recgen import api
+from recgen.core.errors import UserError
+from recgen.stages.evaluate import CreativeBatch, check_creatives
+
+BLIND = {"protocol": "blind", "items": 6, "per_item": 3}
+EVERY = ["original", "constant", "swapped", "random_item", "blank", "placebo"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, write_config) -> Path:
+    """A run with items drawn blind and every control."""
+    folder = tmp_path_factory.mktemp("controls")
+    write_config(folder, requests=BLIND, controls=EVERY, downstream={"seeds": 1})
+    api.run(str(folder / "tiny.yaml"), str(folder / "run"), (), until="evaluate")
+    return folder / "run"
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_every_control_is_measured_and_none_is_a_generator(finished):
+    found = metrics(finished)
+    assert list(found["creatives"]) == ["toy"]
+    shown = {f"control.{name}" for name in EVERY if name != "swapped"}
+    assert set(found["controls"]) == shown | {"swapped.toy", "swapped.control.placebo"}
+    assert set(pd.read_parquet(finished / "per_request.parquet")["generator"]) == {"toy"}
+    assert set(pd.read_parquet(finished / "creatives/manifest.parquet")["generator"]) == {"toy"}
+    assert found["run"]["protocol"] == "blind" and found["run"]["requests"] == 18
+
+
+def test_the_items_own_image_changes_nothing(finished):
+    own = metrics(finished)["controls"]["control.original"]
+    assert own["risen_judge"]["value"] == 0 and own["delta_r_judge"]["value"] == 0
+    assert own["ssim_semantic"]["value"] == pytest.approx(1) and own["retrieved_top1"]["value"] == 1
+
+
+def test_swapped_is_the_same_image_for_another_user(finished):
+    made, swapped = (
+        pd.read_parquet(finished / f"evaluation/{name}.parquet").set_index(["user_id", "item_id"])
+        for name in ("toy", "swapped.toy")
+    )
+    assert set(made.index) == set(swapped.index)
+    tables = sorted((finished / "creatives/shards/swapped.toy").glob("*.parquet"))
+    rows = pd.concat([pd.read_parquet(path) for path in tables])
+    drawn = pd.read_parquet(finished / "creatives/manifest.parquet").set_index("path")
+    assert all(
+        drawn.loc[path, "item_id"] == item for path, item in zip(rows["path"], rows["item_id"], strict=True)
+    )
+    assert not any(
+        drawn.loc[path, "user_id"] == user for path, user in zip(rows["path"], rows["user_id"], strict=True)
+    )
+    assert made["cis"].sum() == pytest.approx(swapped["cis"].sum()), "the same images, dealt otherwise"
+
+
+def test_contrasts_and_their_p_values(finished):
+    tests = metrics(finished)["tests"]
+    (primary,) = [each for each in tests["contrasts"] if each["primary"]]
+    assert (primary["a"], primary["b"], primary["metric"]) == ("toy", "swapped.toy", "percentile_gain_judge")
+    assert primary["n"] == 18 and primary["detectable"] > 0 and primary["p_holm"] == primary["p"]
+    assert {each["kind"] for each in tests["contrasts"]} == {"swapped", "control", "net of placebo"}
+    assert all(each["p_holm"] >= each["p"] for each in tests["contrasts"] if each["p"] is not None)
+    assert tests["permutation"]["toy"]["n"] == 18
+
+
+def test_users_alone_with_an_item_have_theirs_drawn(tmp_path, write_config):
+    """By the papers' protocol nearly every user has an item of their own."""
+    write_config(tmp_path, requests=5, controls=["swapped"], downstream={"seeds": 1})
+    api.run(str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), (), until="evaluate")
+    own, swapped = (
+        pd.read_parquet(tmp_path / f"run/evaluation/{name}.parquet") for name in ("toy", "swapped.toy")
+    )
+    assert len(own) == len(swapped) == 5 and own["item_id"].tolist() == swapped["item_id"].tolist()
+    assert (own["cis"] != swapped["cis"]).any()
+    again = (tmp_path / "run/metrics.json").read_bytes()
+    api.run(str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), (), until="evaluate", force="generate")
+    assert (tmp_path / "run/metrics.json").read_bytes() == again
+
+
+def test_without_controls_there_are_none(tmp_path, write_config):
+    write_config(tmp_path, requests=3, controls=[], downstream={"seeds": 1})
+    api.run(str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), (), until="evaluate")
+    found = metrics(tmp_path / "run")
+    assert found["controls"] == {} and found["tests"]["contrasts"] == []
+    assert not list((tmp_path / "run/creatives/shards").glob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("image", "embedding", "says"),
+    [
+        (Image.new("RGB", (32, 32)), 1.0, "'u2', item 'i7'.*single colour"),
+        (Image.effect_noise((32, 32), 90).convert("RGB"), np.nan, "'u2', item 'i7'.*not finite"),
+    ],
+)
+def test_an_image_that_is_none_names_its_request(tmp_path, image, embedding, says):
+    Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "good.png")
+    image.save(tmp_path / "bad.png")
+    embeddings = np.array([[1.0], [embedding]], dtype=np.float32)
+    paths = [tmp_path / "good.png", tmp_path / "bad.png"]
+    made = CreativeBatch("toy", ["u1", "u2"], ["i3", "i7"], [[], []], np.array([3, 7]), paths, embeddings)
+    with pytest.raises(UserError, match=says):
+        check_creatives(made)

@@ -1,0 +1,91 @@
+"""Own minus swapped: nothing that is not personal can win it, whatever the judge thinks of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recgen.metrics.contrasts import PLACEBO, SWAPPED, agreement, contrasts, corrected, correlation, headline
+
+N = 200
+
+
+def table(gain: np.ndarray, truth: np.ndarray | None = None) -> pd.DataFrame:
+    columns = {
+        "user_id": [f"u{k % 50}" for k in range(N)],
+        "item_id": [f"i{k // 4}" for k in range(N)],
+        "percentile_gain_judge": gain,
+        "score_gain_judge": gain,
+    }
+    return pd.DataFrame(columns | ({} if truth is None else {"true_utility_gain": truth}))
+
+
+def only(found, kind, metric="percentile_gain_judge", name="g"):
+    (entry,) = [e for e in found if (e["kind"], e["metric"], e["a"]) == (kind, metric, name)]
+    return entry
+
+
+def test_an_image_that_lifts_every_item_does_not_win():
+    rng = np.random.default_rng(0)
+    lifted = table(0.3 + 0.1 * rng.normal(size=N))
+    found = list(
+        contrasts(
+            {"g": lifted},
+            {"g": lifted.sample(frac=1, random_state=0)},
+            {"control.original": table(np.zeros(N))},
+            "p",
+            1,
+        )
+    )
+    swapped = only(found, SWAPPED)
+    assert swapped["difference"] == 0 and swapped["p"] == 1 and swapped["primary"]
+    assert only(found, "control")["low"] > 0.2 and not only(found, "control")["primary"]
+
+
+def test_what_selection_earns_is_taken_off():
+    rng = np.random.default_rng(1)
+    noise = [0.1 * rng.normal(size=N) for _ in range(4)]
+    mine, theirs = table(0.1 + noise[0]), table(noise[1])
+    placebo = {"p": table(0.1 + noise[2])}, {"p": table(noise[3])}
+    found = list(contrasts({"g": mine}, {"g": theirs, **placebo[1]}, placebo[0], "p", 1))
+    assert only(found, SWAPPED)["low"] > 0.05
+    net = only(found, PLACEBO)
+    assert net["low"] < 0 < net["high"] and net["b"] == "p"
+
+
+def test_requests_are_matched_and_those_without_a_swap_left_out():
+    gain = np.arange(N) / N
+    few = table(gain - 0.5).sample(60, random_state=3)
+    entry = only(contrasts({"g": table(gain)}, {"g": few}, {}, "p", 1), SWAPPED)
+    assert entry["difference"] == pytest.approx(0.5) and entry["n"] == 60
+
+
+def test_truth_is_the_headline_where_there_is_one():
+    with_truth = table(np.ones(N), np.zeros(N))
+    assert (
+        headline(with_truth) == "true_utility_gain" and headline(table(np.ones(N))) == "percentile_gain_judge"
+    )
+    found = list(
+        contrasts({"g": with_truth, "h": with_truth}, {"g": with_truth, "h": with_truth}, {}, "p", 1)
+    )
+    assert [e["metric"] for e in found if e["primary"]] == ["true_utility_gain"], (
+        "one primary contrast a report"
+    )
+
+
+def test_all_but_the_primary_contrast_are_corrected():
+    tests = corrected([{"p": 0.04, "primary": True}, {"p": 0.01}, {"p": 0.04}, {"p": None}])
+    assert [test["p_holm"] for test in tests] == [0.04, 0.02, 0.04, None]
+
+
+def test_agreement_of_judge_and_truth():
+    rng = np.random.default_rng(2)
+    truth, other = rng.normal(size=(2, N))
+    own = table(truth + 0.5 * rng.normal(size=N), truth)
+    swapped = table(np.zeros(N), np.zeros(N))
+    found = agreement(own, swapped)
+    assert 0.8 < found["low"] < found["value"] < found["high"] < 0.97
+    assert agreement(table(other, truth), swapped)["low"] < 0.05
+    assert agreement(table(other), swapped) is None
+    assert correlation([1, 1, 1, 1], [1, 2, 3, 4]).value is None

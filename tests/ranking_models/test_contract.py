@@ -1,0 +1,21 @@
+"""The shipped ranking models keep the contract that `recgen.testing` has for everybody's."""
+
+from __future__ import annotations
+
+from ranking_models.micro import MICRO
+from ranking_models.vbpr import VBPR
+from ranking_models.verifier import Verifier
+from recgen.testing import RankingModelContract
+
+
+class TestMICRO(RankingModelContract):
+    model = MICRO
+    settings = {"embedding_size": 8, "knn_k": 4, "learning_rate": 0.01}
+
+
+class TestVBPR(RankingModelContract):
+    model = VBPR
+
+
+class TestVerifier(RankingModelContract):
+    model = Verifier

@@ -83,6 +83,10 @@ class Arms:
 
     def learned(self) -> dict[str, Any]:
         """Return what the tastes that were fitted believe, and the strengths they chose."""
+        fitted = {
+            show if vocabulary is None else f"wordless_{show}": taste
+            for (show, vocabulary), taste in self._fitted.items()
+        }
         return {
             name: {
                 "trust": taste.learned.belief.trust.as_json(),
@@ -90,10 +94,7 @@ class Arms:
                 "text_kept": taste.learned.text_kept,
                 "tried": [each.as_json() for each in taste.learned.tried],
             }
-            for name, taste in {
-                **{show: each for (show, _), each in self._fitted.items()},
-                **self._kept,
-            }.items()
+            for name, taste in {**fitted, **self._kept}.items()
         }
 
     def text(self) -> list[Image.Image]:

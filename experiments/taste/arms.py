@@ -25,7 +25,7 @@ from recgen.diffusion.backbone import Condition
 from recgen.diffusion.sampling import Sampling
 from recgen.features.vocabulary import vocabulary_file
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import Ranker
+from recgen.stages.ranker import reward_model
 
 DECODE = Sampling(steps=6, sampler="dpm++2m", guidance_scale=3)
 FIXED = {"both": Strength(3, 0.25, 3.0), "words": Strength(3, 0.0, 3.0), "image": Strength(0, 0.5, 3.0)}
@@ -70,7 +70,7 @@ class Arms:
 
     def __init__(self, run: RunContext, requests: Sequence[Request], vocabularies: Path) -> None:
         self.run, self.requests, self.vocabularies = run, list(requests), vocabularies
-        self.reward = Ranker(run, "reward")
+        self.reward = reward_model(run, "reward")
         self._fitted: dict[Any, Taste] = {}
         self._kept: dict[str, Taste] = {}
 
@@ -83,6 +83,10 @@ class Arms:
 
     def learned(self) -> dict[str, Any]:
         """Return what the tastes that were fitted believe, and the strengths they chose."""
+        fitted = {
+            show if vocabulary is None else f"wordless_{show}": taste
+            for (show, vocabulary), taste in self._fitted.items()
+        }
         return {
             name: {
                 "trust": taste.learned.belief.trust.as_json(),
@@ -90,10 +94,7 @@ class Arms:
                 "text_kept": taste.learned.text_kept,
                 "tried": [each.as_json() for each in taste.learned.tried],
             }
-            for name, taste in {
-                **{show: each for (show, _), each in self._fitted.items()},
-                **self._kept,
-            }.items()
+            for name, taste in {**fitted, **self._kept}.items()
         }
 
     def text(self) -> list[Image.Image]:
@@ -170,7 +171,7 @@ class Arms:
 
     def shuffled(self, other: RunContext) -> list[Image.Image]:
         """Taste, reward included, learned from encounters that were given to users at random."""
-        reward = Ranker(other, "reward")
+        reward = reward_model(other, "reward")
         taste = fit(other, other.data, reward, "both")
         answers = taste.answers(self.requests, other.data, reward)
         return draw(taste, self.requests, answers, other.data, FIXED["both"])

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import harness
-from experiments.taste.arms import Arms
+from experiments.taste.arms import FIXED, Arms
 from experiments.taste.worlds import WORLDS, Measured, World, prepared, shuffled
 from recgen.core.io import write_json, write_parquet
 from recgen.metrics.statistics import seed_mean
@@ -82,7 +82,12 @@ def _known(folder: Path) -> dict[str, Any]:
 def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Return the tables of everything that is finished, by world."""
     found = {world.name: _collected(work, world, seeds) for world in WORLDS}
-    return {"requests per seed": REQUESTS, "worlds": {name: each for name, each in found.items() if each}}
+    strengths = {show: each.as_json() for show, each in FIXED.items()}
+    return {
+        "requests per seed": REQUESTS,
+        "strengths of all arms but kept": strengths,
+        "worlds": {name: each for name, each in found.items() if each},
+    }
 
 
 def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]:
@@ -114,9 +119,12 @@ def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]
         ],
         "arms": arms,
         "paired": against,
-        "strengths and trust": {
+        "what was believed": {
             str(seed): {
-                name: {key: each[key] for key in ("trust", "strength", "text_kept")}
+                name: {
+                    key: each[key]
+                    for key in (("trust", "strength", "text_kept") if name == "kept" else ("trust",))
+                }
                 for name, each in _known(work / f"{world.name}/seed{seed}").items()
             }
             for seed in seeds

@@ -21,7 +21,7 @@ from recgen.data.types import Request
 from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 from recgen.pipeline.context import RunContext
-from recgen.recommender.reward import train
+from recgen.stages.ranker import train
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 STYLES = np.stack(np.meshgrid(*map(np.arange, SIZES[1:]), indexing="ij"), axis=-1).reshape(-1, 3)

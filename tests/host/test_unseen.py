@@ -9,8 +9,7 @@ import pytest
 from recgen.config.loader import load_config
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.recommender import feedback
-from recgen.recommender.reward import Ranker
+from recgen.stages.ranker import feedback_splits, reward_model
 
 
 def prepared(folder: Path, write_config, **ranker: str) -> RunContext:
@@ -38,8 +37,8 @@ def references(run: RunContext) -> set[tuple[str, str]]:
 
 
 def test_a_model_of_labels_was_trained_on_none_of_them(of_labels) -> None:
-    table = Ranker(of_labels, "reward").unseen()
-    parts = feedback.split(of_labels, "Verifier")
+    table = reward_model(of_labels, "reward").unseen()
+    parts = feedback_splits(of_labels, "Verifier")
     rows = parts.train.inter_feat
     trained = {
         (str(parts.whole.id2token("user_id", user)), str(parts.whole.id2token("item_id", item)))
@@ -53,7 +52,7 @@ def test_a_model_of_labels_was_trained_on_none_of_them(of_labels) -> None:
 
 
 def test_of_a_model_of_likes_they_are_validation_likes_and_as_many_dislikes(of_likes) -> None:
-    table = Ranker(of_likes, "reward").unseen()
+    table = reward_model(of_likes, "reward").unseen()
     known = of_likes.interactions
     valid = known[(known["split"] == "valid") & known["like"]]
     assert pairs(table[table["like"]]) == pairs(valid) and len(valid)
@@ -66,7 +65,7 @@ def test_of_a_model_of_likes_they_are_validation_likes_and_as_many_dislikes(of_l
 def test_where_nobody_dislikes_anything_they_are_likes_and_items_not_met(of_likes) -> None:
     run = RunContext(of_likes.config, of_likes.folder)
     run.__dict__["interactions"] = run.interactions[run.interactions["like"]]
-    table = Ranker(run, "reward").unseen()
+    table = reward_model(run, "reward").unseen()
     assert 0.3 < table["like"].mean() < 0.7
     known = run.interactions[run.interactions["split"] != "test"]
     assert not pairs(table[~table["like"]]) & pairs(
@@ -74,4 +73,4 @@ def test_where_nobody_dislikes_anything_they_are_likes_and_items_not_met(of_like
     )  # a reference may be drawn: leaving it out would tell which it is
     again = RunContext(of_likes.config, of_likes.folder)
     again.__dict__["interactions"] = run.interactions
-    assert Ranker(again, "reward").unseen().equals(table)
+    assert reward_model(again, "reward").unseen().equals(table)

@@ -21,6 +21,7 @@ demo: $(INSTALLED)
 	$(BIN)/recgen run --config demo
 
 test: lint docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules recgen generators ranking_models
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)

@@ -21,7 +21,7 @@ from recgen.core.progress import show
 from recgen.data.catalogue import IMAGE_FIELD
 from recgen.pipeline.context import RunContext
 from recgen.runs import open_run
-from recgen.stages.downstream import ORIGINAL, mixed, sources
+from recgen.stages.downstream import ORIGINAL, mixed
 from recgen.stages.generate import creatives
 
 SPLITS = ("train", "valid", "test")
@@ -82,7 +82,8 @@ def _check_name(to: str, name: str) -> None:
 
 def _source(run: RunContext, source: str | None) -> str:
     """Return the source that is meant, after checking that its creatives are all there."""
-    known, made = sources(run), run.settings.generators
+    made = run.settings.generators
+    known = [ORIGINAL, *made]
     if source is None and len(made) > 1:
         raise UserError("--source", found="none", expected=f"one of {', '.join(known)}")
     source = source or made[0]

@@ -173,7 +173,7 @@ class Run:
         if name not in self._fitted:
             from recgen.stages.generate import fitted
 
-            if not self.context.workspace.outputs(f"generator.fit/{name}"):
+            if not self.context.workspace.record(f"generator.fit/{name}").is_file():
                 raise self._unfinished(f"generator {name} not fitted", "generator.fit")
             self.context.prepare_torch()
             self._fitted[name] = fitted(self.context, name)

@@ -8,6 +8,7 @@ from typing import Any
 from recgen.config import plugins
 from recgen.config.describe import keys
 from recgen.config.loader import parse_yaml
+from recgen.core.errors import UserError
 
 
 def plan(tasks: Sequence[tuple[str, bool]]) -> str:
@@ -70,7 +71,11 @@ def generators() -> str:
     """Return the installed generators, each with every option of its block: name, type, default and meaning."""
     lines = []
     for name in plugins.names(plugins.GENERATORS):
-        kind = plugins.load(plugins.GENERATORS, name, "recgen generators")
+        try:
+            kind = plugins.load(plugins.GENERATORS, name, "recgen generators")
+        except UserError as error:  # one broken package must not hide the others
+            lines += ["", f"{name}: {error}"]
+            continue
         lines += ["", f"{name}: {_summary(kind)}"]
         lines += [
             f"  {line}"

@@ -32,7 +32,7 @@ def keys(model: type[BaseModel], prefix: str = "", given: BaseModel | None = Non
 
     >>> from recgen.config.schema import Downstream
     >>> [key.name for key in keys(Downstream, "downstream.")]
-    ['downstream.seeds', 'downstream.mix_weight', 'downstream.settings']
+    ['downstream.model', 'downstream.controls', 'downstream.seeds', 'downstream.mix_weight', 'downstream.settings']
     """
     said = attributes(model)
     for name, field in model.model_fields.items():

@@ -60,12 +60,13 @@ def data(data: RunData, tmp_path_factory) -> RunData:
 
 
 def installed(family: str) -> list[str]:
-    kinds = {name: plugins.load(plugins.GENERATORS, name, "") for name in plugins.names(plugins.GENERATORS)}
-    return [
+    """Return our own generators that draw with a family; other tests install packages of their own in the same process."""
+    ours = [
         name
-        for name, kind in kinds.items()
-        if kind.__module__.startswith("generators.") and family in kind.Config.families
+        for name in plugins.names(plugins.GENERATORS)
+        if plugins.target(plugins.GENERATORS, name).startswith("generators.")
     ]
+    return [name for name in ours if family in plugins.load(plugins.GENERATORS, name, "").Config.families]
 
 
 def test_what_is_said_to_draw_with_xl_is_tried() -> None:

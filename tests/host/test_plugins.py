@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,9 @@ def prints(write_config, tmp_path, *generators: str) -> dict[str, str]:
     return pipeline.fingerprints(pipeline.tasks(run), 1)
 
 
-def test_changed_code_of_a_plugin_fits_and_draws_again(write_config, tmp_path, toy_package):
+def test_changed_code_of_a_plugin_fits_and_draws_again(write_config, tmp_path, toy_package, monkeypatch):
+    monkeypatch.syspath_prepend(str(toy_package))
+    monkeypatch.delitem(sys.modules, "toy_generators")  # which another test may have imported from elsewhere
     before = prints(write_config, tmp_path, "toy", "stable_diffusion")
     file = toy_package / "toy_generators.py"
     text = file.read_text()

@@ -80,7 +80,7 @@ MISTAKES = [
     (OURS + "  ragar: 5\n  generators: [ragar]\n", "recgen.ragar"),
     (OURS + "  mine: {generator: foldr}\n", "recgen.mine.generator: found 'foldr'", "'folder'"),
     (OURS + "  'a/b': {generator: folder}\n", "recgen.a/b: found 'a/b'"),
-    (OURS + "  ranker: {judge: MICRA}\n", "recgen.ranker: found 'MICRA'", "'MICRO'"),
+    (OURS + "  ranker: {judge: MICRA}\n", "recgen.ranker.judge: found 'MICRA'", "'MICRO'"),
     (
         OURS + "  ranker: {same_judge: true, reward: VBPR}\n",
         "recgen.ranker.same_judge",

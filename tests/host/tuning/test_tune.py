@@ -98,8 +98,10 @@ def test_only_the_winner_sees_the_test_split_and_only_once(studied, config, tmp_
     assert claimed < 3  # chosen when the study first ended, whatever came later
     best = load_config(str(studied / "best.yaml"))
     assert best.settings.eval_split == "test"
-    assert best.generators["tunable"]["k"] == study.trials[claimed].params[K]
-    assert best.generators["tunable"]["decode"]["guidance_scale"] == study.trials[claimed].params[CFG]
+    assert best.generators["tunable"].settings["k"] == study.trials[claimed].params[K]
+    assert (
+        best.generators["tunable"].settings["decode"]["guidance_scale"] == study.trials[claimed].params[CFG]
+    )
     assert yaml.safe_load((studied / "winner/config.yaml").read_text()) == best.resolved()
     winner = pd.read_parquet(studied / "winner/dataset/requests.parquet").set_index("user_id")
     for number in range(5):

@@ -12,7 +12,7 @@ from recgen.report.answers import out_of_domain
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, number
-from recgen.report.verdicts import Verdict, cannot_judge
+from recgen.report.verdicts import Verdict, auc_interval, cannot_judge
 
 IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
 RANKING = "ndcg@10"
@@ -46,13 +46,27 @@ def banner(run: RunFiles) -> str:
     if not cannot_judge(run.metrics):
         return ""
     return (
-        "This recommender cannot judge: it ranks no better than chance, so that what it says of images is noise. No "
+        "This recommender cannot judge: it knows no better than chance what users like, so what it says of images is noise. No "
         "verdict of this "
         "report that rests on it means anything."
     )
 
 
 def _ranks(run: RunFiles) -> Check:
+    auc = auc_interval(run.metrics)
+    if auc is not None:
+        known = not cannot_judge(run.metrics)
+        sentence = (
+            f"The judge tells likes from dislikes that it has not seen with an AUC of {number(auc[0], 3)} "
+            f"({interval(auc[1], auc[2], 3)}); at random it is 0.5. It is not trained to rank a catalogue, so its Recall@10 says "
+            "little of it."
+        )
+        asked = "Does the judge know what users like?"
+        return (
+            Check(asked, "good", "yes", sentence)
+            if known
+            else Check(asked, "bad", "no better than chance", sentence)
+        )
     question = "Does the recommender rank better than chance and than popularity?"
     baselines = run.metrics.get("downstream_baselines") or {}
     own = (run.metrics.get("downstream") or {}).get(ORIGINAL, {}).get("recall@10")

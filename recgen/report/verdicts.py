@@ -75,7 +75,14 @@ def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
 
 
 def cannot_judge(metrics: Mapping[str, Any]) -> bool:
-    """Return whether the judge's model, trained on the original images, ranks no better than chance."""
+    """Return whether the judge knows no better than chance what users like.
+
+    A judge of likes and dislikes is measured as such, by its AUC on those held out (`auc_interval`); one that is trained to
+    rank by its Recall@10 and NDCG@10 on the original images.
+    """
+    auc = auc_interval(metrics)
+    if auc is not None:
+        return auc[1] <= 0.5
     chance = (metrics.get("downstream_baselines") or {}).get("chance") or {}
     own = (metrics.get("downstream") or {}).get("ORI") or {}
     found = [
@@ -84,6 +91,22 @@ def cannot_judge(metrics: Mapping[str, Any]) -> bool:
         if key in chance and (own.get(key) or {}).get("value") is not None
     ]
     return bool(found) and all(low <= value for low, value in found)
+
+
+def auc_interval(metrics: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Return the judge's AUC with a 95% interval; None for a judge that is trained to rank.
+
+    The variance is bounded by AUC (1 - AUC) / min(likes, dislikes) (Birnbaum and Klose 1957). A tenth of likes and dislikes is
+    held out.
+    """
+    facts = metrics.get("run") or {}
+    auc = facts.get("judge_auc")
+    if auc is None:
+        return None
+    likes, dislikes = facts.get("interactions") or 0, facts.get("dislikes") or 0
+    held_out = max(0.1 * min(likes, dislikes or likes), 1.0)
+    half = 1.96 * (auc * (1 - auc) / held_out) ** 0.5
+    return auc, max(auc - half, 0.0), min(auc + half, 1.0)
 
 
 def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:

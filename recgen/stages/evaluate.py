@@ -21,7 +21,7 @@ from scipy.special import expit
 
 from recgen.config.schema import Requests
 from recgen.core.errors import UserError
-from recgen.core.io import write_json, write_parquet
+from recgen.core.io import read_json, write_json, write_parquet
 from recgen.core.seeding import seed_for
 from recgen.features.keywords import Keywords
 from recgen.metrics import contrasts, distribution, networks, personalisation, semantics, statistics
@@ -388,6 +388,13 @@ def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
     return run.folder / "metrics.json"
 
 
+def judge_auc(folder: Path) -> float | None:
+    """Return the AUC of a judge of likes and dislikes on those held out; None for one that is trained to rank."""
+    path = folder / "ranker/judge/training.json"
+    found = read_json(path) or {}
+    return (found.get("test") or {}).get("auc")
+
+
 def facts(run: RunContext) -> dict[str, Any]:
     """Return what a reader must know beside the numbers; nothing that changes from one run to the same run again."""
     settings = run.settings
@@ -408,6 +415,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "same_judge": settings.ranker.same_judge,
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,
+        "judge_auc": judge_auc(run.folder),
         "verifier": settings.ranker.verifier,
         "what_if": settings.ranker.what_if,
         "encoder": settings.encoder if isinstance(settings.encoder, str) else settings.encoder.model,

@@ -35,7 +35,7 @@ def test_readme_stays_short():
 def test_the_python_snippet_runs(run, tmp_path, monkeypatch, capsys):
     (snippet,) = blocks("python")
     user, item, name = run.context.data.user_ids[0], run.context.data.item_ids[0], "ip_adapter"
-    small = snippet.replace('"ragar"', f'"{name}"').replace('"196", "242"', f'"{user}", "{item}", "{name}"')
+    small = snippet.replace('"taste"', f'"{name}"').replace('"196", "242"', f'"{user}", "{item}", "{name}"')
     monkeypatch.setattr(recgen, "run", lambda config: recgen.open(run.folder))
     monkeypatch.chdir(tmp_path)
     exec(compile(small, "README.md", "exec"), {})

@@ -13,6 +13,7 @@ import test_iamg
 import test_pmg
 import test_ragar
 import test_rebeca
+import test_taste
 from adapters import random_adapter
 from contract import REQUESTS, assert_same_images
 from PIL import Image
@@ -35,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ragar": {**test_ragar.SMALL, "beta": 0, "max_steps": 2},
     "pmg": {**test_pmg.SMALL, "max_steps": 2},
     "iamg": {**test_iamg.SMALL, "max_steps": 2},
+    "taste": test_taste.SMALL,
 }
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 

@@ -109,6 +109,31 @@ def tune(
     return Path(out) if out is not None else Path("runs") / f"{Path(config).stem}-tune"
 
 
+def verify(folder: str | Path) -> str:
+    """Compare every output on record in a run's folder with its digest, and return a line that says all are whole.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, or files are damaged or gone; the next run of the same configuration makes them again.
+    """
+    from recgen.core.errors import UserError
+    from recgen.pipeline.workspace import Workspace
+
+    if not (Path(folder) / "stages").is_dir():
+        raise UserError(f"--run {folder}", found="no finished task", expected="a run's folder")
+    damaged = [name for names in Workspace(Path(folder)).verify().values() for name in names]
+    if damaged:
+        shown = ", ".join(damaged[:10]) + (f" and {len(damaged) - 10} more" if len(damaged) > 10 else "")
+        raise UserError(
+            f"--run {folder}",
+            found=f"{len(damaged)} files damaged or gone: {shown}",
+            expected="the files as they were written",
+            todo="Run the same command as before: it makes them again.",
+        )
+    return f"{folder}: every file on record is as it was written"
+
+
 def as_overrides(settings: dict[str, Any]) -> list[str]:
     """Return keyword arguments as ``--set`` has them.
 

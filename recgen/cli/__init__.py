@@ -212,6 +212,15 @@ study.add_command(score)
 
 
 @recgen.command()
+@click.option("--run", "folder", required=True, help="A run's folder.")
+def verify(folder: str) -> None:
+    """Compare every file of a run with its digest; what is damaged is made again by the next run."""
+    from recgen import api
+
+    click.echo(api.verify(folder))
+
+
+@recgen.command()
 def doctor() -> None:
     """Say what is installed, what is here, and what to do about what is missing."""
     from recgen import doctor as examination

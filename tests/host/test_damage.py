@@ -123,3 +123,22 @@ def test_a_record_of_an_earlier_version_is_read(run):
     assert again() == []
     (folder / "features/text.safetensors").unlink()
     assert "features" in again()
+
+
+def test_the_command_names_what_is_damaged_and_ends_with_2(run, monkeypatch, capsys):
+    from recgen import cli
+
+    def call() -> int:
+        monkeypatch.setattr("sys.argv", ["recgen", "verify", "--run", str(folder)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    folder, again = run
+    assert call() == 0 and "as it was written" in capsys.readouterr().out
+    flip(folder / "features/image.safetensors")
+    assert call() == 2 and "1 files damaged or gone: features/image.safetensors" in capsys.readouterr().err
+    again()
+    assert call() == 0

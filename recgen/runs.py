@@ -189,8 +189,7 @@ class Run:
 
     def _new_request(self, user: str, item: str) -> Request:
         """Return the request that the run would have made of a user and an item that it did not ask for."""
-        from recgen.core.seeding import seed_for
-        from recgen.data.requests import HISTORY
+        from recgen.data.requests import request_of
         from recgen.data.types import Request
 
         table = self.context.interactions
@@ -200,9 +199,8 @@ class Run:
             likes = likes.iloc[: int(is_reference.to_numpy().nonzero()[0][-1])]
         else:
             likes = likes[likes["split"] != "test"]
-        history = [token for token in dict.fromkeys(likes["item_id"]) if token != item][-HISTORY:]
-        seed = seed_for(self.context.settings.seed, "request", user, item)
-        return Request(user, item, seed, tuple(history))
+        row = request_of(self.context.settings.seed, user, item, likes["item_id"])
+        return Request(user, item, row["seed"], tuple(row["history"]))
 
     def _known(self, token: str, tokens: Iterable[str], what: str) -> None:
         if token not in tokens:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from generators.base import Generator, Progress
 from generators.common.denoising import image_latents
-from generators.common.training import HISTORY, Curves, batches, likes_by_user
+from generators.common.training import Curves, batches, likes_by_user
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
+from recgen.data.requests import HISTORY
 from recgen.data.types import Request, RunData
 
 _ROUNDS = 50  # of k-means, which settles sooner

@@ -18,9 +18,6 @@ from recgen.core.seeding import numpy_rng
 from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
 
-HISTORY = 20
-"""Likes before the reference that make a history, as in RAGAR's experiments."""
-
 Curves = dict[str, list[tuple[int, float]]]
 Learned = dict[str, list[str]]
 """Tokens of the training users (``train``) and of the users held out for early stopping (``held_out``)."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from generators.base import Progress
 from generators.common.denoising import denoising_losses, held_out_loss, image_latents
 from generators.common.training import (
-    HISTORY,
     Curves,
     batches,
     examples_of,
@@ -22,6 +21,7 @@ from generators.common.training import (
 from generators.pmg.model import PreferenceEncoder
 from generators.pmg.settings import Settings
 from recgen.core.seeding import torch_generator
+from recgen.data.requests import HISTORY
 from recgen.data.types import RunData
 from recgen.features.item_keywords import top_keywords
 

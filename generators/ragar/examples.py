@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from generators.common.training import HISTORY, likes_by_user, references, split_users
+from generators.common.training import likes_by_user, references, split_users
 from generators.ragar.retrieval import Retrieved, retrieve, retrieve_preferred, standardise
 from generators.ragar.settings import Settings
+from recgen.data.requests import HISTORY
 from recgen.data.types import RunData
 from recgen.features.item_keywords import top_keywords
 

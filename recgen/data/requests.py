@@ -21,7 +21,8 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 
 COLUMNS = ["user_id", "item_id", "seed", "history"]
-HISTORY = 20  # RAGAR's longest history
+HISTORY = 20
+"""Likes before the reference that make a history, as in RAGAR's experiments."""
 STRATA = 5
 """Bands of popularity that the items of blind requests come from in equal numbers."""
 
@@ -59,10 +60,11 @@ def _last_like(seed: int, user: str, rows: pd.DataFrame) -> dict[str, Any]:
     """Return the request of one user from the user's liked interactions, oldest first."""
     last = int(np.flatnonzero(rows["split"] == "test")[-1])
     reference = str(rows["item_id"].iloc[last])
-    return _request(seed, user, reference, rows["item_id"].iloc[:last])
+    return request_of(seed, user, reference, rows["item_id"].iloc[:last])
 
 
-def _request(seed: int, user: str, item: str, earlier: Sequence[str] | pd.Series) -> dict[str, Any]:
+def request_of(seed: int, user: str, item: str, earlier: Sequence[str] | pd.Series) -> dict[str, Any]:
+    """Return the request of a user and an item as a row of `COLUMNS`; `earlier` are the user's likes before it, oldest first."""
     history = [token for token in dict.fromkeys(earlier) if token != item][-HISTORY:]
     return {
         "user_id": user,
@@ -121,7 +123,7 @@ def blind(
         )
     pairs = {user: [item for item, found in asked.items() if user in found] for user in histories}
     rows = [
-        _request(seed, user, item, histories[user]) for user, mine in pairs.items() for item in sorted(mine)
+        request_of(seed, user, item, histories[user]) for user, mine in pairs.items() for item in sorted(mine)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -10,7 +10,7 @@ import torch
 from contract import LearningContract, ask
 from pydantic import ValidationError
 
-from generators.common.training import HISTORY, trainable
+from generators.common.training import trainable
 from generators.ragar import RAGAR
 from generators.ragar.calibrator import Scale
 from generators.ragar.examples import ExampleBuilder, training_examples
@@ -21,6 +21,7 @@ from generators.ragar.settings import Settings
 from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
+from recgen.data.requests import HISTORY
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Condition, Sampling
 from recgen.features.language import LanguageModel

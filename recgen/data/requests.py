@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from recgen.core.errors import UserError
+from recgen.core.sampling import sample_excluding
 from recgen.core.seeding import seed_for
 
 COLUMNS = ["user_id", "item_id", "seed", "history"]
@@ -46,13 +47,10 @@ def last_likes(likes: pd.DataFrame, seed: int, wanted: int | None) -> pd.DataFra
     -------
     Columns `COLUMNS`, users in the order of `likes`; histories are lists of item tokens, oldest first.
     """
-    users = {
-        str(user): rows
-        for user, rows in likes.groupby("user_id", sort=False)
-        if (rows["split"] == "test").any()
-    }
-    chosen = set(_in_order(users, seed, "chosen for a request")[:wanted])
-    rows = [_last_like(seed, user, users[user]) for user in users if user in chosen]
+    users = likes.loc[likes["split"] == "test", "user_id"].unique()
+    chosen = _in_order(users, seed, "chosen for a request")[:wanted]
+    asked = likes[likes["user_id"].isin(chosen)]
+    rows = [_last_like(seed, str(user), rows) for user, rows in asked.groupby("user_id", sort=False)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -90,8 +88,8 @@ def blind(
     count
         How many items, equally many from each fifth of the catalogue by number of likes before the test part.
     per_item
-        How many users an item. They are drawn from all users with a history who have not met the item, by a seed of user and
-        item, so that another item changes nothing.
+        How many users an item. They are drawn from all users with a history who have not met the item, by a seed of the item,
+        so that another item changes nothing.
     users
         How many users may be asked at all; None for all.
 
@@ -106,26 +104,35 @@ def blind(
     """
     known = interactions[interactions["split"] != "test"]
     likes = known[known["like"]]
-    histories = {str(user): rows["item_id"] for user, rows in likes.groupby("user_id", sort=False)}
-    pool = set(_in_order(histories, seed, "chosen for a request")[:users])
-    met = {str(item): set(rows["user_id"]) for item, rows in known.groupby("item_id")}
-    popularity = likes["item_id"].value_counts()
-    asked = {
-        item: _in_order(pool - met.get(item, set()), seed, "user for an item", item)[:per_item]
-        for item in _stratified(items, popularity, seed, count)
-    }
-    if not any(len(found) > 1 for found in asked.values()):
+    pool = _in_order(likes["user_id"].unique(), seed, "chosen for a request")[:users]
+    asked = _stratified(items, likes["item_id"].value_counts(), seed, count)
+    pairs = _users_of_items(known, asked, pool, seed, per_item)
+    if not pairs["item_id"].duplicated().any():
         raise UserError(
             "recgen.requests",
             found=f"{len(asked)} items and {len(pool)} users, of whom no two have not met the same one",
             expected="items that two users or more can be shown",
             todo="Ask for more users, or for protocol: paper.",
         )
-    pairs = {user: [item for item, found in asked.items() if user in found] for user in histories}
+    histories = likes[likes["user_id"].isin(pairs["user_id"])].groupby("user_id", sort=False)["item_id"]
+    items_of = pairs.groupby("user_id")["item_id"].agg(sorted)
     rows = [
-        request_of(seed, user, item, histories[user]) for user, mine in pairs.items() for item in sorted(mine)
+        request_of(seed, str(user), item, earlier) for user, earlier in histories for item in items_of[user]
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _users_of_items(
+    known: pd.DataFrame, items: Sequence[str], pool: Sequence[str], seed: int, per_item: int
+) -> pd.DataFrame:
+    """Draw for each item users of the pool who have not met it: columns item_id and user_id."""
+    rows, users = pd.Index(items).get_indexer(known["item_id"]), pd.Index(pool).get_indexer(known["user_id"])
+    met = (rows.astype(np.int64) * len(pool) + users)[(rows >= 0) & (users >= 0)]
+    seeds = np.array([seed_for(seed, "users of an item", item=item) for item in items], dtype=np.uint64)
+    item, user = sample_excluding(seeds, np.full(len(items), per_item), len(pool), met)
+    return pd.DataFrame(
+        {"item_id": np.array(items, dtype=object)[item], "user_id": np.array(pool, dtype=object)[user]}
+    )
 
 
 def _stratified(items: Sequence[str], popularity: pd.Series, seed: int, count: int) -> list[str]:

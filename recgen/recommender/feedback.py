@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from recgen.core.io import write_bytes
-from recgen.core.seeding import numpy_rng
+from recgen.recommender.negatives import sample_negatives
 from recgen.recommender.recbole import DatasetSplits, loaders
 
 LABEL = "label"
@@ -144,11 +144,5 @@ def _unseen(known: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame
 
     The test item is among the items that may be drawn: leaving it out would tell the model which item it is.
     """
-    tokens = items["item_id"].to_numpy()
-    frames = []
-    for user, liked in known.groupby("user_id", sort=False):
-        free = tokens[~np.isin(tokens, liked["item_id"].to_numpy())]
-        rng = numpy_rng(seed, "unseen", str(user))
-        chosen = rng.choice(free, size=min(len(liked), len(free)), replace=False)
-        frames.append(pd.DataFrame({"user_id": user, "item_id": chosen, "like": False}))
-    return pd.concat(frames)
+    users, wanted = np.unique(known["user_id"].to_numpy(dtype=object), return_counts=True)
+    return sample_negatives(known, users, wanted, items, seed, "unseen")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from recgen.core.seeding import numpy_rng
+from recgen.core.seeding import seed_for
 from recgen.recommender.feedback import LABEL
+from recgen.recommender.negatives import sample_negatives
 from recgen.recommender.recbole import DatasetSplits
 
 COLUMNS = ["user_id", "item_id", "like"]
@@ -53,13 +55,21 @@ def _table(whole: Any, part: Any) -> pd.DataFrame:
 
 
 def _dislikes(known: pd.DataFrame, likes: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
-    tokens, rows = items["item_id"].to_numpy(), []
-    met = dict(list(known.groupby("user_id", sort=False)))
-    for user, mine in likes.groupby("user_id", sort=False):
-        all_met = met[user]
-        free = all_met.loc[~all_met["like"], "item_id"].to_numpy()
-        if not len(free):
-            free = tokens[~pd.Index(tokens).isin(all_met["item_id"])]
-        drawn = numpy_rng(seed, "unseen dislikes", str(user)).permutation(free)[: len(mine)]
-        rows += [(user, item, False) for item in drawn]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    """Return for each user as many dislikes as `likes` has of the user's, or items not met where the user dislikes nothing."""
+    wanted = likes["user_id"].value_counts(sort=False)
+    disliked = known[~known["like"] & known["user_id"].isin(wanted.index)]
+    order = [
+        seed_for(seed, "unseen dislikes", *map(str, pair))
+        for pair in zip(disliked["user_id"], disliked["item_id"], strict=True)
+    ]
+    shuffled = disliked.iloc[np.argsort(np.array(order, dtype=np.uint64), kind="stable")]
+    own = shuffled[shuffled.groupby("user_id").cumcount() < shuffled["user_id"].map(wanted)][COLUMNS]
+    without = wanted[~wanted.index.isin(disliked["user_id"])]
+    return pd.concat(
+        [
+            own,
+            sample_negatives(
+                known, without.index.to_numpy(), without.to_numpy(), items, seed, "unseen dislikes"
+            ),
+        ]
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Int64, UInt64 = NDArray[np.int64], NDArray[np.uint64]
+Int64 = NDArray[np.int64]
+UInt64 = NDArray[np.uint64]
 
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64: Steele, Lea and Flood 2014
 

@@ -126,7 +126,10 @@ def _users_of_items(
     known: pd.DataFrame, items: Sequence[str], pool: Sequence[str], seed: int, per_item: int
 ) -> pd.DataFrame:
     """Draw for each item users of the pool who have not met it: columns item_id and user_id."""
-    rows, users = pd.Index(items).get_indexer(known["item_id"]), pd.Index(pool).get_indexer(known["user_id"])
+    rows, users = (
+        pd.Index(items).get_indexer(pd.Index(known["item_id"])),
+        pd.Index(pool).get_indexer(pd.Index(known["user_id"])),
+    )
     met = (rows.astype(np.int64) * len(pool) + users)[(rows >= 0) & (users >= 0)]
     seeds = np.array([seed_for(seed, "users of an item", item=item) for item in items], dtype=np.uint64)
     item, user = sample_excluding(seeds, np.full(len(items), per_item), len(pool), met)

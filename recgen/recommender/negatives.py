@@ -28,8 +28,8 @@ def sample_negatives(
         The run's seed, and what is drawn for: with the user's token and what the user has met they decide the items.
     """
     rows, columns = (
-        pd.Index(users).get_indexer(known["user_id"]),
-        pd.Index(items["item_id"]).get_indexer(known["item_id"]),
+        pd.Index(users).get_indexer(pd.Index(known["user_id"])),
+        pd.Index(items["item_id"]).get_indexer(pd.Index(known["item_id"])),
     )
     met = (rows.astype(np.int64) * len(items) + columns)[(rows >= 0) & (columns >= 0)]
     seeds = np.array([seed_for(seed, stage, str(user)) for user in users], dtype=np.uint64)

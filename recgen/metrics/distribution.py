@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,9 @@ def cmmd(real: FloatArray, creatives: FloatArray, estimator: Estimator = "unbias
     return _Kernel(real, creatives, np.arange(len(creatives))).value(estimator)
 
 
-def cmmd_by_user(real: FloatArray, creatives: FloatArray, users: ArrayLike, level: float = 0.95) -> Estimate:
+def cmmd_by_user(
+    real: FloatArray | ReferenceSet, creatives: FloatArray, users: ArrayLike, level: float = 0.95
+) -> Estimate:
     """CMMD (unbiased) with a jackknife interval over users.
 
     A bootstrap would draw the same creative twice, and an image's distance to its own copy is 0, which
@@ -56,7 +59,7 @@ def cmmd_by_user(real: FloatArray, creatives: FloatArray, users: ArrayLike, leve
     Parameters
     ----------
     real, creatives
-        As for `cmmd`.
+        As for `cmmd`; `real` may be a `ReferenceSet`, which several calls share.
     users
         ``[n]`` the user of each creative.
     level
@@ -77,21 +80,48 @@ def cmmd_by_user(real: FloatArray, creatives: FloatArray, users: ArrayLike, leve
     return Estimate(value, value - margin, value + margin, len(creatives))
 
 
-class _Kernel:
-    """Sums of the kernel matrix, by user of the creative, in memory linear in the number of images."""
+class ReferenceSet:
+    """Real images that several sets of creatives are compared with: what concerns them alone is summed once.
 
-    def __init__(self, real: FloatArray, creatives: FloatArray, users: NDArray[np.int64]) -> None:
-        if len(real) < 2 or len(creatives) < 2:
-            raise ValueError(f"CMMD needs two images a set, got {len(real)} and {len(creatives)}")
-        x, y = _normalised(real), _normalised(creatives)
+    Parameters
+    ----------
+    embeddings
+        ``[m, D]`` CLIP image embeddings, as for `cmmd`.
+    """
+
+    def __init__(self, embeddings: FloatArray) -> None:
+        self.rows = _normalised(embeddings)
+
+    @cached_property
+    def within(self) -> float:
+        """Sum of the kernel over all pairs, less 1 each."""
+        starts = range(0, len(self.rows), ROWS_AT_ONCE)
+        blocks = [self.rows[start : start + ROWS_AT_ONCE] for start in starts]
+        diagonal = sum(_kernel(block, block).sum(dtype=np.float64) for block in blocks)
+        beside = sum(_kernel(*pair).sum(dtype=np.float64) for pair in combinations(blocks, 2))
+        return float(diagonal + 2 * beside)
+
+
+class _Kernel:
+    """Sums of the kernel matrix, by user of the creative, in memory linear in the number of images.
+
+    Every entry is taken less 1, which cancels in MMD: entries lie between 0.98 and 1, and what is left of them in float32 is as
+    exact as all of them in float64.
+    """
+
+    def __init__(
+        self, real: FloatArray | ReferenceSet, creatives: FloatArray, users: NDArray[np.int64]
+    ) -> None:
+        reference = real if isinstance(real, ReferenceSet) else ReferenceSet(real)
+        x, y = reference.rows, _normalised(creatives)
+        if len(x) < 2 or len(y) < 2:
+            raise ValueError(f"CMMD needs two images a set, got {len(x)} and {len(y)}")
         self.m, self.n, self.count = len(x), len(y), np.bincount(users)
-        self.real = sum(float(block.sum()) for block in _blocks(x, x))
-        cross = np.concatenate([block.sum(axis=1) for block in _blocks(y, x)])
-        alike = np.concatenate([block.sum(axis=1) for block in _blocks(y, y)])
-        self.cross, self.alike = (np.bincount(users, weights=rows) for rows in (cross, alike))
+        self.real = reference.within
+        self.cross, self.alike = (np.bincount(users, weights=_row_sums(y, other)) for other in (x, y))
         order = np.argsort(users, kind="stable")
         own = np.split(y[order], np.cumsum(self.count)[:-1])
-        self.within = np.array([sum(float(block.sum()) for block in _blocks(rows, rows)) for rows in own])
+        self.within = np.array([_row_sums(rows, rows).sum() for rows in own])
 
     def value(self, estimator: Estimator) -> float:
         alike, cross, n = (np.array([part]) for part in (self.alike.sum(), self.cross.sum(), float(self.n)))
@@ -105,17 +135,29 @@ class _Kernel:
         return self._mmd(alike[enough], (self.cross.sum() - self.cross)[enough], left[enough], "unbiased")
 
     def _mmd(self, alike: FloatArray, cross: FloatArray, n: FloatArray, estimator: Estimator) -> FloatArray:
-        m, self_pairs = self.m, 1 if estimator == "unbiased" else 0
-        within_real = (self.real - self_pairs * m) / (m * (m - self_pairs))
-        within_creatives = (alike - self_pairs * n) / (n * (n - self_pairs))
+        m, self_pairs = (
+            self.m,
+            1 if estimator == "unbiased" else 0,
+        )  # an image's pair with itself adds 0 to a sum
+        within_real, within_creatives = self.real / (m * (m - self_pairs)), alike / (n * (n - self_pairs))
         return SCALE * (within_real + within_creatives - 2 * cross / (m * n))
 
 
-def _blocks(rows: FloatArray, columns: FloatArray) -> Iterator[FloatArray]:
-    """Yield the kernel matrix of unit vectors, some rows at a time."""
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        squared = np.maximum(2.0 - 2.0 * rows[start : start + ROWS_AT_ONCE] @ columns.T, 0.0)
-        yield np.exp(-squared / (2.0 * SIGMA**2))
+def _row_sums(rows: FloatArray, columns: FloatArray) -> FloatArray:
+    """Return each row's sum of the kernel, less 1 each, with all `columns`: float64 ``[len(rows)]``, tile by tile."""
+    sums = np.zeros(len(rows))
+    for row in range(0, len(rows), ROWS_AT_ONCE):
+        for column in range(0, len(columns), ROWS_AT_ONCE):
+            here = slice(row, row + ROWS_AT_ONCE)
+            tile = _kernel(rows[here], columns[column : column + ROWS_AT_ONCE])
+            sums[here] += tile.sum(axis=1, dtype=np.float64)
+    return sums
+
+
+def _kernel(rows: FloatArray, columns: FloatArray) -> FloatArray:
+    """Return the kernel of unit vectors less 1, float32 ``[len(rows), len(columns)]``."""
+    squared = np.maximum(2.0 - 2.0 * (rows @ columns.T), 0.0)
+    return np.expm1(squared / (-2.0 * SIGMA**2))
 
 
 def _normalised(embeddings: FloatArray) -> FloatArray:
@@ -123,7 +165,7 @@ def _normalised(embeddings: FloatArray) -> FloatArray:
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     if not (norms > 0).all():
         raise ValueError("an embedding is zero or NaN; leave out items without an image")
-    return values / norms
+    return (values / norms).astype(np.float32)
 
 
 def frechet_distance(real: FloatArray, creatives: FloatArray) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recgen.diffusion.backbone import Backbone
     from recgen.features.encoders import Encoder
     from recgen.features.language import LanguageModel
+    from recgen.metrics.distribution import ReferenceSet
 
 
 class RunContext:
@@ -243,6 +244,16 @@ class RunContext:
             self._aligned("foreground", items) if "foregrounds" in self.needs else None,
         )
 
+    @cached_property
+    def reference_images(self) -> ReferenceSet:
+        """The embeddings of all items' images, which the creatives of every generator are compared with as a set."""
+        import numpy as np
+
+        from recgen.metrics.distribution import ReferenceSet
+
+        images = self.data.image_features
+        return ReferenceSet(images[np.isfinite(images).all(axis=1)])
+
     @property
     def needs(self) -> set[str]:
         """What the features stage makes of the items beside embeddings, where a generator asks for it."""
@@ -285,5 +296,5 @@ class RunContext:
 
     def forget(self) -> None:
         """Drop what was read from the folder, so that a stage reads what the stages before it have just written."""
-        for name in ("items", "interactions", "requests", "data", "split", "feedback"):
+        for name in ("items", "interactions", "requests", "data", "reference_images", "split", "feedback"):
             self.__dict__.pop(name, None)

@@ -275,9 +275,8 @@ def _verifier_groups(verifier: RewardModel, made: CreativeBatch) -> Iterator[np.
 
 def as_sets(run: RunContext, made: CreativeBatch) -> dict[str, Any]:
     """How the creatives as a set compare with the catalogue's images: CMMD, and FID where its weights are here."""
-    real = run.data.image_features
-    real = real[np.isfinite(real).all(axis=1)]
-    if min(len(real), len(made.items)) < 2:
+    real = run.reference_images
+    if min(len(real.rows), len(made.items)) < 2:
         return {}
     values = {"cmmd": distribution.cmmd_by_user(real, made.embeddings, made.users).as_json()}
     if networks.missing("fid") is None:

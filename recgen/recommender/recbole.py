@@ -7,7 +7,6 @@ directory; `recgen.recommender.training` leaves both out.
 
 from __future__ import annotations
 
-import csv
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -205,12 +204,12 @@ def split(config: Any, where: str, target: str = "test") -> DatasetSplits:
     from recbole.data import create_dataset
     from recbole.utils import init_seed
 
+    from recgen.core.compat import recbole_csv
+
     init_seed(config["seed"], config["reproducibility"])
-    csv.field_size_limit(
-        2**31 - 1
-    )  # RecBole reads with pandas' Python engine, which refuses longer titles than 131,072
     try:
-        whole = create_dataset(config)
+        with recbole_csv():
+            whole = create_dataset(config)
         built = whole.build()
         if target == "validation":
             whole = _without_test(whole, built, where)

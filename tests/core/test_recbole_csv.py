@@ -44,14 +44,14 @@ def test_the_values_are_the_same(tmp_path):
     assert len(expected) == len(ROWS)
 
 
-def test_a_row_with_too_many_values_is_refused_by_both(tmp_path):
+def test_rows_of_too_many_or_too_few_values_are_cut_and_filled_by_both(tmp_path):
     path = tmp_path / "x.item"
     path.write_text(
-        "id:token\ttitle:token_seq\ta:float\tb:float\ni1\tt\t1\t2\ni2\tt\t1\t2\t3\t4\n", encoding="utf-8"
+        "id:token\ttitle:token_seq\ta:float\tb:float\ni1\tt\t1\ni2\tt\t1\t2\t3\t4\n", encoding="utf-8"
     )
-    for kept in (True, False):
-        with pytest.raises(ValueError, match="line 3"):
-            read(path, kept)
+    pd.testing.assert_frame_equal(
+        read(path, engine_kept=False), read(path, engine_kept=True), check_exact=True
+    )
 
 
 def test_outside_the_block_pandas_is_itself():

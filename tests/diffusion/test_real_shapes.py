@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import raw_pog
 from PIL import Image
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RECGEN_REAL_SHAPES"),
@@ -22,12 +23,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_pog_runs_on_the_published_shapes_within_24_gib(tmp_path, monkeypatch):
-    sys.path.insert(0, str(HERE.parent / "data"))
-    import raw_pog
-
     weights = tmp_path / "weights"
     weights.mkdir()
-    subprocess.run([sys.executable, str(HERE / "real_shapes.py"), str(weights)], check=True)
+    subprocess.run([sys.executable, str(SUPPORT / "real_shapes.py"), str(weights)], check=True)
     for name, size in (
         ("USERS", 8),
         ("ITEMS", 16),

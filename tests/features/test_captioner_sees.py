@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
-from test_captions import blip2  # noqa: F401 (a fixture)
 
 from recgen.features.captioner import Captioner
 
 
-def test_the_model_gets_the_pixels_of_each_file_in_order(blip2, tmp_path):  # noqa: F811
+def test_the_model_gets_the_pixels_of_each_file_in_order(blip2, tmp_path):
     paths = []
     for seed in (0, 1):
         pixels = np.random.default_rng(seed).integers(0, 255, (28, 28, 3), dtype=np.uint8)

@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_grouped
-import test_iamg
-import test_pmg
-import test_ragar
-import test_rebeca
-import test_taste
+import small_settings as small
 from adapters import random_adapter
 from contract import REQUESTS, assert_same_images
 from PIL import Image
@@ -25,18 +20,17 @@ from recgen.diffusion.backbone import Backbone, load_backbone
 from recgen.diffusion.weights import FAMILIES
 from recgen.features.language import LanguageModel
 
-DECODE = {"steps": 2, "guidance_scale": 2.0}
-PRIOR = {**test_rebeca.SMALL, "max_steps": 2, "decode": DECODE}
+PRIOR = {**small.REBECA, "max_steps": 2, "decode": small.DECODE}
 SMALL: dict[str, dict[str, Any]] = {
-    "stable_diffusion": {"decode": DECODE},
-    "openjourney": {"decode": DECODE},
-    "ip_adapter_mean": {"decode": DECODE},
-    "dreambooth": {**test_grouped.BOOTH, "clusters": 2, "max_steps": 1},
+    "stable_diffusion": {"decode": small.DECODE},
+    "openjourney": {"decode": small.DECODE},
+    "ip_adapter_mean": {"decode": small.DECODE},
+    "dreambooth": {**small.DREAMBOOTH, "clusters": 2, "max_steps": 1},
     **dict.fromkeys(("rebeca", "t0", "t1", "t2", "noue"), PRIOR),
-    "ragar": {**test_ragar.SMALL, "beta": 0, "max_steps": 2},
-    "pmg": {**test_pmg.SMALL, "max_steps": 2},
-    "iamg": {**test_iamg.SMALL, "max_steps": 2},
-    "taste": test_taste.SMALL,
+    "ragar": {**small.RAGAR, "beta": 0, "max_steps": 2},
+    "pmg": {**small.PMG, "max_steps": 2},
+    "iamg": {**small.IAMG, "max_steps": 2},
+    "taste": small.TASTE,
 }
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 

@@ -15,6 +15,7 @@ from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from small_settings import DECODE, DREAMBOOTH, TEXTUAL_INVERSION
 
 from generators import dreambooth, textual_inversion
 from generators.common.clusters import Groups, find_groups
@@ -28,11 +29,6 @@ from recgen.data.simulation.renderer import render
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Backbone, Condition, Sampling, load_backbone
 
-DECODE = {"steps": 2, "guidance_scale": 2.0}
-SMALL = {"clusters": 2, "max_steps": 2, "images_per_step": 4, "decode": DECODE}
-INVERSION = {**SMALL, "template": "{text}, {style}", "vectors": 2, "learning_rate": 0.5}
-BOOTH = {**SMALL, "rank": 2, "learning_rate": 0.1}
-
 
 @pytest.fixture(scope="module")
 def data(data: RunData, tmp_path_factory) -> RunData:
@@ -44,11 +40,11 @@ def data(data: RunData, tmp_path_factory) -> RunData:
 
 
 def inversion(backbone, encoder, **changes) -> TextualInversion:
-    return TextualInversion(textual_inversion.Settings(**{**INVERSION, **changes}), backbone, encoder)
+    return TextualInversion(textual_inversion.Settings(**{**TEXTUAL_INVERSION, **changes}), backbone, encoder)
 
 
 def booth(backbone, encoder, **changes) -> DreamBooth:
-    return DreamBooth(dreambooth.Settings(**{**BOOTH, **changes}), backbone, encoder)
+    return DreamBooth(dreambooth.Settings(**{**DREAMBOOTH, **changes}), backbone, encoder)
 
 
 class TestTextualInversion(GeneratorContract):

@@ -11,6 +11,8 @@ from contract import REQUESTS, GeneratorContract, ask, pixels
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from small_settings import DECODE
+from small_settings import IAMG as SMALL
 
 from generators.iamg import IAMG
 from generators.iamg.conditions import ContextBuilder, ItemContext
@@ -23,11 +25,6 @@ from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Condition, Sampling, load_backbone
 
-DECODE = {"steps": 2, "guidance_scale": 2.0}
-SMALL = {
-    "max_steps": 3, "evaluate_every": 3, "requests_per_step": 6, "held_out_users": 2, "learning_rate": 1e-2, "history": 4,
-    "tags": 3, "neighbours": 3, "heads": 2, "template": (" {interest}", " {tags}"), "decode": DECODE,
-}  # fmt: skip
 WORDS = ("a", "b", "c", "d", "e", "f")
 
 

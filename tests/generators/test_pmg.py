@@ -12,6 +12,7 @@ from contract import REQUESTS, LearningContract, ask, pixels
 from diffusers import DDPMScheduler
 from PIL import Image
 from pydantic import ValidationError
+from small_settings import PMG as SMALL
 
 from generators.common.denoising import denoising_losses, denoising_target
 from generators.common.training import trainable
@@ -24,12 +25,6 @@ from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.features.language import LanguageModel
 
-DECODE = {"steps": 2, "guidance_scale": 2.0}
-SMALL = {
-    "image_tokens": 2, "lora_rank": 2, "mapper_layers": 1, "mapper_width": 8, "mapper_queries": 3, "heads": 2, "max_steps": 4,
-    "evaluate_every": 2, "requests_per_step": 6, "held_out_users": 2, "learning_rate": 1e-2,
-    "weights": (0.3, 0.7), "decode": DECODE,
-}  # fmt: skip
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from contract import LearningContract, ask
 from pydantic import ValidationError
+from small_settings import RAGAR as SMALL
 
 from generators.common.training import trainable
 from generators.ragar import RAGAR
@@ -27,13 +28,6 @@ from recgen.diffusion.backbone import Condition, Sampling
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import preference_prompt
 
-DECODE = {"steps": 2, "guidance_scale": 2.0}
-SMALL = {
-    "image_tokens": 2, "lora_rank": 2, "mapper_layers": 1, "mapper_width": 8, "mapper_queries": 3, "heads": 2, "max_steps": 3,
-    "evaluate_every": 2, "requests_per_step": 4, "train_users": 5, "held_out_users": 2, "references_per_user": 2, "beta": 0.0,
-    "min_history": 1, "learning_rate": 1e-3, "decode": DECODE, "train_decode": DECODE,
-    "retrieve_from": "history", "weights": "similarity",
-}  # fmt: skip
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 
 

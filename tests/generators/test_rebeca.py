@@ -12,6 +12,7 @@ import torch
 from contract import REQUESTS, GeneratorContract, ask, assert_same_images, pixels
 from diffusers import DDIMScheduler, DDPMScheduler
 from pydantic import ValidationError
+from small_settings import REBECA as SMALL
 
 from generators.rebeca import REBECA, Settings
 from generators.rebeca.baselines import T0, T1, T2, NoUE
@@ -34,10 +35,6 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import torch_generator
 from recgen.diffusion.backbone import Condition, Sampling
 
-SMALL = {
-    "layers": 2, "heads": 2, "width": 16, "max_steps": 6, "evaluate_every": 3, "users_per_step": 4, "images_per_user": 8,
-    "prior_steps": 4, "guidance": 3.0, "learning_rate": 1e-3,
-}  # fmt: skip
 DECODE = Sampling(steps=2, guidance_scale=2.0)
 
 

@@ -12,15 +12,14 @@ import pytest
 import torch
 from contract import REQUESTS, GeneratorContract, ask, assert_same_images
 from pydantic import ValidationError
+from small_settings import DECODE
+from small_settings import TASTE as SMALL
 
 from generators.taste import Settings, Taste
 from generators.taste.trust import OWN_LIKES, Trust
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import load_backbone
-
-DECODE = {"steps": 2, "guidance_scale": 2.0}
-SMALL = {"decode": DECODE, "trials": 3, "k": 3, "template": "{text} {words}"}
 
 
 class Reward:

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import write_dataset
+from own_script import SCRIPT, run_script
 from recbole.data.interaction import Interaction
-from test_register import SCRIPT, run_script
+from small_dataset import write_dataset
 
 from ranking_models.what_if import scorer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import Built, write_dataset, write_features
 from recbole.data.interaction import Interaction
 from sklearn.metrics import roc_auc_score
+from small_dataset import Built, write_dataset, write_features
 
 from ranking_models.what_if import scorer
 from recgen.core.errors import UserError

@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import Built, write_dataset, write_features
 from dense_micro import DenseMicro
+from small_dataset import Built, write_dataset, write_features
 
 from ranking_models.what_if import scorer
 from recgen.core.errors import UserError

@@ -3,10 +3,10 @@
 import re
 import shutil
 import subprocess
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from chromium import Browser
 from report_run import make_run
 
 from recgen.report import build
@@ -60,11 +60,7 @@ def test_a_request_would_have_been_seen(report, tmp_path):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """The questionnaire's browser, which does what a test says."""
-    where = Path(__file__).parents[1] / "survey/chromium.py"
-    spec = spec_from_file_location("report_chromium", where)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.Browser(CHROMIUM, tmp_path_factory.mktemp("driven")) as driven:
+    with Browser(CHROMIUM, tmp_path_factory.mktemp("driven")) as driven:
         yield driven
 
 

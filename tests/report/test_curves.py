@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from page import read
+from report_page import read
 from report_run import make_run
 
 from recgen.report import build, curves

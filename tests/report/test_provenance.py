@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from page import by_id, read
+from report_page import by_id, read
 from report_run import make_run
 
 from recgen.report import build

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from page import by_id, read
+from report_page import by_id, read
 from report_run import HOSTILE, ITEMS, USERS, make_run
 
 from recgen.core.errors import UserError

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,12 @@ import pandas as pd
 import pytest
 from chromium import Browser
 from PIL import Image
+from report_run import HOSTILE, make_run
 
 from recgen.core.errors import UserError
 from recgen.survey.page import make
 from recgen.survey.questions import Study
 from recgen.survey.scoring import analyse, kendall_w, score
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from report_run import HOSTILE, make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SOURCES = ["ORI", "rebeca", "pmg"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import raw_pog
+from command_line import SHIPPED, command
 
 from recgen import api as session
 from recgen import cli
@@ -20,29 +21,6 @@ from recgen.pipeline.context import RunContext
 from recgen.pipeline.pipeline import STAGES, preflight
 
 PAPERS = ("pog", "ml-latest", "ser30k", "mind", "flickr-aes")
-SHIPPED = ("recgen.encoder=demo-clip", "recgen.backbone=demo-sd")
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch) -> Path:
-    """An empty working folder, an empty cache of the hub, and no network."""
-    from huggingface_hub import constants
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net"))
-    return tmp_path
-
-
-def command(monkeypatch, *words: str) -> int:
-    """Give `recgen` a command line and return its exit status."""
-    monkeypatch.setattr(sys, "argv", ["recgen", *words])
-    try:
-        cli.main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def missing(config: str, *overrides: str, stages=STAGES) -> str:
@@ -229,9 +207,6 @@ def test_one_set_takes_several_keys(monkeypatch):
 
 
 def test_pog_runs_from_the_raw_files_to_a_report(nowhere, monkeypatch):
-    sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-    import raw_pog
-
     raw_pog.write_raw_pog(nowhere / "raw/pog")
     assert (
         command(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import SHIPPED, command
 from PIL import Image
-from test_configs import SHIPPED, command, nowhere  # noqa: F401
 
 from recgen.config.loader import load_config
 
@@ -110,7 +110,7 @@ def flickr_aes(raw: Path) -> None:
     ],
 )
 def test_it_runs_from_the_raw_files_to_a_report(
-    nowhere: Path,  # noqa: F811
+    nowhere: Path,
     monkeypatch,
     config: str,
     make: Callable[[Path], None],

@@ -1,4 +1,4 @@
-"""A data set and a configuration small enough to run through every stage in seconds."""
+"""Fixtures: a data set, a configuration and generators small enough to run through every stage in seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 USERS, ITEMS, PER_USER = 12, 30, 14
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Install the toy generators as a package of their own would install itself: metadata with entry points on the path."""
     from recgen.config import plugins
@@ -30,7 +30,9 @@ def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (metadata / "entry_points.txt").write_text(
         f"[recgen.generators]\n{names}[recgen.generator_settings]\nfaulty = toy_generators:FaultyConfig\n"
     )
-    (folder / "toy_generators.py").write_text(Path(__file__).with_name("toy_generators.py").read_text())
+    (folder / "toy_generators.py").write_text(
+        (Path(__file__).parent / "plugins/toy_generators.py").read_text()
+    )
     sys.path.insert(0, str(folder))
     plugins._installed.cache_clear()
     yield folder
@@ -64,7 +66,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def write_config(dataset: Path, tiny_clip: Path, tiny_diffusion: Path) -> Callable[..., Path]:
+def write_config(
+    toy_package: Path, dataset: Path, tiny_clip: Path, tiny_diffusion: Path
+) -> Callable[..., Path]:
     """Return a function that writes the tiny configuration, with changes, into a folder."""
 
     def write(folder: Path, **changes: Any) -> Path:
@@ -77,7 +81,7 @@ def write_config(dataset: Path, tiny_clip: Path, tiny_diffusion: Path) -> Callab
             "ip_adapter": None,
             "generators": ["toy"],
             "shard_size": 5,
-            "controls": [],  # test_controls.py has them
+            "controls": [],  # test_controls_run.py has them
             "downstream": {"seeds": 2},
             **changes,
         }

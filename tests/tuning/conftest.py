@@ -1,4 +1,4 @@
-"""The tunable generator beside the host's toys, studies on the tiny data set, and a PostgreSQL server."""
+"""The tunable generator beside the toys, studies on the tiny data set, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPACE = {
 def tunable(toy_package: Path) -> Iterator[None]:
     """Install the tunable generator beside the toys."""
     (toy_package / "tunable_generators.py").write_text(
-        Path(__file__).with_name("tunable_generators.py").read_text()
+        (Path(__file__).parents[1] / "support/plugins/tunable_generators.py").read_text()
     )
     metadata = toy_package / "tunable-1.0.dist-info"
     metadata.mkdir()

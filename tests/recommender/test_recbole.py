@@ -1,0 +1,37 @@
+"""What RecBole is given: keys as they are, no command line, and one catalogue for every part of the data."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from recgen.config.loader import load_config
+from recgen.pipeline.context import RunContext
+from recgen.recommender import recbole
+
+
+def test_recbole_evaluates_nothing_and_reads_no_command_line(dataset, monkeypatch):
+    from recbole.model.general_recommender import BPR
+
+    monkeypatch.setattr(sys, "argv", ["recgen", "--epochs=9", "--config=x"])
+    keys = {
+        "dataset": "tiny",
+        "data_path": str(dataset.parent),
+        "note": "__import__('os').getcwd()",
+        "use_gpu": False,
+    }
+    config = recbole.recbole_config(BPR, keys)
+    assert config["note"] == "__import__('os').getcwd()"
+    assert config["epochs"] == 300
+    assert sys.argv == ["recgen", "--epochs=9", "--config=x"]
+
+
+def test_halves_keep_the_catalogue(dataset, write_config, tmp_path):
+    run = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
+    config = run.recbole_config("MICRO", {"item_features": {}})
+    keep = np.arange(len(run.split.train.inter_feat)) % 2 == 0
+    loaders = recbole.loaders(config, run.split, keep)
+    assert loaders.train.dataset.item_num == run.split.whole.item_num == 31
+    assert len(loaders.train.dataset.inter_feat) == keep.sum()
+    assert len(run.split.train.inter_feat) == len(keep), "the whole training set is left as it was"

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from recbole.model.abstract_recommender import GeneralRecommender
 
-from ranking_models.features import digest, load_item_features
+from ranking_models.features import digest, load_image_redraws, load_item_features
 from recgen.core.errors import UserError
 
 
@@ -59,8 +59,12 @@ class FeatureRecommender(GeneralRecommender):
     Settings: ClassVar[type[Settings]]
     defaults: ClassVar[Path]
 
+    shows_redraws: ClassVar[bool] = False
+    """Whether the model learns from `shown_images`, so that redraws can take an image's place in training."""
+
     history_starts: torch.Tensor
     history_items: torch.Tensor
+    image_redraws: torch.Tensor | None
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -70,6 +74,8 @@ class FeatureRecommender(GeneralRecommender):
         self.modalities = list(features)
         for modality, table in features.items():
             self.register_buffer(f"features_{modality}", table, persistent=False)
+        redraws = load_image_redraws(config, dataset, features["image"]) if self.shows_redraws else None
+        self.register_buffer("image_redraws", redraws, persistent=False)
         history = History(dataset)
         self.register_buffer("history_starts", history.starts, persistent=False)
         self.register_buffer("history_items", history.items, persistent=False)
@@ -81,6 +87,8 @@ class FeatureRecommender(GeneralRecommender):
             "features": {modality: digest(table) for modality, table in features.items()},
             "interactions": digest(self.history_items),
         }
+        if redraws is not None:
+            self.identity["redraws"] = digest(redraws)
 
     def features(self, modality: str) -> torch.Tensor:
         """Return the raw features of a modality, float32 ``[n_items, D]``; row 0 is padding."""
@@ -91,6 +99,19 @@ class FeatureRecommender(GeneralRecommender):
                 expected=f"item_features: {modality}",
             )
         return getattr(self, f"features_{modality}")
+
+    def shown_images(self, items: torch.Tensor) -> torch.Tensor:
+        """Return a raw image embedding ``[B, D]`` of each of the items ``[B]``: its own image's.
+
+        In training it is by chance, each as likely as the next, that or one of the item's further drawings, where there are any.
+        """
+        own = self.features("image")[items]
+        if not self.training or self.image_redraws is None:
+            return own
+        drawings = self.image_redraws.shape[1]
+        choice = torch.randint(drawings + 1, items.shape, device=items.device)
+        drawn = self.image_redraws[items, choice.clamp(max=drawings - 1)]
+        return torch.where((choice == drawings)[:, None], own, drawn)
 
     def history(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (position in `users`, item) of every training interaction of the users ``[B]``, as two ``[P]`` tensors."""

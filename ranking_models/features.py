@@ -94,6 +94,45 @@ def _array(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
+def load_image_redraws(config: Any, dataset: Any, images: torch.Tensor) -> torch.Tensor | None:
+    """Return embeddings of further drawings of the items' images that training shows too, or None where the config names none.
+
+    The key ``image_redraws: PATH.safetensors`` names them like a modality's features, but for an item's token standing there R
+    times, once a drawing.
+
+    Parameters
+    ----------
+    config, dataset
+        RecBole's.
+    images
+        The items' own image features, float32 ``[n_items, D]``: what is shown of an item that has fewer than R.
+
+    Returns
+    -------
+    float32 ``[n_items, R, D]`` in RecBole's item ids, or None.
+    """
+    if not config["image_redraws"]:
+        return None
+    path = Path(config["image_redraws"])
+    features, tokens = read_features(path)
+    if features.shape[1] != images.shape[1]:
+        raise UserError(
+            f"{path}",
+            found=f"embeddings of width {features.shape[1]}",
+            expected=f"{images.shape[1]}, the width of the images' own",
+        )
+    ids = dataset.field2token_id[dataset.iid_field]
+    rows: dict[int, list[int]] = {}
+    for row, token in enumerate(tokens):
+        if token in ids:
+            rows.setdefault(ids[token], []).append(row)
+    count = max(map(len, rows.values()), default=0)
+    table = images[:, None].repeat(1, count, 1)
+    for item, mine in rows.items():
+        table[item, : len(mine)] = features[mine]
+    return table
+
+
 def _from_preload(dataset: Any, field: str) -> torch.Tensor:
     matrix = torch.as_tensor(np.asarray(dataset.get_preload_weight(field)), dtype=torch.float32)
     if matrix.dim() != 2 or len(matrix) != dataset.item_num:

@@ -42,6 +42,7 @@ class VBPR(FeatureRecommender):
     Settings = VBPRSettings
     defaults = defaults_path("VBPR")
     trainer: ClassVar[type] = RankingTrainer
+    shows_redraws = True
     settings: VBPRSettings
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -83,10 +84,10 @@ class VBPR(FeatureRecommender):
 
     def calculate_loss(self, interaction: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch's mean of -ln sigmoid(x(u, i) - x(u, j)) (equations 6 and 7) and the weighted L2 terms of equation 6."""
-        users, raw = interaction[self.USER_ID], self.features("image")
+        users = interaction[self.USER_ID]
         positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
-        margin = self.preference(users, positive, raw[positive]) - self.preference(
-            users, negative, raw[negative]
+        margin = self.preference(users, positive, self.shown_images(positive)) - self.preference(
+            users, negative, self.shown_images(negative)
         )
         return softplus(-margin).mean(), self._regularisation(users, positive, negative)
 

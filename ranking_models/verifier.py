@@ -47,6 +47,7 @@ class Verifier(FeatureRecommender):
     Settings = VerifierSettings
     defaults = defaults_path("Verifier")
     trainer: ClassVar[type] = RankingTrainer
+    shows_redraws = True
     settings: VerifierSettings
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -93,8 +94,7 @@ class Verifier(FeatureRecommender):
 
     def calculate_loss(self, interaction: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the batch's mean cross-entropy and the L2 terms; RecBole adds them."""
-        embeddings = self.features("image")[interaction[self.ITEM_ID]]
-        logits = self.logits(interaction[self.USER_ID], embeddings)
+        logits = self.logits(interaction[self.USER_ID], self.shown_images(interaction[self.ITEM_ID]))
         error = binary_cross_entropy_with_logits(logits, interaction[self.label_field].float())
         users, maps = self.user_embedding.weight.square().sum(), self.map.square().sum()
         if self.hidden is not None:

@@ -225,3 +225,9 @@ def _check_same_judge(ranker: Rankers, where: str) -> None:
             found=f"true with reward {ranker.reward} and judge {ranker.judge}",
             expected="one model for both",
         )
+    if ranker.same_judge and ranker.judge_encoder is not None:
+        raise UserError(
+            f"{where}: recgen.ranker.judge_encoder",
+            found=f"{ranker.judge_encoder!r} with same_judge: true, where reward and judge are one model",
+            expected="null, or same_judge: false",
+        )

@@ -36,6 +36,13 @@ class Rankers(Strict):
         Predicts P(like | user, image) from all of them and from the dislikes.
     same_judge
         True gives reward and judge one model trained on everything: the papers' protocol.
+    judge_encoder
+        What the judge sees images through, if not through the run's `encoder`, which the generators and the reward see through
+        too: an OpenCLIP model as `encoder` names it, or the folder or id of an image model of transformers, such as DINOv2;
+        `demo-resnet` is shipped. Generators are then not told what the judge says, which is in the training curves only.
+    redraws
+        How many redraws of each item's image, by image-to-image, the ranking models learn from beside it: drawn images are what
+        they are asked about. Verifier and VBPR can; MICRO, whose graph is made of the items' own images, cannot.
     what_if
         How a replaced image is scored: `exact`, or the cheaper `own_row`.
     settings
@@ -46,6 +53,8 @@ class Rankers(Strict):
     judge: str = "MICRO"
     verifier: str = "Verifier"
     same_judge: bool = False
+    judge_encoder: str | OpenClip | None = None
+    redraws: int = Field(0, ge=0, le=64)
     what_if: Literal["exact", "own_row"] = "exact"
     settings: dict[str, dict[str, Any]] = {}
 
@@ -418,5 +427,13 @@ class Settings(Strict):
 SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}
 """The shipped encoder and backbone, by key."""
 
-COMPANIONS = ("ip_adapter", "lcm_lora", "captioner", "llm", "tags.image", "foreground")
+COMPANIONS = (
+    "ip_adapter",
+    "lcm_lora",
+    "captioner",
+    "llm",
+    "tags.image",
+    "foreground",
+    "ranker.judge_encoder",
+)
 """Keys of weights that are chosen together with encoder and backbone; by default they are shipped ones, or none."""

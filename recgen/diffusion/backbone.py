@@ -177,17 +177,31 @@ class Backbone:
                 **self.text_condition(rows, guided),
                 **extra,
             ).images
-        return self._checked(pixels, rows)
+        return self._checked(pixels, [row.seed for row in rows])
 
-    def _checked(self, pixels: torch.Tensor, rows: Sequence[Condition]) -> list[Image.Image]:
+    @torch.no_grad()
+    def decoded(self, latents: torch.Tensor, seeds: Sequence[int]) -> list[Image.Image]:
+        """Return scaled latents ``[B, channels, h, w]`` as images; `seeds` are those that they were drawn from.
+
+        Raises
+        ------
+        BrokenImageError
+            As in `generate`.
+        """
+        vae = self.pipeline.vae
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+        pixels = (vae.decode(scaled).sample.float() / 2 + 0.5).clamp(0, 1)
+        return self._checked(pixels, seeds)
+
+    def _checked(self, pixels: torch.Tensor, seeds: Sequence[int]) -> list[Image.Image]:
         """Return pixels ``[B, 3, h, w]`` from 0 to 1 as images, or raise `BrokenImageError` for the first that is none."""
         flat = pixels.flatten(1)
         finite, low, high = flat.isfinite().all(1).tolist(), flat.amin(1).tolist(), flat.amax(1).tolist()
-        for place, row in enumerate(rows):
+        for place, seed in enumerate(seeds):
             if not finite[place]:
-                raise BrokenImageError(row.seed, f"pixels that are not finite numbers, in {self.precision}")
+                raise BrokenImageError(seed, f"pixels that are not finite numbers, in {self.precision}")
             if low[place] == high[place]:
-                raise BrokenImageError(row.seed, f"one colour only, {low[place]:.3f}")
+                raise BrokenImageError(seed, f"one colour only, {low[place]:.3f}")
         processor = self.pipeline.image_processor
         return processor.numpy_to_pil(processor.pt_to_numpy(pixels))
 

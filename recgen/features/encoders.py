@@ -1,7 +1,8 @@
-"""Image and text encoders: any OpenCLIP model, by name or folder."""
+"""Image encoders, and CLIP models, which encode texts too: any OpenCLIP model, by name or folder."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -24,9 +25,62 @@ import open_clip  # noqa: E402
 T = TypeVar("T")
 _READ_AHEAD = 2  # batches of decoded images waiting while the encoder works
 _READERS = 4
+OPEN_CLIP = "open_clip_config.json"
+"""The file by which a folder is known as an open_clip model."""
 
 
-class Encoder:
+class ImageEncoder(ABC):
+    """Images in, embeddings out: what every encoder of images has.
+
+    Parameters
+    ----------
+    model
+        A torch module; it is put in evaluation mode, and no gradients of its weights are kept.
+    name
+        Its name in recipes and reports.
+    """
+
+    def __init__(self, model: Any, name: str, device: str = "cpu") -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.name, self.device = name, device
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Width D of the embeddings."""
+
+    @abstractmethod
+    def prepared(self, image: Image.Image) -> torch.Tensor:
+        """Return one RGB image as the network reads it, float32 ``[3, h, w]``."""
+
+    @abstractmethod
+    def encoded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return raw embeddings ``[B, D]`` of prepared images ``[B, 3, h, w]`` on the encoder's device."""
+
+    @torch.inference_mode()
+    def images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return raw image embeddings, float32 ``[n, D]``, of RGB images."""
+        if not images:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._rows(torch.stack([self.prepared(image) for image in images]))
+
+    def files(self, paths: Sequence[Path], batch_size: int = 64) -> np.ndarray:
+        """Return raw image embeddings, float32 ``[n, D]``, of image files, decoding ahead of the encoder."""
+
+        def load(chunk: list[Path]) -> torch.Tensor:
+            return torch.stack([self.prepared(read_image(path)) for path in chunk])
+
+        rows = []
+        for batch in _ahead(load, _chunks(paths, batch_size)):
+            with torch.inference_mode():
+                rows.append(self._rows(batch))
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+    def _rows(self, pixels: torch.Tensor) -> np.ndarray:
+        return self.encoded(pixels.to(self.device)).float().cpu().numpy()
+
+
+class Encoder(ImageEncoder):
     """A CLIP model: images and sentences in, embeddings of one space out.
 
     Embeddings are *raw*: as the projection gives them, not scaled to length 1. IP-Adapter is trained on raw image
@@ -45,22 +99,21 @@ class Encoder:
     """
 
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str, device: str = "cpu") -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+        super().__init__(model, name, device)
         self.preprocess, self.tokenizer = preprocess, tokenizer
-        self.name, self.device = name, device
 
     @property
     def dim(self) -> int:
         """Width D of the embeddings."""
         return int(self.model.text_projection.shape[-1])
 
-    @torch.inference_mode()
-    def images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Return raw image embeddings, float32 ``[n, D]``, of RGB images."""
-        if not images:
-            return np.empty((0, self.dim), dtype=np.float32)
-        batch = torch.stack([self.preprocess(image) for image in images])
-        return self.model.encode_image(batch.to(self.device)).float().cpu().numpy()
+    def prepared(self, image: Image.Image) -> torch.Tensor:
+        """Return one RGB image as the model's own transform makes it."""
+        return self.preprocess(image)
+
+    def encoded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return raw image embeddings ``[B, D]``."""
+        return self.model.encode_image(pixels)
 
     def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return raw image embeddings ``[B, D]`` of square images, pixels ``[B, 3, h, w]`` from 0 to 1 that gradients reach.
@@ -83,30 +136,20 @@ class Encoder:
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
 
-    def files(self, paths: Sequence[Path], batch_size: int = 64) -> np.ndarray:
-        """Return raw image embeddings, float32 ``[n, D]``, of image files, decoding ahead of the encoder."""
 
-        def load(chunk: list[Path]) -> torch.Tensor:
-            return torch.stack([self.preprocess(read_image(path)) for path in chunk])
-
-        rows = []
-        for batch in _ahead(load, _chunks(paths, batch_size)):
-            with torch.inference_mode():
-                rows.append(self.model.encode_image(batch.to(self.device)).float().cpu().numpy())
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
-
-
-def load_encoder(spec: str | dict[str, str], device: str = "cpu") -> Encoder:
-    """Load an encoder.
+def load_encoder(spec: str | dict[str, str], device: str = "cpu", key: str = "recgen.encoder") -> Encoder:
+    """Load a CLIP model.
 
     Parameters
     ----------
     spec
         ``{"model": "ViT-H-14", "pretrained": "laion2b_s32b_b79k"}`` as in `open_clip.create_model_and_transforms`; or the
         folder of an open_clip model, or the name of a shipped one such as ``"demo-clip"``.
+    key
+        Where `spec` was read from, for messages.
     """
     if isinstance(spec, str):
-        spec = {"model": f"local-dir:{_folder(spec)}"}
+        spec = {"model": f"local-dir:{_folder(spec, key)}"}
     model, pretrained = spec.get("model", ""), spec.get("pretrained")
 
     def load() -> tuple[Any, Any, Any]:
@@ -118,10 +161,10 @@ def load_encoder(spec: str | dict[str, str], device: str = "cpu") -> Encoder:
 
     network, preprocess, tokenizer = loaded(
         load,
-        "recgen.encoder",
+        key,
         f"{model!r} with weights {pretrained!r}",
         "an OpenCLIP model and weights that are here or can be downloaded",
-        "Fetch the weights once on a machine with a network, or set recgen.encoder to a local open_clip folder or demo-clip.",
+        f"Fetch the weights once on a machine with a network, or set {key} to a local open_clip folder or demo-clip.",
     )
     name = (
         Path(model.removeprefix("local-dir:")).name
@@ -131,15 +174,19 @@ def load_encoder(spec: str | dict[str, str], device: str = "cpu") -> Encoder:
     return Encoder(network, preprocess, tokenizer, name, device)
 
 
-def _folder(name: str) -> Path:
-    folder = asset_folder(name)
-    if not (folder / "open_clip_config.json").is_file():
+def is_open_clip(name: str) -> bool:
+    """Return whether a name is that of a folder of an open_clip model, shipped or not."""
+    return (asset_folder(name) / OPEN_CLIP).is_file()
+
+
+def _folder(name: str, key: str) -> Path:
+    if not is_open_clip(name):
         raise UserError(
-            "recgen.encoder",
+            key,
             found=f"{name!r}",
             expected="demo-clip, a folder with open_clip_config.json, or {model: , pretrained: }",
         )
-    return folder
+    return asset_folder(name)
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

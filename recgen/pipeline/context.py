@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recgen.diffusion.backbone import Backbone
-    from recgen.features.encoders import Encoder
+    from recgen.features.encoders import Encoder, ImageEncoder
     from recgen.features.language import LanguageModel
     from recgen.metrics.distribution import ReferenceSet
+
+
+REDRAWS = {"encoder": "redraws", "judge_encoder": "judge_redraws"}
+"""Names of the features of the items' redrawn images, by the encoder that they are of."""
 
 
 class RunContext:
@@ -82,6 +86,17 @@ class RunContext:
 
         spec = self.settings.encoder
         return load_encoder(spec if isinstance(spec, str) else spec.model_dump(), device=self.device)
+
+    @cached_property
+    def judge_encoder(self) -> ImageEncoder:
+        """What the judge sees images through: the run's encoder, or one of its own."""
+        spec = self.settings.ranker.judge_encoder
+        if spec is None:
+            return self.encoder
+        from recgen.features.vision import load_image_encoder
+
+        named = spec if isinstance(spec, str) else spec.model_dump()
+        return load_image_encoder(named, self.device, "recgen.ranker.judge_encoder")
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -212,7 +227,7 @@ class RunContext:
     def features(self, kind: str) -> tuple[list[str], Any]:
         """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any.
 
-        `kind` is image, text, caption or foreground.
+        `kind` is image, text, caption, foreground or, where the judge has an encoder of its own, judge_image.
         """
         path = self.folder / f"features/{kind}.safetensors"
         return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], read_features(path)

@@ -26,7 +26,7 @@ from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
-from recgen.pipeline.context import RunContext
+from recgen.pipeline.context import REDRAWS, RunContext
 from recgen.recommender import recbole
 
 logger = logging.getLogger("recgen")
@@ -221,8 +221,32 @@ def _features(run: RunContext) -> list[Task]:
     reads = {"encoder": _weights(run.settings.encoder)}
     return [
         Task("features", "features", "recgen.stages.features:embed", reads, ("dataset",), ("features",)),
+        *_features_of_judge(run),
+        *_redraws(run),
         *_words(run),
     ]
+
+
+def _features_of_judge(run: RunContext) -> list[Task]:
+    """The items' images as the judge sees them, where it has an encoder of its own."""
+    encoder = run.settings.ranker.judge_encoder
+    if encoder is None:
+        return []
+    owns = ("features/judge_shards", "features/judge_image.safetensors", "features/judge_image.ids.txt")
+    call, reads = "recgen.stages.features:embed_for_judge", {"encoder": _weights(encoder)}
+    return [Task("features/judge", "features", call, reads, ("features",), owns)]
+
+
+def _redraws(run: RunContext) -> list[Task]:
+    """Redraws of the items' images, as every encoder that a ranking model reads sees them."""
+    s = run.settings
+    if not s.ranker.redraws:
+        return []
+    weights = [_weights(each) for each in (s.backbone, s.ip_adapter, s.ranker.judge_encoder)]
+    reads = {"redraws": s.ranker.redraws, "precision": s.precision, "weights": weights}
+    files = (f"features/{name}.{end}" for name in REDRAWS.values() for end in ("safetensors", "ids.txt"))
+    call, owns = "recgen.stages.redraws:redraw_items", ("features/redrawn", *files)
+    return [Task("features/redraws", "features", call, reads, ("features",), owns)]
 
 
 def _words(run: RunContext) -> list[Task]:
@@ -282,7 +306,12 @@ def _ranker(run: RunContext, role: str) -> Task:
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
-    return Task(folder, "ranker", "recgen.stages.ranker:train", reads, ("features",), (folder,), (role,))
+    after = ["features"]
+    if role == "judge" and ranker.judge_encoder is not None:
+        after.append("features/judge")
+    if ranker.redraws:
+        after.append("features/redraws")
+    return Task(folder, "ranker", "recgen.stages.ranker:train", reads, tuple(after), (folder,), (role,))
 
 
 def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
@@ -307,10 +336,11 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     if "keywords" in spec.needs:  # such a generator learns with the language model too
         reads["llm"] = _weights(s.llm)
     fit, draw = f"generator.fit/{name}", f"generate/{name}"
+    asked = ("reward", "judge") if s.ranker.judge_encoder is None else ("reward",)
     needs = (
         "features",
         *(f"features/{need}" for need in spec.needs),
-        *(f"ranker/{run.resolve_role(role)}" for role in ("reward", "judge")),
+        *(f"ranker/{run.resolve_role(role)}" for role in asked),
     )
     drawn = {"shard_size": s.shard_size, "config": spec.draw_settings}
     images = (f"creatives/shards/{name}", f"creatives/images/{name}")

@@ -26,7 +26,7 @@ from recgen.diffusion.weights import (
     samples_with_lcm,
     weight_file,
 )
-from recgen.recommender.recbole import check_reads_images
+from recgen.recommender.recbole import check_reads_images, check_shows_redraws
 
 if TYPE_CHECKING:
     from recgen.pipeline.context import RunContext
@@ -89,9 +89,10 @@ def check(run: RunContext, stages: Iterable[str]) -> None:
         )
     if "ranker" in left:
         for role in run.roles:
-            check_reads_images(
-                getattr(run.settings.ranker, role), f"{run.config.source}: recgen.ranker.{role}"
-            )
+            name, where = getattr(run.settings.ranker, role), f"{run.config.source}: recgen.ranker"
+            check_reads_images(name, f"{where}.{role}")
+            if run.settings.ranker.redraws:
+                check_shows_redraws(name, f"{where}.redraws")
     if left & _DRAWING:
         for error in check_compatibility(run):
             raise error
@@ -149,7 +150,9 @@ def _weights(run: RunContext, left: set[str]) -> Iterator[Missing]:
     """Find which weights can neither be had nor are here."""
     s, hub = run.settings, _Hub()
     if left & {"features", "generate"}:
-        yield from _encoder(s.encoder, hub)
+        yield from _encoder("recgen.encoder", s.encoder, hub)
+    if left & {"features", "evaluate"} and s.ranker.judge_encoder is not None:
+        yield from _image_encoder("recgen.ranker.judge_encoder", s.ranker.judge_encoder, hub)
     if "features" in left:
         yield from _describing(run, hub)
     words = [s.keywords.endpoint] if "keywords" in run.needs else []
@@ -157,7 +160,7 @@ def _weights(run: RunContext, left: set[str]) -> Iterator[Missing]:
     asked = "features" in left and None in words
     if s.llm is not None and (asked or ("keywords" in run.needs and left & _DRAWING)):
         yield from hub.missing("recgen.llm", s.llm, "config.json")
-    if left & _DRAWING:
+    if left & _DRAWING or ("features" in left and s.ranker.redraws):
         yield from _drawing(run, hub)
 
 
@@ -190,10 +193,11 @@ def _drawing(run: RunContext, hub: _Hub) -> Iterator[Missing]:
     """Find what is missing of pipelines, IP-Adapter and LCM LoRA."""
     s = run.settings
     drawers = [spec for spec in run.config.generators.values() if spec.families]
+    redraws = run.settings.ranker.redraws > 0
     for spec in drawers:
         if spec.checkpoint is not None:
             yield from hub.missing(f"recgen.{spec.name}.checkpoint", spec.checkpoint, "model_index.json")
-    if any(spec.checkpoint is None for spec in drawers):
+    if redraws or any(spec.checkpoint is None for spec in drawers):
         yield from hub.missing("recgen.backbone", s.backbone, "model_index.json")
         if s.ip_adapter is not None:
             yield from hub.missing_file("recgen.ip_adapter", s.ip_adapter, ADAPTER_FILE)
@@ -240,7 +244,15 @@ def _compatibility(run: RunContext, spec: GeneratorSpec) -> Iterator[UserError]:
         )
 
 
-def _encoder(spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:
+def _image_encoder(key: str, spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:
+    """Find out whether an encoder of images can be had: an OpenCLIP model, or an image model of transformers."""
+    if isinstance(spec, str):
+        yield from hub.missing(key, spec, "config.json")
+    else:
+        yield from _encoder(key, spec, hub)
+
+
+def _encoder(key: str, spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:
     """Find out whether an OpenCLIP model named by architecture and tag can be had; its own loader checks folders and files."""
     if (
         isinstance(spec, str)
@@ -260,11 +272,11 @@ def _encoder(spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:
             f"a file of weights or one of {', '.join(known)}" if known else "a model that open_clip knows"
         )
         found = f"model {spec.model!r} with weights {spec.pretrained!r}"
-        yield Missing("recgen.encoder", found, expected, (nearest(spec.pretrained, known),))
+        yield Missing(key, found, expected, (nearest(spec.pretrained, known),))
         return
     repository = (get_pretrained_cfg(spec.model, spec.pretrained) or {}).get("hf_hub", "").rstrip("/")
     if repository:
-        yield from hub.missing("recgen.encoder", repository, *_NETWORKS)
+        yield from hub.missing(key, repository, *_NETWORKS)
 
 
 class _Hub:

@@ -158,6 +158,17 @@ def check_reads_images(name: str, where: str) -> None:
         )
 
 
+def check_shows_redraws(name: str, where: str) -> None:
+    """Raise `UserError` when a ranking model learns from the items' own images alone."""
+    if not getattr(model_class(name, where), "shows_redraws", False):
+        raise UserError(
+            where,
+            found=f"redraws for {name}, which learns from the items' own images alone",
+            expected="models that show redraws in training, such as Verifier and VBPR",
+            todo="Set it to 0, or take another model.",
+        )
+
+
 def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:
     """Return RecBole's Config of a model class from plain keys; nothing in them is evaluated."""
     from recbole.config import Config

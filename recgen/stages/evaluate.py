@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 from scipy.special import expit
 
-from recgen.config.schema import Requests
+from recgen.config.schema import OpenClip, Requests
 from recgen.core.errors import UserError
 from recgen.core.io import read_json, write_json, write_parquet
 from recgen.core.seeding import seed_for
@@ -59,6 +59,8 @@ class CreativeBatch:
         The creatives' files.
     embeddings
         float32 ``[n, D]``, raw CLIP image embeddings.
+    judged
+        float32 ``[n, D']``, raw image embeddings by the judge's encoder, which may be the same.
     """
 
     name: str
@@ -68,6 +70,7 @@ class CreativeBatch:
     rows: np.ndarray
     paths: list[Path]
     embeddings: np.ndarray
+    judged: np.ndarray
 
 
 def measure(run: RunContext, name: str) -> list[Path]:
@@ -125,8 +128,9 @@ def load(run: RunContext, name: str) -> CreativeBatch:
     seen = [[rows[item] for item in histories[pair] if data.images[rows[item]] is not None] for pair in pairs]
     items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
     paths = [run.folder / path for path in chosen["path"]]
+    judged = embeddings if run.settings.ranker.judge_encoder is None else run.judge_encoder.files(paths)
     return CreativeBatch(
-        name, chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings
+        name, chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings, judged
     )
 
 
@@ -135,13 +139,12 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     columns: Columns = {}
     for role in ("judge", "reward"):
         ranker = reward_model(run, role)
+        seen = made.judged if role == "judge" else made.embeddings
         before = ranker.rank_original(made.users, made.items).cpu().numpy()
-        after = ranker.rank(made.users, made.items, made.embeddings).cpu().numpy()
+        after = ranker.rank(made.users, made.items, seen).cpu().numpy()
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
         own = ranker.score_original(made.users, made.items).cpu().numpy()
-        columns[f"score_gain_{role}"] = (
-            ranker.score(made.users, made.items, made.embeddings).cpu().numpy() - own
-        )
+        columns[f"score_gain_{role}"] = ranker.score(made.users, made.items, seen).cpu().numpy() - own
         if role == "judge":
             columns |= {
                 "rank_original_judge": before,
@@ -394,6 +397,10 @@ def judge_auc(folder: Path) -> float | None:
     return (found.get("test") or {}).get("auc")
 
 
+def _encoder_name(spec: str | OpenClip) -> str:
+    return spec if isinstance(spec, str) else spec.model
+
+
 def facts(run: RunContext) -> dict[str, Any]:
     """Return what a reader must know beside the numbers; nothing that changes from one run to the same run again."""
     settings = run.settings
@@ -415,9 +422,10 @@ def facts(run: RunContext) -> dict[str, Any]:
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,
         "judge_auc": judge_auc(run.folder),
+        "judge_encoder": _encoder_name(settings.ranker.judge_encoder or settings.encoder),
         "verifier": settings.ranker.verifier,
         "what_if": settings.ranker.what_if,
-        "encoder": settings.encoder if isinstance(settings.encoder, str) else settings.encoder.model,
+        "encoder": _encoder_name(settings.encoder),
         "backbone": settings.backbone,
         "downstream": {
             "model": settings.downstream.model or settings.ranker.judge,

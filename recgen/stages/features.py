@@ -54,9 +54,8 @@ def embed(run: RunContext) -> list[Path]:
     folder = run.folder / "features"
 
     def encoded(kind: str, values: Sequence[T], encode: Callable[[Sequence[T]], np.ndarray]) -> np.ndarray:
-        return _in_shards(
-            values, encode, _EMBEDDED, folder / f"shards/{kind}.{{}}.safetensors", f"{kind}s", run
-        )
+        pattern = folder / f"shards/{kind}.{{}}.safetensors"
+        return in_shards(values, encode, _EMBEDDED, pattern, f"{kind}s", run.encoder.dim)
 
     files = [run.folder / path for path in seen["image"]]
     images = encoded("image", files, lambda paths: run.encoder.files(paths))
@@ -69,16 +68,29 @@ def embed(run: RunContext) -> list[Path]:
     ]
 
 
-def _in_shards(
+def embed_for_judge(run: RunContext) -> list[Path]:
+    """Write features/judge_image.safetensors and its ids: raw embeddings of the items' images by the judge's own encoder."""
+    ids, _ = run.features("image")
+    encoder, folder = run.judge_encoder, run.folder / "features"
+    pattern = folder / "judge_shards/{}.safetensors"
+    paths = list(_files(run, ids).values())
+    rows = in_shards(paths, encoder.files, _EMBEDDED, pattern, "images for the judge", encoder.dim)
+    file = folder / "judge_image.safetensors"
+    write_features(file, rows, ids)
+    shutil.rmtree(pattern.parent, ignore_errors=True)
+    return [file, file.with_suffix(".ids.txt")]
+
+
+def in_shards(
     values: Sequence[T],
     encode: Callable[[Sequence[T]], np.ndarray],
     size: int,
     pattern: Path,
     what: str,
-    run: RunContext,
+    width: int,
 ) -> np.ndarray:
     """Encode shard by shard into files named by `pattern` and the first row, skipping those an interrupted run has left."""
-    rows = [np.empty((0, run.encoder.dim), dtype=np.float32)]
+    rows = [np.empty((0, width), dtype=np.float32)]
     for start in range(0, len(values), size):
         path = pattern.with_name(pattern.name.format(start))
         if not path.exists():
@@ -269,7 +281,7 @@ def cut_foregrounds(run: RunContext) -> list[Path]:
 
     shards = run.folder / "features/foregrounds"
     paths = list(_files(run, ids).values())
-    rows = _in_shards(paths, encode, _CUT, shards / "{:07d}.safetensors", "foregrounds", run)
+    rows = in_shards(paths, encode, _CUT, shards / "{:07d}.safetensors", "foregrounds", run.encoder.dim)
     file = run.folder / "features/foreground.safetensors"
     write_features(file, rows, ids)
     shutil.rmtree(shards, ignore_errors=True)

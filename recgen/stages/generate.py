@@ -22,7 +22,7 @@ from recgen.data.types import Creative, Request
 from recgen.diffusion.backbone import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.stages.plugin_calls import calling, checked, title
-from recgen.stages.ranker import reward_model
+from recgen.stages.ranker import judge_of_generators, reward_model
 
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
@@ -72,7 +72,7 @@ def fit(run: RunContext, name: str) -> list[Path]:
     learner = generator(run, name)
     with calling(spec, "fit"):
         learner.fit(
-            run.data, reward=reward_model(run, "reward"), judge=reward_model(run, "judge"), progress=show
+            run.data, reward=reward_model(run, "reward"), judge=judge_of_generators(run), progress=show
         )
     with calling(spec, "save"):
         learner.save(folder)

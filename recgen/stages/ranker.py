@@ -16,7 +16,7 @@ import pandas as pd
 from recgen.core.errors import UserError
 from recgen.core.io import write_json
 from recgen.core.seeding import seed_for
-from recgen.pipeline.context import RunContext
+from recgen.pipeline.context import REDRAWS, RunContext
 from recgen.recommender import checkpoint, feedback, recbole, unseen
 from recgen.recommender.reward import LazyRanker, Ranker
 from recgen.recommender.splits import half
@@ -68,7 +68,13 @@ class TrainingTask:
 def training_task(run: RunContext, role: str) -> TrainingTask:
     """Return what the model of a role (reward, judge or verifier) is trained on."""
     name, seed = getattr(run.settings.ranker, role), run.settings.seed
-    extra = {"seed": seed_for(seed, f"ranker {role}") % 2**31, "item_features": item_features(run)}
+    own = role == "judge" and run.settings.ranker.judge_encoder is not None
+    image = (run.folder / "features/judge_image.safetensors").resolve() if own else None
+    features = item_features(run, image)
+    extra: dict[str, Any] = {"seed": seed_for(seed, f"ranker {role}") % 2**31, "item_features": features}
+    if run.settings.ranker.redraws:
+        redraws = REDRAWS["judge_encoder" if own else "encoder"]
+        extra["image_redraws"] = str((run.folder / f"features/{redraws}.safetensors").resolve())
     if role == "verifier":
         check_verifier(run)
     whole = role == "verifier" or run.settings.ranker.same_judge
@@ -147,6 +153,11 @@ def load_ranker(run: RunContext, role: str) -> Ranker:
     run.prepare_torch()
     model = checkpoint.load(build(task.config, data), task.parts.whole, run.folder / "ranker" / role)
     return Ranker(model, data.train.dataset, run.settings.ranker.what_if)
+
+
+def judge_of_generators(run: RunContext) -> LazyRanker | None:
+    """Return the judge for a generator's curves, which asks it in embeddings of the run's encoder; None where it has another."""
+    return reward_model(run, "judge") if run.settings.ranker.judge_encoder is None else None
 
 
 def reward_model(run: RunContext, role: str) -> LazyRanker:

@@ -5,11 +5,14 @@ Nothing here imports torch: a configuration is checked, and a run finds out that
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from recgen.diffusion.sampling import Sampling
 from recgen.diffusion.weights import FAMILIES
+from recgen.planning.workload import Workload, sampled
 
 
 class GeneratorConfig(BaseModel):
@@ -27,6 +30,9 @@ class GeneratorConfig(BaseModel):
         Families of pipelines (`recgen.diffusion.weights.FAMILIES`) that the method can draw with. A method with none is given no
         backbone.
 
+    presets
+        Values by the run's `recgen.preset` (quick, standard, paper), under those that the block gives.
+
     Notes
     -----
     A method whose settings have a field `checkpoint` draws with that checkpoint, without IP-Adapter, wherever the field is set.
@@ -37,6 +43,7 @@ class GeneratorConfig(BaseModel):
     needs: ClassVar[frozenset[str]] = frozenset()
     sampling_fields: ClassVar[frozenset[str]] = frozenset({"decode"})
     families: ClassVar[frozenset[str]] = FAMILIES
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def requires_ip_adapter(self) -> bool:
         """Return whether these settings draw from image embeddings, for which the pipeline needs an IP-Adapter."""
@@ -45,3 +52,18 @@ class GeneratorConfig(BaseModel):
     def external_files(self) -> list[str]:
         """Return the files, folders and weights beside the run's own that are read; a change of one fits again."""
         return []
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return how much work fitting and drawing are, for `recgen plan`: by default one image a request, as `decode` says.
+
+        Parameters
+        ----------
+        requests
+            Images that are asked for.
+        users
+            Users of the data set, whom a method may learn from.
+        """
+        decode = getattr(self, "decode", None)
+        if not isinstance(decode, Sampling):
+            return Workload()
+        return Workload(draw=sampled(requests, decode.steps, decode.guidance_scale))

@@ -8,8 +8,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
+from recgen.planning.workload import Effort, Workload
 
 PLACE = "{text}"
+QUICK_DECODE = {"steps": 6, "sampler": "dpm++2m", "guidance_scale": 3.0}
+"""How images are sampled under ``recgen.preset: quick``."""
+PAPER_DECODE = {"steps": 50, "sampler": "ddim", "guidance_scale": 7.5}
+"""The same under ``recgen.preset: paper``: what the compared papers sample Stable Diffusion 1.5 with."""
 
 
 def _has_place(template: str) -> str:
@@ -36,6 +41,8 @@ class Refinement(GeneratorConfig):
 class PromptedConfig(GeneratorConfig):
     """Settings of generators that show the item by its text and learn nothing."""
 
+    presets = {"quick": {"decode": QUICK_DECODE}, "paper": {"decode": PAPER_DECODE}}
+
     template: Template = PLACE
     negative_prompt: str = ""
     decode: Sampling = Sampling.model_validate({})
@@ -43,6 +50,11 @@ class PromptedConfig(GeneratorConfig):
 
 class GroupedConfig(GeneratorConfig):
     """Settings of generators that learn one style per group of users."""
+
+    presets = {
+        "quick": {"clusters": 4, "max_steps": 50, "decode": QUICK_DECODE},
+        "paper": {"decode": PAPER_DECODE},
+    }
 
     clusters: int | None = Field(
         8, ge=1, description="groups of users, by k-means on the mean embedding of what they liked"
@@ -52,9 +64,28 @@ class GroupedConfig(GeneratorConfig):
     images_per_step: int = Field(8, ge=1)
     decode: Sampling = Sampling.model_validate({})
 
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work of training every group for `max_steps`, and of one image a request."""
+        groups = users if self.clusters is None else min(self.clusters, users)
+        rows = groups * self.max_steps * self.images_per_step
+        return Workload(
+            Effort(trained=rows, encoded=rows / self.max_steps), super().workload(requests, users).draw
+        )
+
 
 class TrainingConfig(GeneratorConfig):
     """Settings of a generator that learns from users' earlier likes."""
+
+    presets = {
+        "quick": {
+            "learning_rate": 1.0e-3,
+            "max_steps": 60,
+            "evaluate_every": 20,
+            "train_users": 200,
+            "decode": QUICK_DECODE,
+        },
+        "paper": {"decode": PAPER_DECODE},
+    }
 
     requests_per_step: int = Field(16, ge=1)
     max_steps: int = Field(1000, ge=1)
@@ -71,6 +102,30 @@ class TrainingConfig(GeneratorConfig):
     )
     min_history: int = Field(3, ge=1, description="likes a training reference must have before it")
     decode: Sampling = Sampling.model_validate({})
+
+    def learned(self, users: int) -> tuple[int, int, int]:
+        """Return how many of `users` are held out, the optimiser's steps to be expected, and how many evaluations they have.
+
+        Early stopping is expected some ten evaluations and `patience` after the start.
+        """
+        held = min(self.held_out_users, min(users, self.train_users + self.held_out_users) // 5)
+        steps = min(self.max_steps, (10 + self.patience) * self.evaluate_every)
+        return held, steps, steps // self.evaluate_every + 1
+
+    def denoising(self, users: int) -> Effort:
+        """Return the effort of training on the denoising loss of the references' images."""
+        held, steps, evaluations = self.learned(users)
+        references = min(users, self.train_users) * self.references_per_user + held
+        return Effort(
+            trained=steps * self.requests_per_step,
+            evaluations=evaluations * held,
+            encoded=references,
+            steps=steps,
+        )
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work of training on the denoising loss, and of one image a request."""
+        return Workload(self.denoising(users), super().workload(requests, users).draw)
 
 
 class LearningConfig(TrainingConfig):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
+from recgen.planning.workload import Workload
 
 
 class Settings(GeneratorConfig):
@@ -21,3 +22,7 @@ class PlaceboSettings(GeneratorConfig):
         8, ge=2, description="images drawn for a request, of which the reward's favourite is shown"
     )
     decode: Sampling = Sampling.model_validate({})
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work of `noises` images a request."""
+        return Workload(draw=self.noises * super().workload(requests, users).draw)

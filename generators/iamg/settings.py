@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from generators.common.settings import TrainingConfig
+from generators.common.settings import PAPER_DECODE, TrainingConfig
 from recgen.diffusion.sampling import Sampling
 
 TAGS, INTEREST, DOMAIN = "{tags}", "{interest}", "{domain}"
@@ -31,6 +31,10 @@ class Settings(TrainingConfig):
 
     needs = frozenset({"tags", "foregrounds"})
     sampling_fields = frozenset({"decode", "lambda1", "lambda2"})
+    presets = {
+        **TrainingConfig.presets,
+        "paper": {"lambda1": 1.0, "decode": PAPER_DECODE},  # appendix A.2; all else is so by default
+    }
 
     rewrite: bool = Field(
         True, description="false is table 7's without interest rewrite: T* is the item's own text"

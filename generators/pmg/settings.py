@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from generators.common.settings import LearningConfig
+from generators.common.settings import PAPER_DECODE, LearningConfig
+from recgen.planning.workload import Effort, Workload
 
 
 class Settings(LearningConfig):
@@ -16,6 +17,10 @@ class Settings(LearningConfig):
     """
 
     needs = frozenset({"keywords"})
+    presets = {
+        **LearningConfig.presets,
+        "paper": {"learning_rate": 1.0e-5, "decode": PAPER_DECODE},  # RAGAR, section 5.1
+    }
 
     weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.25, 0.5, 0.75),
@@ -32,3 +37,10 @@ class Settings(LearningConfig):
 
     learning_rate: float = Field(1e-4, gt=0)
     evaluate_every: int = Field(20, ge=1)
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work: the language model reads every example, and every weight costs an image."""
+        work, (held, steps, evaluations) = super().workload(requests, users), self.learned(users)
+        texts = 3 * steps * self.requests_per_step + evaluations * held
+        draw = len(self.weights) * work.draw + Effort(texts=requests)
+        return Workload(work.fit + Effort(texts=texts), draw)

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from generators.common.settings import LearningConfig
+from generators.common.settings import PAPER_DECODE, QUICK_DECODE, LearningConfig
+from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
+from recgen.planning.workload import Effort, Workload, sampled
 
 logger = logging.getLogger("recgen")
 
@@ -47,6 +49,19 @@ class Settings(LearningConfig):
     """
 
     needs = frozenset({"captions", "keywords"})
+    presets = {
+        "quick": {
+            "r": 2,
+            "directions": 6,
+            "max_steps": 6,
+            "evaluate_every": 3,
+            "train_users": 200,
+            "held_out_users": 24,
+            "train_decode": {"steps": 4},
+            "decode": QUICK_DECODE,
+        },
+        "paper": {"preset": "paper", "decode": PAPER_DECODE},
+    }
 
     preset: Literal["repaired", "paper"] = Field(
         "repaired", description="paper sets the published form; keys given beside it win"
@@ -151,3 +166,14 @@ class Settings(LearningConfig):
     def requires_ip_adapter(self) -> bool:
         """Return True: a preference is an image embedding; with `tokens`, eq. 10 still compares them with its image tokens."""
         return True
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work: a step draws all samples of its requests, an evaluation one image a held-out user."""
+        held, steps, evaluations = self.learned(users)
+        drawn = steps * self.requests_per_step * (self.samples + self.clamp) if self.learns_from_reward else 0
+        images = drawn + evaluations * held * self.learns_from_reward
+        texts = 3 * steps * self.requests_per_step + evaluations * held
+        sampling = self.train_decode
+        fit = sampled(images, sampling.steps, sampling.guidance_scale) + Effort(texts=texts, steps=steps)
+        draw = GeneratorConfig.workload(self, requests, users).draw + Effort(texts=requests)
+        return Workload(fit, draw)

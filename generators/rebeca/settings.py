@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from generators.common.settings import PAPER_DECODE, QUICK_DECODE
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
+from recgen.planning.workload import Effort, Workload
 
 PROMPTS: dict[str, tuple[str, str]] = {
     "T0": ("", ""),
@@ -19,6 +21,10 @@ PROMPTS: dict[str, tuple[str, str]] = {
     ),
 }
 """Positive and negative prompt of each level: none, short, long, as printed in section 4.3: the baselines are these words."""
+
+
+_PRIOR_STEP = 2 * 64**2 * 1_280
+"""Layers x width^2 x rows of a step of the prior that counts as one: the demo's."""
 
 
 class Settings(GeneratorConfig):
@@ -35,6 +41,25 @@ class Settings(GeneratorConfig):
     apart at all. For seconds on a CPU there are ``ratings: likes``, ``prediction: v_prediction`` (the same process and network,
     whose loss does not fade where the noise is strong and taste decides) and more users with fewer images in a step.
     """
+
+    presets = {
+        "quick": {
+            "layers": 2,
+            "heads": 4,
+            "width": 64,
+            "ratings": "likes",
+            "prediction": "v_prediction",
+            "learning_rate": 4.0e-3,
+            "users_per_step": 160,
+            "images_per_user": 8,
+            "max_steps": 300,
+            "patience": 3,
+            "guidance": 5.0,
+            "prior_steps": 20,
+            "decode": QUICK_DECODE,
+        },
+        "paper": {"decode": PAPER_DECODE},  # all else is the paper's by default
+    }
 
     condition: Literal["prior", "none"] = "prior"
     prompt: Literal["T0", "T1", "T2"] = "T0"
@@ -84,6 +109,18 @@ class Settings(GeneratorConfig):
     def requires_ip_adapter(self) -> bool:
         """Return whether the prior draws: it makes image embeddings."""
         return self.condition == "prior"
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work: the prior is a small network of its own, whose steps are counted by its size and batch."""
+        draw = super().workload(requests, users).draw
+        if self.condition == "none":
+            return Workload(draw=draw)
+        steps = min(self.max_steps, (10 + self.patience) * self.evaluate_every)
+        rows = self.users_per_step * self.images_per_user
+        size = self.layers * self.width**2 * rows / _PRIOR_STEP
+        return Workload(
+            Effort(steps=steps * size), draw + Effort(steps=self.prior_steps * requests / rows * size)
+        )
 
 
 class PromptSettings(Settings):

@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from generators.common.settings import Refinement
+from generators.common.settings import PAPER_DECODE, QUICK_DECODE, Refinement
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
+from recgen.planning.workload import Effort, Workload, sampled
 
 TEXT, WORDS = "{text}", "{words}"
+_STRENGTHS = 10  # that `fit` tries, about: text alone, two counts of words at each scale, and one more
 
 
 def _has_places(template: str) -> str:
@@ -24,6 +26,7 @@ class Settings(GeneratorConfig):
 
     sampling_fields = frozenset[str]()
     """None: `fit` draws too, to find the strengths."""
+    presets = {"quick": {"trials": 12, "decode": QUICK_DECODE}, "paper": {"decode": PAPER_DECODE}}
 
     show: Literal["image", "words", "both"] = Field(
         "both", description="how the style is given to the pipeline; words need no IP-Adapter"
@@ -68,3 +71,11 @@ class Settings(GeneratorConfig):
     def external_files(self) -> list[str]:
         """Return the vocabulary, where it is the user's own."""
         return [] if self.vocabulary is None else [self.vocabulary]
+
+    def workload(self, requests: int, users: int) -> Workload:
+        """Return the work: the trials under every strength, and one image a request; refining draws anew in every step."""
+        decode, steps = self.decode, self.refine.steps
+        trials = 0 if self.keep is None else _STRENGTHS * min(self.trials, users)
+        draw = sampled(requests, decode.steps, decode.guidance_scale)
+        draw += Effort(trained=requests * steps * self.refine.last, images=requests * steps)
+        return Workload(sampled(trials, decode.steps, decode.guidance_scale) + Effort(steps=users), draw)

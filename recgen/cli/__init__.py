@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
+from typing import Any
 
 import click
 
@@ -38,10 +39,7 @@ def run(
 ) -> None:
     """Run all stages, from a data set to a report; what is done already is skipped."""
     if dry_run:
-        from recgen.cli import listing
-        from recgen.pipeline import session
-
-        click.echo(listing.plan(session.plan(config, out, overrides, until, force)))
+        _echo_plan(config, out, overrides, until, force)
         return
     from recgen import api
 
@@ -50,6 +48,34 @@ def run(
         from recgen.cli import listing
 
         click.echo(listing.results(done.metrics))
+
+
+@recgen.command(cls=Command)
+@CONFIG
+@out_option()
+@SET
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
+@click.option("--gpu", metavar="NAME", help="A GPU to estimate for: a100, h100, 4090, 3090, v100, a10, t4.")
+@click.option("--price", type=click.FloatRange(0), help="Of an hour of the machine, in any currency.")
+def plan(
+    config: str,
+    out: str | None,
+    overrides: tuple[str, ...],
+    until: str | None,
+    force: str | None,
+    gpu: str | None,
+    price: float | None,
+) -> None:
+    """Say what a run would do, what is done already, and what the rest will take; do nothing."""
+    _echo_plan(config, out, overrides, until, force, gpu, price)
+
+
+def _echo_plan(*arguments: Any) -> None:
+    from recgen.pipeline import session
+    from recgen.planning.plan import text
+
+    click.echo(text(session.plan(*arguments)))
 
 
 @recgen.command()

@@ -1,4 +1,4 @@
-"""What the commands print: plans, results, and what is installed, as plain lines for a terminal."""
+"""What the commands print: results, and what is installed, as plain lines for a terminal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from recgen.config import plugins
 from recgen.config.describe import keys
 from recgen.config.loader import parse_yaml
 from recgen.core.errors import UserError
-
-
-def plan(tasks: Sequence[tuple[str, bool]]) -> str:
-    """Return one line per task, with a mark at those that are done, and a last one that counts.
-
-    >>> print(plan([("dataset", True), ("features", False)]))
-      done   dataset
-      to do  features
-    1 of 2 tasks would be done
-    """
-    lines = [f"  {'done ' if done else 'to do'}  {name}" for name, done in tasks]
-    left = sum(not done for _, done in tasks)
-    return "\n".join([*lines, f"{left} of {len(tasks)} tasks would be done"])
 
 
 def results(metrics: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from recgen.config import plugins
+from recgen.config.presets import merged
 from recgen.config.validation import validate
 
 
@@ -43,7 +45,7 @@ class GeneratorSpec:
     external_files: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, name: str, kind: str, given: Any, where: str) -> GeneratorSpec:
+    def read(cls, name: str, kind: str, given: Any, where: str, preset: str | None = None) -> GeneratorSpec:
         """Check a generator's block and ask its settings what the run has to prepare.
 
         Parameters
@@ -54,6 +56,8 @@ class GeneratorSpec:
             The block as it stands in the YAML.
         where
             The YAML, for messages.
+        preset
+            The run's preset, whose values the block's own come over.
 
         Raises
         ------
@@ -61,6 +65,8 @@ class GeneratorSpec:
             For an unknown or ill-typed key, or a plugin that cannot be imported.
         """
         model = plugins.settings_class(kind, f"{where}: recgen.generators")
+        if preset is not None and isinstance(given, Mapping):
+            given = merged(model.presets.get(preset, {}), given)
         checked = validate(model, given, where, f"recgen.{name}")
         return cls(
             name,

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from recgen.config import former, plugins, recbole_keys
+from recgen.config import former, plugins, presets, recbole_keys
 from recgen.config.former import Renaming
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import COMPANIONS, SHIPPED, Rankers, Settings
@@ -88,11 +88,11 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         raise UserError(
             f"{where}: dataset", found=repr(values.get("dataset")), expected="a RecBole data set's name"
         )
-    settings = _check(ours, where)
+    settings = _check(presets.applied(ours, values), where)
     recbole_keys.check(values, settings, where)
     kinds = {**former.GENERATORS, **_own_names(ours)}
     specs = {
-        name: GeneratorSpec.read(name, kinds.get(name, name), _block(ours, name), where)
+        name: GeneratorSpec.read(name, kinds.get(name, name), _block(ours, name), where, settings.preset)
         for name in settings.generators
     }
     return Config(Path(source).stem, where, values, settings, specs)

@@ -335,6 +335,10 @@ class Settings(Strict):
 
     Attributes
     ----------
+    preset
+        Values for many keys at once; keys given beside it win. `quick`: minutes on two cores, with short trainings, few images
+        and few steps; `standard`: the defaults of this table; `paper`: the papers' protocol and settings. Null is `quick` on the
+        shipped models and `standard` on others. `recgen plan` says what a run then takes.
     seed
         Every random number of the run follows from it.
     eval_split
@@ -393,6 +397,7 @@ class Settings(Strict):
         RecBole keys at top level that neither RecBole nor recgen's ranking models have, such as another package's own.
     """
 
+    preset: Literal["quick", "standard", "paper"] | None = None
     seed: int = 0
     eval_split: Literal["test", "validation"] = "test"
     threads: int | None = Field(None, ge=1)

@@ -27,6 +27,7 @@ from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import REDRAWS, RunContext
+from recgen.planning.clock import Clock
 from recgen.recommender import recbole
 
 logger = logging.getLogger("recgen")
@@ -86,6 +87,7 @@ def execute(
     force: str | None = None,
     goals: Collection[str] | None = None,
     siblings: ArtifactCache | None = None,
+    clock: Clock | None = None,
 ) -> list[str]:
     """Run what is not done yet, in order, and return the names of the tasks that ran.
 
@@ -101,6 +103,8 @@ def execute(
         Names of tasks: only they and what they come after are done; None means all.
     siblings
         Runs that may have done a task already, from which it is then taken over.
+    clock
+        Says at the start of each task how long the rest will take, and learns from what each took.
     """
     work = tasks(run)
     wanted = needed(work, goals)
@@ -122,7 +126,7 @@ def execute(
             if elsewhere:
                 logger.info("%s: taken from %s", task.name, elsewhere)
             else:
-                _do(run, task, fingerprint)
+                _do(run, task, fingerprint, clock)
                 done.append(task.name)
         if task.stage in ("dataset", "features"):
             run.forget()
@@ -142,15 +146,19 @@ def plan(run: RunContext, until: str | None = None, force: str | None = None) ->
     ]
 
 
-def _do(run: RunContext, task: Task, fingerprint: str) -> None:
-    logger.info("%s", task.name)
+def _do(run: RunContext, task: Task, fingerprint: str, clock: Clock | None) -> None:
+    logger.info("%s", task.name if clock is None else clock.starting(task.name))
     started = time.perf_counter()
     for name in run.workspace.begin(task.name, fingerprint, task.owns):
         logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
     run.prepare_torch()
     outputs = resolve_name(task.call)(run, *task.arguments)
     seconds = time.perf_counter() - started
-    run.workspace.finish(task.name, fingerprint, seconds, outputs)
+    run.workspace.finish(
+        task.name, fingerprint, seconds, outputs, {} if clock is None else clock.record(task.name)
+    )
+    if clock is not None:
+        clock.finished(task.name, seconds)
     logger.info("%s: %.1f s", task.name, seconds)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
-from recgen.pipeline import pipeline
+from recgen.pipeline import forecast, pipeline
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
+from recgen.planning.plan import Plan
 
 logger = logging.getLogger("recgen")
 
@@ -61,7 +62,10 @@ def run(
         started = time.perf_counter()
         work.write_config()
         siblings = ArtifactCache(folder.resolve().parent) if share else None
-        done = pipeline.execute(work, until, force, siblings=siblings)
+        planned, clock = forecast.plan(work, until, force)
+        if planned.left:
+            logger.info(planned.line())
+        done = pipeline.execute(work, until, force, siblings=siblings, clock=clock)
         _conclude(work, done, time.perf_counter() - started)
         if until in (None, "report"):
             logger.info("Report: %s", folder / "report.html")
@@ -74,13 +78,25 @@ def plan(
     overrides: Iterable[str] = (),
     until: str | None = None,
     force: str | None = None,
-) -> list[tuple[str, bool]]:
-    """Return what `run` would look at with the same arguments, task by task, and whether it is done already; write nothing."""
+    gpu: str | None = None,
+    price: float | None = None,
+) -> Plan:
+    """Return what `run` would do with the same arguments, what is done already and what the rest will take; write nothing.
+
+    Parameters
+    ----------
+    config, out, overrides, until, force
+        As of `run`.
+    gpu
+        The GPU that networks are to run on, by its short name; None for this machine's CPU.
+    price
+        Of an hour, in any currency.
+    """
     folder = run_folder(config, out)
     loaded = load_config(config, overrides)
     # A folder that is not there yet is not made either: what would be done in an empty one is the same everywhere.
     with nullcontext(str(folder)) if folder.is_dir() else tempfile.TemporaryDirectory() as place:
-        return pipeline.plan(RunContext(loaded, Path(place)), until, force)
+        return forecast.plan(RunContext(loaded, Path(place)), until, force, gpu, price, folder)[0]
 
 
 def _conclude(work: RunContext, done: list[str], seconds: float) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,13 +172,20 @@ class Workspace:
             else:
                 path.unlink(missing_ok=True)
 
-    def finish(self, task: str, fingerprint: str, seconds: float, outputs: Iterable[Path]) -> None:
-        """Record a task as finished, with the size, time and digest of every file among its outputs."""
+    def finish(
+        self,
+        task: str,
+        fingerprint: str,
+        seconds: float,
+        outputs: Iterable[Path],
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a task as finished, with the size, time and digest of every file among its outputs, and `more` about it."""
         found: dict[str, Any] = {}
         for path in outputs:
             files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
             found |= {str(file.relative_to(self.root)): _facts(file) for file in files}
-        record = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "outputs": found}
+        record = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "outputs": found, **(more or {})}
         write_json(self.record(task), record)
         self.record(task, "started").unlink(missing_ok=True)
 

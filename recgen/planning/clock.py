@@ -1,0 +1,58 @@
+"""How far a run is while it goes: which task of how many, and how long the rest will take by what was measured so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recgen.planning.estimate import Cost
+from recgen.planning.plan import Plan, duration
+from recgen.planning.speeds import planned
+
+
+class Clock:
+    """Counts a run's tasks down.
+
+    Parameters
+    ----------
+    plan
+        The run's plan, whose tasks' seconds are put right already by earlier runs.
+    raw
+        The estimates by task as they were before that: what records compare with.
+    device
+        Where networks run, as records name it.
+    """
+
+    def __init__(self, plan: Plan, raw: dict[str, Cost], device: str) -> None:
+        self._left = {task.name: task.cost for task in plan.left} if plan.sizes is not None else {}
+        self._count, self._names = len(plan.tasks), [task.name for task in plan.tasks]
+        self._raw, self._device = raw, device
+        self._measured: dict[str, list[float]] = {}
+
+    def starting(self, name: str) -> str:
+        """Return what to say when a task starts: ``ranker/judge: task 8 of 36, about 12 min left``."""
+        place = (
+            f"{name}: task {self._names.index(name) + 1} of {self._count}" if name in self._names else name
+        )
+        return f"{place}, about {duration(self.seconds)} left" if self._left else place
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that everything left is estimated to take."""
+        return sum(self._factor(cost.kind) * cost.seconds for cost in self._left.values())
+
+    def finished(self, name: str, seconds: float) -> None:
+        """Take a task off, and put right what is left of its kind by the seconds that it took."""
+        cost = self._left.pop(name, None)
+        if cost is not None and cost.seconds > 0:
+            pair = self._measured.setdefault(cost.kind, [0.0, 0.0])
+            pair[0] += seconds
+            pair[1] += cost.seconds
+
+    def _factor(self, kind: str) -> float:
+        measured, estimated = self._measured.get(kind, (0.0, 0.0))
+        return measured / estimated if measured >= 1 and estimated > 0 else 1.0
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Return what the task's record says of its estimate; nothing where there was none."""
+        cost = self._raw.get(name)
+        return {} if cost is None else {"planned": planned(cost.kind, cost.seconds, self._device)}

@@ -1,0 +1,196 @@
+"""What each task of a run is estimated to be: its kind of work, its seconds, the images it draws and the tokens it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from recgen.config import plugins
+from recgen.config.loader import Config
+from recgen.config.schema import OpenClip
+from recgen.planning import costs
+from recgen.planning.machines import Machine
+from recgen.planning.networks import (
+    DiffusionNetwork,
+    diffusion_network,
+    encoder_size,
+    language_model_parameters,
+)
+from recgen.planning.sizes import Sizes
+from recgen.planning.trainings import training
+from recgen.planning.workload import Effort, Workload
+
+_PROMPT, _PER_WORD = 120, 6  # tokens of a question about an item, and of an answer's word
+_CONTROLS = ("control.", "swapped.")
+_PLACEBO = "control.placebo"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The estimate of a task.
+
+    Attributes
+    ----------
+    kind
+        What its seconds are compared with when it is done: tasks of a kind are wrong by about the same factor.
+    seconds
+        On the machine.
+    images
+        Images that it draws.
+    tokens
+        Tokens that it asks an endpoint for: of questions, of answers.
+    money
+        What the endpoint charges for them, in the currency of its `price_per_million_tokens`.
+    """
+
+    kind: str
+    seconds: float
+    images: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    money: float = 0.0
+
+
+class Estimator:
+    """Estimates tasks of a configuration by their stage and name.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    sizes
+        Of its data.
+    machine
+        Where it is to run.
+    """
+
+    def __init__(self, config: Config, sizes: Sizes, machine: Machine) -> None:
+        self.config, self.settings, self.sizes, self.machine = config, config.settings, sizes, machine
+
+    def cost(self, stage: str, name: str) -> Cost:
+        """Return the estimate of the task `name` of a stage."""
+        of: dict[str, Callable[[str], Cost]] = {
+            "dataset": self._dataset,
+            "features": self._features,
+            "ranker": self._ranker,
+            "generator.fit": self._fit,
+            "generate": self._draw,
+            "evaluate": self._evaluate,
+            "downstream": self._downstream,
+            "report": self._report,
+        }
+        return of[stage](name)
+
+    @cached_property
+    def network(self) -> DiffusionNetwork:
+        """The run's diffusion pipeline."""
+        return diffusion_network(self.settings.backbone)
+
+    @cached_property
+    def _encoder_gflops(self) -> float:
+        return encoder_size(self.settings.encoder)[1]
+
+    @cached_property
+    def _llm(self) -> float:
+        return language_model_parameters(self.settings.llm)
+
+    def _dataset(self, name: str) -> Cost:
+        if name != "dataset":
+            return Cost("small", 0.1)
+        return Cost("dataset", costs.dataset(self.sizes, self.machine, self.settings.simulator is not None))
+
+    def _features(self, name: str) -> Cost:
+        items, s = self.sizes.items, self.settings
+        if name == "features/keywords":
+            return self._asked(items, s.keywords.n, s.keywords.endpoint)
+        if name == "features/tags":
+            cost = self._asked(items, s.tags.n, s.tags.endpoint)
+            return (
+                cost
+                if s.tags.image != "endpoint"
+                else Cost(cost.kind, 2 * cost.seconds, 0, _twice(cost.tokens), 2 * cost.money)
+            )
+        if name == "features/captions" and s.captioner == "clip-tagger":
+            return Cost("small", costs.embedding(0, 500, self._encoder_gflops, self.machine))
+        if name == "features/captions":
+            return Cost("captions", costs.answers(items, 2.7e9, self.machine))
+        kind = f"encode {s.encoder.model if isinstance(s.encoder, OpenClip) else s.encoder}"
+        return Cost(kind, costs.embedding(items, items, self._encoder_gflops, self.machine))
+
+    def _asked(self, prompts: int, words: int, endpoint: Any) -> Cost:
+        """Return the cost of one question about each item, to an endpoint or to the language model here."""
+        if endpoint is None:
+            return Cost(f"answers {self.settings.llm}", costs.answers(prompts, self._llm, self.machine))
+        tokens = prompts * _PROMPT, prompts * words * _PER_WORD
+        prices = endpoint.price_per_million_tokens
+        money = (tokens[0] * prices.input + tokens[1] * prices.output) / 1e6
+        return Cost(f"endpoint {endpoint.model}", prompts * 1.0 / endpoint.workers, 0, tokens, money)
+
+    def _training(self, model: str, share: float, *more: dict[str, Any]) -> Cost:
+        keys = (self.config.recbole, self.settings.ranker.settings.get(model, {}), *more)
+        return Cost(f"train {model}", costs.training(training(model, *keys), self.sizes, share, self.machine))
+
+    def _ranker(self, name: str) -> Cost:
+        role = name.partition("/")[2]
+        whole = role == "verifier" or self.settings.ranker.same_judge
+        return self._training(getattr(self.settings.ranker, role), 0.8 * (1.0 if whole else 0.5))
+
+    def _workload(self, name: str) -> tuple[Workload, DiffusionNetwork, int]:
+        """Return a generator's work, the pipeline that does it, and the images it draws at once."""
+        spec = self.config.generators[name]
+        kind = plugins.settings_class(spec.kind, f"{self.config.source}: recgen.generators")
+        work = kind.model_validate(spec.settings).workload(self.sizes.requests, self.sizes.users)
+        network = self.network if spec.checkpoint is None else diffusion_network(spec.checkpoint)
+        return work, network, int((spec.settings.get("decode") or {}).get("batch_size", 32))
+
+    def _drawing(self, effort: Effort, network: DiffusionNetwork, batch: int) -> float:
+        batch = min(batch, max(self.settings.shard_size, 1))
+        return costs.drawing(effort, network, self._encoder_gflops, self._llm, batch, self.machine)
+
+    def _fit(self, name: str) -> Cost:
+        generator = name.partition("/")[2]
+        work, network, batch = self._workload(generator)
+        kind = f"fit {self.config.generators[generator].kind}"
+        return Cost(kind, 0.1 + self._drawing(work.fit, network, batch), round(work.fit.images))
+
+    def _draw(self, name: str) -> Cost:
+        source = name.partition("/")[2]
+        if not source:  # joins what the generators have drawn
+            return Cost("small", 0.2)
+        if source.startswith("swapped."):
+            return Cost("small", 0.3)
+        if source.startswith("control.") and source != _PLACEBO:
+            return Cost(
+                "controls", costs.embedding(self.sizes.requests, 0, self._encoder_gflops, self.machine)
+            )
+        if source == _PLACEBO:
+            first = self.settings.generators[0]
+            work, network, batch = self._workload(first)
+            one = work.draw * (1 / max(work.draw.images, 1))
+            images = 8 * self.sizes.requests
+            return Cost("draw placebo", self._drawing(one * images, network, batch), images)
+        work, network, batch = self._workload(source)
+        kind = f"draw {self.config.generators[source].kind}"
+        return Cost(kind, self._drawing(work.draw, network, batch), round(work.draw.images))
+
+    def _evaluate(self, name: str) -> Cost:
+        if name == "evaluate":
+            return Cost(
+                "summary",
+                costs.summary(len(self.settings.generators) + len(self.settings.controls), self.machine),
+            )
+        return Cost("measure", costs.measuring(self.sizes.requests, self.sizes, self.machine))
+
+    def _downstream(self, name: str) -> Cost:
+        if name == "downstream":
+            return Cost("small", 0.2)
+        s = self.settings
+        return self._training(s.downstream.model or s.ranker.judge, 0.8, s.downstream.settings)
+
+    def _report(self, name: str) -> Cost:
+        return Cost("report", costs.report(self.settings.gallery, self.machine))
+
+
+def _twice(tokens: tuple[int, int]) -> tuple[int, int]:
+    return 2 * tokens[0], 2 * tokens[1]

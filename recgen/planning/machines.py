@@ -1,0 +1,151 @@
+"""How fast machines are: this one by a quick probe, named GPUs by published throughputs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recgen.core.errors import UserError, nearest
+from recgen.planning.networks import DEMO, SD15, SDXL, DiffusionNetwork
+
+_PROBE = 0.25  # seconds
+_REFERENCE = 1_200.0  # rounds of the probe a second on the core that the cost constants were measured on
+CPU_GFLOPS = 30.0
+"""float32 GFLOPs a second of a reference core in large networks; small ones have constants of their own."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU.
+
+    Attributes
+    ----------
+    title
+        Its name.
+    memory
+        GiB.
+    rates
+        Iterations a second of a Stable Diffusion 1.5 pipeline at 512 pixels with guidance, float16, PyTorch 2 without
+        compilation, by batch size.
+    rates_xl
+        The same of SDXL at 1,024 pixels, where published.
+    source
+        Where the numbers are from.
+    """
+
+    title: str
+    memory: float
+    rates: dict[int, float]
+    rates_xl: dict[int, float]
+    source: str
+
+    def tflops(self, network: DiffusionNetwork, batch: int) -> float:
+        """Return the TFLOPs a second that sampling `batch` images of a pipeline at once reaches."""
+        xl = bool(self.rates_xl) and network.evaluation > (SD15.evaluation + SDXL.evaluation) / 2
+        rates, of = (self.rates_xl, SDXL) if xl else (self.rates, SD15)
+        size = min(rates, key=lambda each: abs(each - batch))
+        return rates[size] * 2 * size * of.evaluation / 1e3
+
+
+_DIFFUSERS = "diffusers' documentation, page 'PyTorch 2.0', up to version 0.25: float16, PyTorch 2.0 without compilation"
+_FIRST = "diffusers' documentation 0.14, page 'Torch2.0 support', seconds of 50 steps with SDPA"
+GPUS = {
+    "a100": Gpu("NVIDIA A100", 80, {1: 21.66, 4: 11.6, 16: 3.04}, {1: 8.64, 4: 2.44, 16: 0.64}, _DIFFUSERS),
+    "v100": Gpu("NVIDIA V100", 16, {1: 18.99, 4: 5.96, 16: 1.66}, {}, _DIFFUSERS),
+    "t4": Gpu("NVIDIA T4", 16, {1: 6.9, 4: 1.79, 16: 0.427}, {1: 1.15, 4: 0.288}, _DIFFUSERS),
+    "3090": Gpu("NVIDIA RTX 3090", 24, {1: 22.56, 4: 6.46, 16: 1.7}, {}, _DIFFUSERS),
+    "4090": Gpu(
+        "NVIDIA RTX 4090", 24, {1: 40.5, 4: 12.62, 16: 3.17}, {1: 6.8, 4: 2.19, 16: 0.52}, _DIFFUSERS
+    ),
+    "a10": Gpu("NVIDIA A10", 24, {4: 5.0, 8: 2.56}, {}, _FIRST),
+    "h100": Gpu(
+        "NVIDIA H100",
+        80,
+        {1: 35.6, 4: 19.0, 16: 4.99},
+        {1: 14.2, 4: 4.0, 16: 1.05},
+        "the A100's numbers times 1.64, as NVIDIA's data sheets have memory bandwidths: no number of its own there",
+    ),
+}
+"""GPUs that `--gpu` takes."""
+
+
+def gpu(name: str) -> Gpu:
+    """Return a GPU by its short name.
+
+    Raises
+    ------
+    UserError
+        For a name that is not in `GPUS`.
+    """
+    key = name.lower().removeprefix("rtx").removeprefix("nvidia").strip(" -_")
+    if key not in GPUS:
+        raise UserError(
+            f"--gpu {name}",
+            found="a GPU without published numbers here",
+            expected=", ".join(GPUS),
+            todo=nearest(key, GPUS),
+        )
+    return GPUS[key]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run is to go: the CPU of this machine, and a GPU that works beside it or None.
+
+    Attributes
+    ----------
+    speed
+        Of one core, in units of the core that the constants of `recgen.planning.costs` were measured on.
+    threads
+        Threads of torch.
+    gpu
+        The GPU.
+    """
+
+    speed: float = 1.0
+    threads: int = 1
+    gpu: Gpu | None = None
+
+    @property
+    def network_speed(self) -> float:
+        """Speed of networks on the CPU: four threads are about twice as fast as one on networks as small as the shipped ones."""
+        return self.speed * min(self.threads, 16) ** 0.5
+
+    def seconds(self, gflops: float, network: DiffusionNetwork, batch: int, launches: float) -> float:
+        """Return the seconds of so many GFLOPs of a diffusion network in `launches` calls of `batch` rows."""
+        if self.gpu is None:
+            return gflops / (self.network_speed * (SMALL_GFLOPS if network.edge <= DEMO.edge else CPU_GFLOPS))
+        return max(
+            gflops / 1e3 / self.gpu.tflops(network, batch),
+            launches / (1.2 * self.gpu.rates[min(self.gpu.rates)]),
+        )
+
+
+SMALL_GFLOPS = 65.0
+"""float32 GFLOPs a second of a reference core in the shipped diffusion networks, the work around them included."""
+
+
+def probe() -> float:
+    """Return the speed of a core as it is just now, with whatever else runs on it, relative to the reference's.
+
+    A mix of what runs do: small matrix products, exponentials of an array, sorting, and Python itself.
+    """
+    rng = np.random.default_rng(0)
+    small, numbers = rng.random((96, 96), dtype=np.float32), rng.random(20_000)
+    _round(small, numbers)
+    rounds, started = 0, time.perf_counter()
+    while time.perf_counter() - started < _PROBE:
+        _round(small, numbers)
+        rounds += 1
+    return rounds / (time.perf_counter() - started) / _REFERENCE
+
+
+def _round(small: NDArray[np.float32], numbers: NDArray[np.float64]) -> None:
+    for _ in range(8):
+        small @ small
+    np.exp(numbers)
+    np.sort(numbers)
+    sum(index * index for index in range(2_000))

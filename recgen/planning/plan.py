@@ -1,0 +1,175 @@
+"""A plan: the tasks of a run with their estimates, what is done, and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from recgen.planning.estimate import Cost
+from recgen.planning.machines import Machine
+from recgen.planning.memory import Item
+from recgen.planning.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task, whether it is done, and its estimate."""
+
+    name: str
+    done: bool
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    tasks
+        In their order.
+    sizes
+        Of the data; None where they cannot be told before the dataset stage, and then nothing is estimated.
+    machine
+        Where it is to run.
+    memory
+        What is in memory at the same time.
+    disk
+        GiB of the run's folder.
+    measured
+        The kinds of work whose estimates were put right by what earlier tasks took here.
+    price
+        Per hour, or None.
+    preset
+        The configuration's.
+    """
+
+    tasks: list[PlannedTask]
+    sizes: Sizes | None
+    machine: Machine
+    memory: list[Item]
+    disk: float
+    measured: frozenset[str] = frozenset()
+    price: float | None = None
+    preset: str = ""
+
+    @property
+    def left(self) -> list[PlannedTask]:
+        """The tasks that are not done."""
+        return [task for task in self.tasks if not task.done]
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds of what is left."""
+        return sum(task.cost.seconds for task in self.left)
+
+    @property
+    def images(self) -> int:
+        """Images to draw in what is left."""
+        return sum(task.cost.images for task in self.left)
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of questions and of answers in what is left."""
+        pairs = [task.cost.tokens for task in self.left]
+        return sum(asked for asked, _ in pairs), sum(answered for _, answered in pairs)
+
+    @property
+    def money(self) -> float | None:
+        """What the hours and the endpoints cost; None where neither has a price."""
+        asked = sum(task.cost.money for task in self.left)
+        hours = 0.0 if self.price is None else self.price * self.seconds / 3600
+        return None if self.price is None and not asked else asked + hours
+
+    def line(self) -> str:
+        """Return the plan in one line."""
+        if not self.left:
+            return "Plan: nothing to do"
+        if self.sizes is None:
+            return f"Plan: {len(self.left)} of {len(self.tasks)} tasks to do"
+        parts = [
+            f"{len(self.left)} of {len(self.tasks)} tasks to do",
+            f"{self.images:,} images to draw",
+            f"about {duration(self.seconds)}",
+        ]
+        return f"Plan: {', '.join(parts)}{f', preset {self.preset}' if self.preset else ''}"
+
+
+def corrected(tasks: Sequence[PlannedTask], factors: Mapping[str, float]) -> list[PlannedTask]:
+    """Return tasks whose seconds are put right by what tasks of their kind took, see `recgen.planning.speeds`."""
+    return [
+        replace(task, cost=replace(task.cost, seconds=task.cost.seconds * factors.get(task.cost.kind, 1.0)))
+        for task in tasks
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them.
+
+    >>> [duration(s) for s in (0.4, 42, 89, 100, 3000, 5400, 200_000)]
+    ['1 s', '42 s', '89 s', '2 min', '50 min', '1.5 h', '56 h']
+    """
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < 90 * 60 - 1:
+        return f"{round(seconds / 60)} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
+
+
+def text(plan: Plan) -> str:
+    """Return a plan as lines for a terminal: every task with its estimate, then the sums.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    """
+    rows = [_row(plan, task) for task in plan.tasks]
+    width = max((len(name) for _, name, _, _ in rows), default=0)
+    lines = [
+        f"  {mark:5}  {name:{width}}  {time:>8}  {images:>16}".rstrip() for mark, name, time, images in rows
+    ]
+    lines += [f"{len(plan.left)} of {len(plan.tasks)} tasks would be done"]
+    return "\n".join([*lines, *(_sums(plan) if plan.sizes is not None and plan.left else [])])
+
+
+def _row(plan: Plan, task: PlannedTask) -> tuple[str, str, str, str]:
+    if task.done or plan.sizes is None:
+        return "done" if task.done else "to do", task.name, "", ""
+    images = f"{task.cost.images:,} images" if task.cost.images else ""
+    return "to do", task.name, duration(task.cost.seconds), images
+
+
+def _sums(plan: Plan) -> list[str]:
+    gpu, sizes = plan.machine.gpu, plan.sizes
+    assert sizes is not None
+    where = f"one {gpu.title}" if gpu else f"this machine, {plan.machine.threads} threads"
+    asked, answered = plan.tokens
+    total = sum(item.gib for item in plan.memory)
+    lines = [
+        "",
+        f"data     {sizes.users:,} users, {sizes.items:,} items, {sizes.interactions:,} interactions, {sizes.likes:,} likes",
+        f"images   {plan.images:,} to draw, {sizes.requests:,} requests for each generator",
+        f"time     about {duration(plan.seconds)} on {where}",
+        f"memory   {total:.1f} GiB: " + ", ".join(f"{item.what} {item.gib:.2f}" for item in plan.memory),
+        f"disk     {plan.disk:.2f} GiB",
+    ]
+    if asked:
+        lines.append(f"tokens   {asked:,} of questions and {answered:,} of answers to ask for")
+    if plan.money is not None:
+        lines.append(f"money    {plan.money:,.2f}")
+    lines.append(f"source   {_source(plan)}")
+    if gpu and total > gpu.memory:
+        lines.append(f"warning  {total:.0f} GiB do not fit the {gpu.memory:.0f} GiB of the {gpu.title}")
+    return lines
+
+
+def _source(plan: Plan) -> str:
+    gpu = plan.machine.gpu
+    start = (
+        f"drawing by {gpu.source}; the rest by a probe of this machine" if gpu else "a probe of this machine"
+    )
+    left = {task.cost.kind for task in plan.left}
+    known = sorted(plan.measured & left)
+    return f"{start}; measured here before: {', '.join(known)}" if known else start

@@ -1,0 +1,202 @@
+"""`recgen plan`: counted by hand where arithmetic can be, against a run's own record where it cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from recgen import cli
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.core.io import write_json
+from recgen.pipeline import forecast, session
+from recgen.pipeline.context import RunContext
+from recgen.planning import costs, machines, memory, speeds
+from recgen.planning import sizes as counting
+from recgen.planning.clock import Clock
+from recgen.planning.estimate import Cost, Estimator
+from recgen.planning.networks import DEMO, SD15, SDXL, diffusion_network
+from recgen.planning.plan import Plan, PlannedTask, text
+from recgen.planning.sizes import Sizes
+from recgen.planning.trainings import training
+from recgen.planning.workload import Effort
+
+SIZES = Sizes(users=100, items=50, interactions=4_000, likes=2_000, requests=40)
+ONE = machines.Machine(speed=1.0, threads=1)
+
+
+def estimator(overrides=(), sizes=SIZES, machine=ONE, config="simulated"):
+    return Estimator(load_config(config, overrides), sizes, machine)
+
+
+def test_images_are_counted():
+    found = estimator(["recgen.controls=[placebo]"])
+    assert found.cost("generate", "generate/ip_adapter_mean").images == 40
+    assert found.cost("generate", "generate/control.placebo").images == 8 * 40
+    # 24 steps of 16 requests with two perturbations and their mirror images; 7 evaluations of 20 held-out users, a fifth of 100
+    assert found.cost("generator.fit", "generator.fit/ragar").images == 24 * 16 * 4 + 7 * 20
+    assert found.cost("generate", "generate").images == 0
+
+
+def test_pmg_draws_an_image_for_every_weight():
+    found = estimator(["recgen.generators=[pmg]", "recgen.pmg.weights=[0.2, 0.8]"])
+    assert found.cost("generate", "generate/pmg").images == 80
+
+
+def test_more_work_takes_longer():
+    def draw(*overrides, machine=ONE):
+        return estimator([*overrides], machine=machine).cost("generate", "generate/ip_adapter_mean").seconds
+
+    few, many = draw("recgen.ip_adapter_mean.decode.steps=6"), draw("recgen.ip_adapter_mean.decode.steps=12")
+    assert 1.5 < many / few < 2
+    assert draw("recgen.ip_adapter_mean.decode.guidance_scale=1") < 0.7 * few
+    assert draw(machine=machines.Machine(2.0, 1)) == pytest.approx(few / 2)
+
+
+def test_the_published_rate_of_a_gpu_is_kept():
+    """50 steps of a batch of 16 on an A100: 3.04 iterations a second, and the VAE."""
+    a100 = machines.Machine(1.0, 1, machines.gpu("a100"))
+    images, steps = 160, 50
+    effort = Effort(images=images, evaluations=2 * steps * images)
+    seconds = costs.drawing(effort, SD15, 0.0, 0.0, 16, a100)
+    sampling = images / 16 * steps / 3.04
+    assert sampling < seconds < 1.2 * sampling
+    xl = costs.drawing(effort, SDXL, 0.0, 0.0, 16, a100)
+    assert images / 16 * steps / 0.64 < xl < 1.2 * images / 16 * steps / 0.64
+
+
+def test_a_gpu_without_numbers_is_refused():
+    with pytest.raises(UserError, match=r"--gpu 4080: .*expected a100"):
+        machines.gpu("4080")
+    assert machines.gpu("RTX 4090") is machines.GPUS["4090"]
+    assert all(gpu.source and gpu.rates for gpu in machines.GPUS.values())
+
+
+def test_trainings_follow_the_keys():
+    assert training("MICRO", {"epochs": 7}).epochs == 7
+    assert training("MICRO").at_most == 1_000 and training("MICRO").epochs == 100
+    assert training("Verifier", {"epochs": 9}, {"epochs": 4}).epochs == 4, "later keys win"
+    assert training("LightGCN").at_most == 300, "RecBole's"
+
+
+def test_networks_are_told_apart(tiny_diffusion, tiny_xl):
+    assert diffusion_network("demo-sd-films") is DEMO
+    assert diffusion_network("stabilityai/stable-diffusion-xl-base-1.0") is SDXL
+    assert diffusion_network("stable-diffusion-v1-5/stable-diffusion-v1-5") is SD15
+    tiny = diffusion_network(str(tiny_diffusion))
+    assert tiny.edge == 128 and tiny.parameters < 1e6 and tiny.evaluation < DEMO.evaluation
+    assert diffusion_network(str(tiny_xl)).parameters < 1e6
+
+
+def test_endpoints_cost_tokens_and_money(tmp_path):
+    block = "{url: 'https://host/v1', model: m, workers: 5, price_per_million_tokens: {input: 2, output: 10}}"
+    found = estimator([f"recgen.keywords.endpoint={block}"]).cost("features", "features/keywords")
+    assert found.tokens == (50 * 120, 50 * 8 * 6)
+    assert found.money == pytest.approx((6_000 * 2 + 2_400 * 10) / 1e6)
+
+
+def test_memory_counts_weights_by_their_type():
+    def backbone(*overrides):
+        config = load_config("pog", overrides)
+        return next(
+            item.gib for item in memory.items(config, SIZES, True) if item.what.startswith("backbone")
+        )
+
+    whole = backbone("recgen.precision=float32")
+    assert whole == pytest.approx(SD15.parameters * 4 / 2**30)
+    assert backbone("recgen.precision=bfloat16") == pytest.approx(whole / 2)
+
+
+def test_sizes_of_files(dataset, write_config, tmp_path):
+    run = RunContext(load_config(str(write_config(tmp_path, requests=5))), tmp_path / "run")
+    found = forecast.sizes(run)
+    assert found is not None
+    rows = [line.split("\t") for line in (dataset / "tiny.inter").read_text().splitlines()[1:]]
+    likes = sum(float(row[2]) >= 4 for row in rows)
+    assert (found.users, found.items, found.interactions, found.likes) == (12, 30, len(rows), likes)
+    assert found.requests == 5
+
+
+def test_sizes_of_a_log_that_is_not_read_whole(dataset, write_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(counting, "_READ", (dataset / "tiny.inter").stat().st_size // 3)
+    found = forecast.sizes(RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run"))
+    assert found is not None and 0.8 < found.interactions / 168 < 1.25
+
+
+def test_a_data_set_that_is_not_here_has_no_estimate(write_config, tmp_path):
+    config = write_config(tmp_path)
+    plan = session.plan(str(config), str(tmp_path / "run"), [f"data_path={tmp_path / 'none'}"])
+    assert plan.sizes is None and plan.left
+    assert "time" not in text(plan) and "tasks to do" in plan.line()
+
+
+def test_blind_requests_are_as_many_as_items_allow():
+    config = load_config("simulated", ["recgen.requests={protocol: blind, items: 80, per_item: 3}"])
+    assert counting.with_requests(10, 50, 100, 60, config.settings).requests == 150
+
+
+# ---- what was measured puts estimates right ----
+
+
+def record(folder, name, kind, seconds, estimated, **changes):
+    planned = {**speeds.planned(kind, estimated, "cpu"), **changes}
+    write_json(folder / f"stages/{name}.json", {"seconds": seconds, "planned": planned})
+
+
+def test_earlier_runs_put_estimates_right(tmp_path):
+    record(tmp_path / "a", "x", "draw ragar", 30.0, 10.0)
+    record(tmp_path / "a", "y", "draw ragar", 10.0, 10.0)
+    record(tmp_path / "b", "x", "fit taste", 8.0, 2.0, machine="another")
+    record(tmp_path / "b", "z", "report", 8.0, 4.0, device="a100")
+    record(tmp_path / "b", "w", "small", 0.5, 0.1)
+    assert speeds.factors(tmp_path / "new", "cpu") == {"draw ragar": 2.0}
+    record(tmp_path / "new", "x", "draw ragar", 50.0, 10.0)
+    assert speeds.factors(tmp_path / "new", "cpu") == {"draw ragar": 5.0}, "its own come first"
+
+
+def clock_of(*seconds):
+    tasks = [PlannedTask(f"t{n}", False, Cost("kind", value)) for n, value in enumerate(seconds)]
+    plan = Plan([PlannedTask("done", True, Cost("kind", 9.0)), *tasks], SIZES, ONE, [], 0.0)
+    return Clock(plan, {task.name: task.cost for task in tasks}, "cpu")
+
+
+def test_the_clock_learns_from_what_was_measured():
+    clock = clock_of(10, 10, 10)
+    assert clock.starting("t0") == "t0: task 2 of 4, about 30 s left"
+    clock.finished("t0", 40.0)
+    assert clock.starting("t1") == "t1: task 3 of 4, about 80 s left"
+    assert clock.record("t1")["planned"]["seconds"] == 10.0, "records compare with the estimate as it was"
+
+
+def test_a_run_says_its_plan_and_records_it(write_config, tmp_path, caplog):
+    config, folder = str(write_config(tmp_path)), str(tmp_path / "runs/one")
+    session.run(config, folder, until="dataset")
+    said = [message.message for message in caplog.records if message.name == "recgen"]
+    assert any(line.startswith("Plan: ") and "images to draw" in line for line in said)
+    assert any(line.startswith("dataset: task 1 of ") and line.endswith("left") for line in said)
+    other = session.plan(config, str(tmp_path / "runs/two"))
+    assert "dataset" in other.measured, "a run beside it knows how long reading the data takes here"
+    assert session.plan(config, folder).sizes is not None
+
+
+def test_the_command(write_config, tmp_path):
+    config, out = str(write_config(tmp_path, generators=["stable_diffusion"])), str(tmp_path / "run")
+    told = CliRunner().invoke(
+        cli.recgen, ["plan", "--config", config, "--out", out, "--gpu", "a100", "--price", "36"]
+    )
+    assert told.exit_code == 0, told.output
+    for part in ("tasks would be done", "one NVIDIA A100", "GiB", "money", "diffusers' documentation"):
+        assert part in told.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_needs_no_torch():
+    code = (
+        "import sys; from recgen.pipeline import session; from recgen.planning.plan import text;"
+        "text(session.plan('demo')); print(sorted({'torch', 'diffusers', 'transformers'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -220,7 +220,9 @@ class Requests(Strict):
 
     @model_validator(mode="after")
     def _paper_has_an_item_per_user(self) -> Requests:
-        if self.protocol == "paper" and {"items", "per_item"} & self.model_fields_set:
+        fields = type(self).model_fields
+        changed = [key for key in ("items", "per_item") if getattr(self, key) != fields[key].default]
+        if self.protocol == "paper" and changed:
             raise ValueError("items and per_item with protocol: blind only; a user has one last like")
         return self
 

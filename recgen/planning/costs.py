@@ -16,7 +16,7 @@ _START = 4.0  # importing torch, RecBole, diffusers: once a process
 _ROW, _READ = 25e-6, 0.4e-3  # an interaction of the log; an image looked at
 _RENDERED = 1.2e-3  # an image that a simulated data set draws
 _EMBEDDED, _TEXT = 1.5e-3, 0.6e-3  # an image read and put through demo-clip; a text
-_LLM_TEXT = 4.6e-3  # a short prompt answered by demo-llm
+_LLM_TEXT = 3.2e-3  # a short prompt answered by demo-llm
 _STEP = 0.02  # an optimiser step of small networks
 _PAIR = {
     "MICRO": 3e-6,

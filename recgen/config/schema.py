@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
+from pydantic import Field, model_validator
 
-from recgen.core.errors import without_credentials
-
-
-class Strict(BaseModel):
-    """Base of our blocks: unknown and ill-typed keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from recgen.config.strict import Strict
+from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
+from recgen.config.tune import Tune
 
 
 class OpenClip(Strict):
@@ -85,96 +81,6 @@ class Downstream(Strict):
     settings: dict[str, Any] = {}
 
 
-class Tagger(Strict):
-    """The CLIP tagger with a vocabulary of one's own: a YAML as `recgen.features.vocabulary.Vocabulary` reads it."""
-
-    tagger: str
-
-
-class Prices(Strict):
-    """What an endpoint charges per million tokens of questions (`input`) and of answers (`output`), in any currency."""
-
-    input: float = Field(0.0, ge=0)
-    output: float = Field(0.0, ge=0)
-
-
-class Endpoint(Strict):
-    """An OpenAI-compatible chat service.
-
-    Attributes
-    ----------
-    url
-        Its base, as in ``https://host/v1``; ``/chat/completions`` is added to it.
-    model
-        The model's name there.
-    api_key_env
-        The environment variable that holds the key; null for a service without keys.
-    timeout
-        Seconds without a byte after which an attempt counts as failed.
-    retries
-        Further attempts after a failed one: a timeout, a broken connection, status 429 or 5xx, or an answer that is none.
-    workers
-        Requests under way at the same time.
-    price_per_million_tokens
-        For the line in the log that says what the answers cost.
-    cache
-        The file that keeps the answers; null keeps one in the run's folder. An answer that is there is never paid for again.
-    """
-
-    url: str
-    model: str
-    api_key_env: str | None = None
-    timeout: float = Field(60.0, gt=0)
-    retries: int = Field(5, ge=0)
-    workers: int = Field(4, ge=1, le=64)
-    price_per_million_tokens: Prices = Prices()
-    cache: str | None = None
-
-    @property
-    def public_url(self) -> str:
-        """The base without ``user:password@``: what messages, fingerprints and copies of the configuration show."""
-        return without_credentials(self.url)
-
-    @field_serializer("url")
-    def _serialised(self, url: str) -> str:
-        return without_credentials(url)
-
-
-class KeywordSettings(Strict):
-    """Keywords of an item (RAGAR eq. 6): at most `n`, by the run's `llm`, or by an `endpoint` where one is given."""
-
-    n: int = Field(8, ge=1)
-    endpoint: Endpoint | None = None
-
-
-class TagSettings(Strict):
-    """Tags of an item (I-AM-G eqs. 2-4): at most `n` of its image and `n` of its text.
-
-    Attributes
-    ----------
-    n
-        How many tags of each.
-    domain
-        What the items are, which decides what the models are asked to look at.
-    image
-        What tags images: `clip-tagger`, the best phrase of each group of a vocabulary; ``{tagger: FILE}``, of your own one;
-        `endpoint`, the service below, which must see images; else the folder or id of a vision-language model such as LLaVA.
-    endpoint
-        A service that tags texts, and images where `image` says so; null leaves texts to the run's `llm`.
-    """
-
-    n: int = Field(8, ge=1)
-    domain: Literal["general", "movie", "news", "outfit"] = "general"
-    image: str | Tagger = "clip-tagger"
-    endpoint: Endpoint | None = None
-
-    @model_validator(mode="after")
-    def _an_endpoint_has_an_address(self) -> TagSettings:
-        if self.image == "endpoint" and self.endpoint is None:
-            raise ValueError("image: endpoint asks for a block `endpoint`")
-        return self
-
-
 class Simulator(Strict):
     """The data set, with known tastes, that a run makes for itself when the YAML has this block.
 
@@ -230,29 +136,6 @@ class Requests(Strict):
 Control = Literal["original", "constant", "swapped", "random_item", "blank", "placebo"]
 
 
-class Range(Strict):
-    """Numbers to try from `low` to `high`, both included: whole ones where both are whole; `step` apart, or on a `log` scale."""
-
-    low: int | float
-    high: int | float
-    step: int | float | None = Field(None, gt=0)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Range:
-        if self.low > self.high:
-            raise ValueError(f"low at most high, not {self.low} and {self.high}")
-        if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("with log, low above 0 and no step")
-        return self
-
-
-class Choice(Strict):
-    """Values to try, in no order."""
-
-    choices: list[bool | int | float | str] = Field(min_length=1)
-
-
 class Download(Strict):
     """How to come by the data set; said when it is not here.
 
@@ -272,64 +155,6 @@ class Download(Strict):
     into: str
     prepare: str
     images: str | None = None
-
-
-def _tried(given: Any) -> str:
-    return (
-        "choice" if isinstance(given, Choice) or (isinstance(given, dict) and "choices" in given) else "range"
-    )
-
-
-Tried = Annotated[Annotated[Range, Tag("range")] | Annotated[Choice, Tag("choice")], Discriminator(_tried)]
-Objective = Literal["recall@10", "ndcg@10"]
-
-
-class Tune(Strict):
-    """What `recgen tune` tries, and what it looks for.
-
-    Attributes
-    ----------
-    generators
-        Whose settings are tried, out of the run's `generators`; null means all of them. With several, a trial's value is the mean
-        over them; they do not influence each other, so a study for each finds more in the same time.
-    space
-        What is tried, by key below `recgen:`, as in ``{ragar.k: {low: 1, high: 10}, ragar.reward_sign: {choices: [...]}}``; null
-        takes the usual ones that the generators have, see `recgen.tuning.space`.
-    objectives
-        Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one.
-    measure
-        `mean`: the judge retrained with the creatives' mean in place of images, over all users. `per_user`: the judge trained
-        on the original images, with each user's own creative, over the requests. See `recgen.stages.downstream`.
-    prune
-        Whether a trial with one objective ends early that is worse than the median of those before it after as many seeds.
-    startup_trials
-        How many trials are random before the sampler (TPE) learns from them; and before any is pruned, half as many.
-    keep
-        How many trials keep the files that others may take over: the best, then the latest of those that were pruned or failed.
-        The others keep what they measured.
-    study
-        The study's name in its storage; null takes the configuration's.
-    heartbeat
-        Seconds between two signs of life that a worker leaves in a database; one that is silent for three is taken for dead.
-    """
-
-    generators: list[str] | None = Field(None, min_length=1)
-    space: dict[str, Tried] | None = Field(None, min_length=1)
-    objectives: list[Objective] | dict[Objective, float] = ["recall@10", "ndcg@10"]
-    measure: Literal["mean", "per_user"] = "mean"
-    prune: bool = True
-    startup_trials: int = Field(10, ge=1)
-    keep: int = Field(20, ge=1)
-    study: str | None = None
-    heartbeat: int = Field(60, ge=1)
-
-    @model_validator(mode="after")
-    def _some_objective(self) -> Tune:
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError("objectives, each once")
-        if isinstance(self.objectives, dict) and not all(weight > 0 for weight in self.objectives.values()):
-            raise ValueError("weights above 0")
-        return self
 
 
 class Settings(Strict):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from recgen.config.schema import Endpoint
+from recgen.config.text_models import Endpoint
 from recgen.core.errors import UserError
 from recgen.core.io import digest
 from recgen.core.progress import show

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from recgen.config.schema import Endpoint
+from recgen.config.text_models import Endpoint
 from recgen.core.errors import UserError
 from recgen.core.http import HttpClient, retry_after
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from pydantic import Field
 
 from recgen.assets import FOLDER
-from recgen.config.schema import OpenClip, Strict, Tagger
+from recgen.config.schema import OpenClip
+from recgen.config.strict import Strict
+from recgen.config.text_models import Tagger
 from recgen.config.validation import validate
 from recgen.config.yaml_text import parse_yaml
 from recgen.core.errors import UserError, nearest

@@ -33,7 +33,7 @@ from recgen.features.tags import by_captioner, image_key, image_message, union
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 
 if TYPE_CHECKING:
-    from recgen.config.schema import Endpoint
+    from recgen.config.text_models import Endpoint
     from recgen.pipeline.context import RunContext
 
 logger = logging.getLogger("recgen")

@@ -7,7 +7,7 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
 from recgen.config.loader import Config, plugins, validate
-from recgen.config.schema import Choice, Range
+from recgen.config.tune import Choice, Range
 from recgen.core.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from recgen.config.schema import Tune
+from recgen.config.tune import Tune
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 from recgen.pipeline import cache as sharing

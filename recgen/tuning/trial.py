@@ -23,7 +23,7 @@ from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
 from recgen.config.loader import Config, load_config
-from recgen.config.schema import Tune
+from recgen.config.tune import Tune
 from recgen.core.errors import brief
 from recgen.core.io import write_bytes
 from recgen.pipeline import pipeline, preflight

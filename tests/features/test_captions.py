@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from recgen.assets import FOLDER
-from recgen.config.schema import OpenClip, Tagger
+from recgen.config.schema import OpenClip
+from recgen.config.text_models import Tagger
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng
 from recgen.data.simulation.attributes import NAMES, SIZES, VOCABULARIES, Attributes, caption

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from recgen.config.schema import Endpoint
+from recgen.config.text_models import Endpoint
 from recgen.core.errors import UserError
 from recgen.features.completion import CompletionCache
 from recgen.features.endpoint import ChatService

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from recgen.config.schema import Settings, TagSettings
+from recgen.config.schema import Settings
+from recgen.config.text_models import TagSettings
 from recgen.core.compat import prepare_torchvision
 from recgen.core.seeding import numpy_rng
 from recgen.data.simulation.attributes import SIZES, Attributes

@@ -12,7 +12,7 @@ from PIL import Image
 
 from recgen import api
 from recgen.core.errors import UserError
-from recgen.stages.evaluate import CreativeBatch, check_creatives
+from recgen.stages.measure import CreativeBatch, check_creatives
 
 BLIND = {"protocol": "blind", "items": 6, "per_item": 3}
 EVERY = ["original", "constant", "swapped", "random_item", "blank", "placebo"]

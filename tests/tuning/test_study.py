@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from recgen.config.schema import Tune
+from recgen.config.tune import Tune
 from recgen.core.errors import UserError
 from recgen.pipeline.workspace import Workspace
 from recgen.tuning.study import (

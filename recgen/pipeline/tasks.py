@@ -1,0 +1,344 @@
+"""The stages in their order, and all work of a run as tasks. Read this first.
+
+Each `Task` is a piece of work: what to call, the stage it belongs to, the settings and files it reads, the tasks it comes after
+and the files it owns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recgen.assets import asset_folder
+from recgen.config import plugins
+from recgen.config.generators import GeneratorSpec
+from recgen.config.schema import OpenClip
+from recgen.config.text_models import Tagger
+from recgen.core.io import identity
+from recgen.data.images import ENDINGS
+from recgen.diffusion.weights import samples_with_lcm
+from recgen.pipeline import controls
+from recgen.pipeline.context import REDRAWS, RunContext
+from recgen.recommender import recbole
+
+STAGES = ("dataset", "features", "ranker", "generator.fit", "generate", "evaluate", "downstream", "report")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work.
+
+    Attributes
+    ----------
+    name, stage
+        Its own name and its stage's.
+    call
+        "module:function" to call with the run and `arguments`; it returns the files it wrote. A name, so that torch, RecBole and
+        diffusers are not imported to find that nothing is to be done.
+    reads
+        The settings and the identities of the files that it reads.
+    after
+        Names of the tasks whose results it reads.
+    owns
+        Files and folders, relative to the run's, that are removed before it starts anew.
+    """
+
+    name: str
+    stage: str
+    call: str
+    reads: dict[str, Any]
+    after: tuple[str, ...] = ()
+    owns: tuple[str, ...] = ()
+    arguments: tuple[Any, ...] = ()
+
+
+def tasks(run: RunContext) -> list[Task]:
+    """Return all work of a run, each task after those it needs."""
+    names, specs = run.settings.generators, run.config.generators.values()
+    return [
+        *_data(run),
+        *(_external_files(run, spec) for spec in specs if spec.external_files),
+        *_features(run),
+        *(_ranker(run, role) for role in run.roles),
+        *(task for spec in specs for task in _generator(run, spec)),
+        *_controls(run),
+        _collect(run),
+        *(_evaluate(run, name) for name in (*names, *controls.names(run.settings))),
+        _summary(run),
+        *_downstream(run),
+        _report(run),
+    ]
+
+
+def _data(run: RunContext) -> list[Task]:
+    s = run.settings
+    chosen = s.model_dump(
+        include={
+            "eval_split",
+            "images",
+            "image_ids",
+            "text_fields",
+            "like_threshold",
+            "max_bad_images",
+            "simulator",
+        }
+    )
+    reads = {"keys": recbole.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    return [
+        Task("dataset", "dataset", "recgen.stages.dataset:build", reads, owns=("dataset", "simulated")),
+        Task(
+            "dataset/requests",
+            "dataset",
+            "recgen.stages.dataset:choose",
+            s.model_dump(include={"requests"}),
+            ("dataset",),
+        ),
+    ]
+
+
+def _features(run: RunContext) -> list[Task]:
+    reads = {"encoder": _weights(run.settings.encoder)}
+    return [
+        Task("features", "features", "recgen.stages.features:embed", reads, ("dataset",), ("features",)),
+        *_features_of_judge(run),
+        *_redraws(run),
+        *_words(run),
+    ]
+
+
+def _features_of_judge(run: RunContext) -> list[Task]:
+    """The items' images as the judge sees them, where it has an encoder of its own."""
+    encoder = run.settings.ranker.judge_encoder
+    if encoder is None:
+        return []
+    owns = ("features/judge_shards", "features/judge_image.safetensors", "features/judge_image.ids.txt")
+    call, reads = "recgen.stages.features:embed_for_judge", {"encoder": _weights(encoder)}
+    return [Task("features/judge", "features", call, reads, ("features",), owns)]
+
+
+def _redraws(run: RunContext) -> list[Task]:
+    """Redraws of the items' images, as every encoder that a ranking model reads sees them."""
+    s = run.settings
+    if not s.ranker.redraws:
+        return []
+    weights = [_weights(each) for each in (s.backbone, s.ip_adapter, s.ranker.judge_encoder)]
+    reads = {"redraws": s.ranker.redraws, "precision": s.precision, "weights": weights}
+    files = (f"features/{name}.{end}" for name in REDRAWS.values() for end in ("safetensors", "ids.txt"))
+    call, owns = "recgen.stages.redraws:redraw_items", ("features/redrawn", *files)
+    return [Task("features/redraws", "features", call, reads, ("features",), owns)]
+
+
+def _words(run: RunContext) -> list[Task]:
+    """Captions, keywords, tags and foregrounds of the items, where a generator asks for them."""
+    s, found = run.settings, []
+    if "captions" in run.needs:
+        reads = {"captioner": _captioner(run, s.captioner)}
+        owns = (
+            "features/captions",
+            "features/captions.parquet",
+            "features/caption.safetensors",
+            "features/caption.ids.txt",
+        )
+        call = "recgen.stages.features:caption"
+        found.append(Task("features/captions", "features", call, reads, ("features",), owns))
+    if "keywords" in run.needs:
+        endpoint = s.keywords.endpoint
+        model = _weights(s.llm) if endpoint is None else [endpoint.public_url, endpoint.model]
+        call, after = "recgen.stages.features:extract_keywords", ("features/captions",)
+        reads = {"n": s.keywords.n, "model": model}
+        found.append(
+            Task("features/keywords", "features", call, reads, after, ("features/keywords.parquet",))
+        )
+    if "tags" in run.needs:
+        endpoint = s.tags.endpoint
+        model = _weights(s.llm) if endpoint is None else [endpoint.public_url, endpoint.model]
+        seen = s.tags.image == "endpoint"
+        reads = {
+            "settings": s.tags.model_dump(include={"n", "domain"}),
+            "model": model,
+            "image": ["endpoint", model] if seen else _captioner(run, s.tags.image),
+        }
+        call, files = "recgen.stages.features:tag_items", ("features/tags.parquet",)
+        found.append(Task("features/tags", "features", call, reads, ("features",), files))
+    if "foregrounds" in run.needs:
+        cut = ("features/foregrounds", "features/foreground.safetensors", "features/foreground.ids.txt")
+        call, reads = "recgen.stages.features:cut_foregrounds", {"foreground": s.foreground}
+        found.append(Task("features/foregrounds", "features", call, reads, ("features",), cut))
+    return found
+
+
+def _captioner(run: RunContext, spec: str | Tagger) -> Any:
+    """Identify what describes the images: a vocabulary by its contents, a model like any weights."""
+    if isinstance(spec, str) and spec != "clip-tagger":
+        return _weights(spec)
+    from recgen.features.vocabulary import vocabulary_file
+
+    return identity(vocabulary_file(spec, run.settings.encoder))
+
+
+def _ranker(run: RunContext, role: str) -> Task:
+    ranker = run.settings.ranker
+    name = getattr(ranker, role)
+    reads = {
+        "keys": recbole.training_keys(run.config.recbole),
+        "model": [name, plugins.source(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
+        "same_judge": ranker.same_judge,
+    }
+    folder = f"ranker/{role}"
+    after = ["features"]
+    if role == "judge" and ranker.judge_encoder is not None:
+        after.append("features/judge")
+    if ranker.redraws:
+        after.append("features/redraws")
+    return Task(folder, "ranker", "recgen.stages.ranker:train", reads, tuple(after), (folder,), (role,))
+
+
+def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
+    reads = {"config": spec.settings, "files": [_weights(each) for each in spec.external_files]}
+    call, after = "recgen.stages.generate:check", ("dataset/requests",)
+    return Task(f"dataset/{spec.name}", "dataset", call, reads, after, arguments=(spec.name,))
+
+
+def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
+    s, name = run.settings, spec.name
+    reads = {
+        "config": spec.fit_settings,
+        "source": plugins.source(plugins.GENERATORS, spec.kind),
+        "weights": [
+            _weights(spec.checkpoint or s.backbone),
+            _weights(s.ip_adapter),
+            _weights(s.lcm_lora if samples_with_lcm(spec.settings) else None),
+        ],
+        "precision": s.precision,
+        "files": [_weights(each) for each in spec.external_files],
+    }
+    if "keywords" in spec.needs:  # such a generator learns with the language model too
+        reads["llm"] = _weights(s.llm)
+    fit, draw = f"generator.fit/{name}", f"generate/{name}"
+    asked = ("reward", "judge") if s.ranker.judge_encoder is None else ("reward",)
+    needs = (
+        "features",
+        *(f"features/{need}" for need in spec.needs),
+        *(f"ranker/{run.resolve_role(role)}" for role in asked),
+    )
+    drawn = {"shard_size": s.shard_size, "config": spec.draw_settings}
+    images = (f"creatives/shards/{name}", f"creatives/images/{name}")
+    stage = "recgen.stages.generate"
+    return [
+        Task(fit, "generator.fit", f"{stage}:fit", reads, needs, (f"generator/{name}",), (name,)),
+        Task(draw, "generate", f"{stage}:generate", drawn, (fit, "dataset/requests"), images, (name,)),
+    ]
+
+
+def _controls(run: RunContext) -> list[Task]:
+    """The controls: from the catalogue's images and the reward, or from what a generator has drawn."""
+    s, found = run.settings, []
+    for name in controls.names(s):
+        source = name.removeprefix(controls.SWAPPED)
+        swaps = source != name
+        reads: dict[str, Any] = {"shard_size": s.shard_size}
+        after = ["features", "dataset/requests", f"ranker/{run.resolve_role('reward')}"]
+        if swaps:
+            after.append(f"generate/{source}")
+        if name == controls.PLACEBO:
+            reads |= {
+                "weights": _weights(s.backbone),
+                "precision": s.precision,
+                "sampled as": _first_decode(run),
+            }
+        call = f"recgen.stages.controls:{'swap' if swaps else 'draw'}"
+        owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
+        found.append(Task(f"generate/{name}", "generate", call, reads, tuple(after), owns, (name,)))
+    return found
+
+
+def _first_decode(run: RunContext) -> Any:
+    return run.config.generators[run.settings.generators[0]].settings.get("decode")
+
+
+def _collect(run: RunContext) -> Task:
+    names = run.settings.generators
+    after = tuple(f"generate/{name}" for name in names)
+    return Task("generate", "generate", "recgen.stages.generate:collect", {"generators": names}, after)
+
+
+def _evaluate(run: RunContext, name: str) -> Task:
+    reads = {"what_if": run.settings.ranker.what_if, "reader": _weights("attribute-reader")}
+    after = (f"generate/{name}", *(f"ranker/{role}" for role in run.roles))
+    return Task(
+        f"evaluate/{name}", "evaluate", "recgen.stages.measure:measure", reads, after, arguments=(name,)
+    )
+
+
+def _summary(run: RunContext) -> Task:
+    measured = (*run.settings.generators, *controls.names(run.settings))
+    after = ("generate", *(f"evaluate/{name}" for name in measured))
+    reads = {
+        "facts": run.settings.model_dump(mode="json", exclude={"gallery", "shard_size", "tune", "download"})
+    }
+    return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))
+
+
+def _downstream(run: RunContext) -> list[Task]:
+    s = run.settings
+    model = s.downstream.model or s.ranker.judge
+    reads = {
+        "keys": recbole.training_keys(run.config.recbole),
+        "model": [model, s.ranker.settings.get(model), s.ranker.what_if],
+        "settings": s.downstream.model_dump(exclude={"model", "controls", "seeds"}),
+    }
+    found = []
+    controls = ("SHUFFLED", "NONE") if s.downstream.controls else ()
+    for source in ("ORI", *controls, *s.generators):
+        for seed in range(s.downstream.seeds):
+            name = f"downstream/{source}/{seed}"
+            needs: tuple[str, ...] = (f"downstream/ORI/{seed}", f"generate/{source}")
+            if source == "ORI":
+                needs = ("features", "dataset/requests")
+            elif source in controls:
+                needs = (f"downstream/ORI/{seed}",)
+            found.append(
+                Task(
+                    name,
+                    "downstream",
+                    "recgen.stages.downstream:retrain",
+                    reads,
+                    needs,
+                    (name,),
+                    (source, seed),
+                )
+            )
+    last = ("evaluate", *(task.name for task in found))
+    return [*found, Task("downstream", "downstream", "recgen.stages.downstream:summarise", {}, last)]
+
+
+def _report(run: RunContext) -> Task:
+    reads = {"gallery": run.settings.gallery}
+    return Task("report", "report", "recgen.api:report", reads, ("downstream",), ("report.html",))
+
+
+def _weights(spec: str | OpenClip | None) -> Any:
+    """Identify weights: a shipped or local folder by its files, anything else by its name."""
+    if spec is None or isinstance(spec, OpenClip):
+        return None if spec is None else spec.model_dump()
+    folder = asset_folder(spec)
+    return [spec, identity(folder)] if folder.exists() else spec
+
+
+def _source_files(run: RunContext) -> dict[str, str]:
+    """Identify the user's files; what a run simulates follows from its settings."""
+    s, name = run.settings, run.config.recbole["dataset"]
+    if s.simulator is not None:
+        base = run.simulator_base
+        return (
+            {} if base is None else {end: identity(base / f"{base.name}.{end}") for end in ("inter", "item")}
+        )
+    found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
+    if run.images_folder is not None and s.images != "rendered":
+        found["images"] = identity(
+            run.images_folder, ENDINGS
+        )  # a download's lock and list of failures change nothing
+    if s.image_ids is not None:
+        found["image_ids"] = identity(Path(s.image_ids))
+    return found

@@ -1,0 +1,291 @@
+"""The evaluate stage, first half: every metric of every creative of one generator or control, by itself.
+
+They go into evaluation/<generator>.parquet and .json, so that one more generator costs one more measurement;
+`recgen.stages.evaluate` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+from scipy.special import expit
+
+from recgen.core.errors import UserError
+from recgen.core.io import write_json, write_parquet
+from recgen.core.seeding import seed_for
+from recgen.features.keywords import Keywords
+from recgen.metrics import distribution, networks, personalisation, semantics, statistics
+from recgen.metrics.permutation import permutation_within_items
+from recgen.pipeline.context import RunContext
+from recgen.recommender.reward import RewardModel
+from recgen.stages.generate import creatives
+from recgen.stages.ranker import reward_model
+
+LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
+BLOCK = 64  # creatives compared with their histories at once: bounds memory
+
+FLAT = 2  # levels of 256 that a single colour may vary by, as compression leaves it
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CreativeBatch:
+    """One generator's creatives, row by row in the order of the requests.
+
+    Attributes
+    ----------
+    name
+        The generator's or the control's.
+    users, items
+        Tokens ``[n]``.
+    histories
+        For each creative the catalogue rows of its user's liked items that have an image.
+    rows
+        int64 ``[n]``, the catalogue row of each item.
+    paths
+        The creatives' files.
+    embeddings
+        float32 ``[n, D]``, raw CLIP image embeddings.
+    judged
+        float32 ``[n, D']``, raw image embeddings by the judge's encoder, which may be the same.
+    """
+
+    name: str
+    users: list[str]
+    items: list[str]
+    histories: list[list[int]]
+    rows: np.ndarray
+    paths: list[Path]
+    embeddings: np.ndarray
+    judged: np.ndarray
+
+
+def measure(run: RunContext, name: str) -> list[Path]:
+    """Measure the creatives of one generator or control.
+
+    Raises
+    ------
+    UserError
+        If a generator's creative is of a single colour or its embedding is not finite: see `check_creatives`.
+    """
+    made = load(run, name)
+    folder = run.folder / "evaluation"
+    columns, sets, permutation = _measured_columns(run, made) if made.users else ({}, {}, None)
+    table = pd.DataFrame({"user_id": made.users, "item_id": made.items, "generator": name, **columns})
+    write_parquet(folder / f"{name}.parquet", table)
+    write_json(folder / f"{name}.json", {"set": sets, "permutation": permutation})
+    return [folder / f"{name}.parquet", folder / f"{name}.json"]
+
+
+def _measured_columns(
+    run: RunContext, made: CreativeBatch
+) -> tuple[Columns, dict[str, Any], dict[str, Any] | None]:
+    if made.name in run.settings.generators:
+        check_creatives(made)
+    columns = {**by_rankers(run, made), **by_clip(run, made), **by_pixels(run, made), **by_truth(run, made)}
+    verifier, permutation = by_verifier(run, made)
+    return columns | verifier, as_sets(run, made), permutation
+
+
+def check_creatives(made: CreativeBatch) -> None:
+    """Raise `UserError` for an image that is none, naming its request.
+
+    A black image rises in the list of a recommender that has never seen one, so that a broken network would pass for a good
+    generator.
+    """
+    for row, path in enumerate(made.paths):
+        spans = np.ptp(np.asarray(_open(path)), axis=(0, 1))
+        finite = bool(np.isfinite(made.embeddings[row]).all())
+        if finite and spans.max() > FLAT:
+            continue
+        raise UserError(
+            f"generator {made.name}, user {made.users[row]!r}, item {made.items[row]!r}",
+            found="an image of a single colour" if finite else "an embedding that is not finite",
+            expected="an image that shows something",
+            todo=f"Look at {path.name} and at what drew it: weights, precision, or the folder that it came from.",
+        )
+
+
+def load(run: RunContext, name: str) -> CreativeBatch:
+    """Read one generator's creatives."""
+    chosen, embeddings = creatives(run, name)
+    histories = {(request.user_id, request.item_id): request.history for request in run.requests}
+    rows, data = run.data.item_rows, run.data
+    pairs = list(zip(chosen["user_id"], chosen["item_id"], strict=True))
+    seen = [[rows[item] for item in histories[pair] if data.images[rows[item]] is not None] for pair in pairs]
+    items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
+    paths = [run.folder / path for path in chosen["path"]]
+    judged = embeddings if run.settings.ranker.judge_encoder is None else run.judge_encoder.files(paths)
+    return CreativeBatch(
+        name, chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings, judged
+    )
+
+
+def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
+    """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
+    columns: Columns = {}
+    for role in ("judge", "reward"):
+        ranker = reward_model(run, role)
+        seen = made.judged if role == "judge" else made.embeddings
+        before = ranker.rank_original(made.users, made.items).cpu().numpy()
+        after = ranker.rank(made.users, made.items, seen).cpu().numpy()
+        columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
+        own = ranker.score_original(made.users, made.items).cpu().numpy()
+        columns[f"score_gain_{role}"] = ranker.score(made.users, made.items, seen).cpu().numpy() - own
+        if role == "judge":
+            columns |= {
+                "rank_original_judge": before,
+                "rank_creative_judge": after,
+                "risen_judge": personalisation.risen(before, after),
+                "percentile_gain_judge": personalisation.percentile_gain(before, after, len(run.items)),
+                "reciprocal_rank_gain_judge": personalisation.reciprocal_rank_gain(before, after),
+            }
+    if run.settings.ranker.same_judge:
+        return columns  # one model in both roles: a gap of zero by construction would pass for a measured one
+    gap = personalisation.over_optimisation_gap(columns["delta_r_reward"], columns["delta_r_judge"])
+    return {**columns, "over_optimisation_gap": gap}
+
+
+def by_clip(run: RunContext, made: CreativeBatch) -> Columns:
+    """Similarities in CLIP space to the user's history and words, and to the item's own image and text."""
+    data = run.data
+    histories = {request.user_id: request.history for request in run.requests}
+    keywords = Keywords(data.texts)
+    words = [
+        ", ".join(keywords.of(data.texts[data.item_rows[item]] for item in histories[user]))
+        for user in made.users
+    ]
+    taste = run.encoder.texts(words)
+    taste[[not sentence for sentence in words]] = np.nan
+    place = semantics.retrieval_rank(made.embeddings, data.image_features, made.rows)
+    return {
+        **{f"retrieved_top{k}": np.where(np.isnan(place), np.nan, place < k) for k in (1, 10)},
+        "cps": personalisation.cps(made.embeddings, taste),
+        "cpis": personalisation.cpis(made.embeddings, data.image_features, made.histories),
+        "cs": semantics.cs(made.embeddings, data.text_features[made.rows]),
+        "cis": semantics.cis(made.embeddings, data.image_features[made.rows]),
+    }
+
+
+def by_pixels(run: RunContext, made: CreativeBatch) -> Columns:
+    """SSIM, and LPIPS where its weights are here, against the history's images and the item's own."""
+    measures: dict[str, Callable[..., np.ndarray]] = {"ssim": semantics.ssim_pairs}
+    if networks.missing("lpips") is None:
+        measures["lpips"] = partial(networks.lpips_pairs, device=run.device)
+    columns = {
+        f"{name}_{side}": np.full(len(made.users), np.nan)
+        for name in measures
+        for side in ("personal", "semantic")
+    }
+    for start in range(0, len(made.users), BLOCK):
+        here = slice(start, start + BLOCK)
+        block = _Block(run, made, here)
+        for name, pairs in measures.items():
+            values = pairs(block.creatives, block.images, block.owners, block.liked)
+            columns[f"{name}_personal"][here] = personalisation.history_mean(
+                values, block.owners, len(block.creatives)
+            )
+            values = pairs(block.creatives, block.images, block.with_own, block.own)
+            columns[f"{name}_semantic"][here.start + block.with_own] = values
+    return columns
+
+
+class _Block:
+    """Some creatives as arrays beside the images they are compared with, each read once."""
+
+    def __init__(self, run: RunContext, made: CreativeBatch, here: slice) -> None:
+        creatives = [_open(path) for path in made.paths[here]]
+        edge = min(*creatives[0].size, LONGEST_EDGE)
+        self.creatives = np.stack([_square(image, edge) for image in creatives])
+        rows, histories = made.rows[here], made.histories[here]
+        known = [run.data.images[row] is not None for row in rows]
+        wanted = sorted({row for history in histories for row in history} | set(rows[known].tolist()))
+        place = {row: position for position, row in enumerate(wanted)}
+        found = [_square(_open(run.data.images[row]), edge) for row in wanted]
+        self.images = np.stack(found) if found else self.creatives[:0]
+        self.owners, self.liked = personalisation.history_pairs(
+            [[place[row] for row in history] for history in histories]
+        )
+        self.with_own = np.flatnonzero(known)
+        self.own = np.array([place[row] for row in rows[known].tolist()], dtype=np.int64)
+
+
+def _open(path: Path | None) -> Image.Image:
+    from recgen.data.images import read_image
+
+    assert path is not None
+    return read_image(path)
+
+
+def _square(image: Image.Image, edge: int) -> np.ndarray:
+    """Return the image's centre, scaled to ``[edge, edge, 3]``."""
+    return np.asarray(ImageOps.fit(image, (edge, edge), Image.Resampling.BOX))
+
+
+def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
+    """What the simulated user truly thinks of the creative, read off the image; nothing where the data is real."""
+    truth = run.folder / "dataset/simulator"
+    if not truth.is_dir():
+        return {}
+    from recgen.assets import asset_folder
+    from recgen.data.simulation.attribute_reader import AttributeReader
+    from recgen.data.simulation.simulator import Truth
+
+    known = Truth.load(truth)
+    own = known.attributes_of(made.items)
+    seen = AttributeReader.load(asset_folder("attribute-reader")).read([_open(path) for path in made.paths])
+    before, after = known.utility(made.users, own), known.utility(made.users, seen)
+    return {
+        "true_utility_gain": personalisation.true_utility_gain(before, after),
+        "content_preservation": semantics.content_preservation(own[:, 0], seen[:, 0]),
+    }
+
+
+def by_verifier(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any] | None]:
+    """Each creative's chance of a like, and whether it beats other users' of the same item (REBECA, algorithm 1)."""
+    verifier = reward_model(run, "verifier")
+    own = verifier.probability(made.users, made.items, made.embeddings).cpu().numpy()
+    original = expit(verifier.score_original(made.users, made.items).cpu().numpy())
+    seed = seed_for(run.settings.seed, "permutation test")
+    test = permutation_within_items(_verifier_groups(verifier, made), seed)
+    columns = {"verifier_score": own, "verifier_gain": own - original}
+    return columns, None if test is None else test.as_json()
+
+
+def _verifier_groups(verifier: RewardModel, made: CreativeBatch) -> Iterator[np.ndarray]:
+    """Yield for each item the scores of its users (rows) for the images made for them (columns)."""
+    for rows in pd.Series(range(len(made.items))).groupby(made.items).indices.values():
+        users, items = ([tokens[row] for row in rows] for tokens in (made.users, made.items))
+        k = len(rows)
+        scores = verifier.probability(
+            np.repeat(users, k).tolist(), items * k, np.tile(made.embeddings[rows], (k, 1))
+        )
+        yield scores.cpu().numpy().reshape(k, k)
+
+
+def as_sets(run: RunContext, made: CreativeBatch) -> dict[str, Any]:
+    """How the creatives as a set compare with the catalogue's images: CMMD, and FID where its weights are here."""
+    real = run.reference_images
+    if min(len(real.rows), len(made.items)) < 2:
+        return {}
+    values = {"cmmd": distribution.cmmd_by_user(real, made.embeddings, made.users).as_json()}
+    if networks.missing("fid") is None:
+        images = [path for path in run.data.images if path is not None]
+        features = [_inception(run, paths) for paths in (images, made.paths)]
+        distance = distribution.frechet_distance(*features)
+        values["fid"] = statistics.Estimate(distance, None, None, len(made.items)).as_json()
+    return values
+
+
+def _inception(run: RunContext, paths: list[Path]) -> np.ndarray:
+    blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
+    rows = [np.stack([_square(_open(path), 299) for path in block]) for block in blocks]
+    return np.concatenate([networks.inception_features(block, device=run.device) for block in rows])

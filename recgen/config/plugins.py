@@ -13,13 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from recgen.config.sources import code
 from recgen.core.errors import UserError, brief, nearest
-from recgen.core.io import identity
 
 GENERATORS = "recgen.generators"
 GENERATOR_SETTINGS = "recgen.generator_settings"
 RANKING_MODELS = "recgen.ranking_models"
-_OURS = ("generators", "ranking_models")  # recgen's own packages, where each method is a room
 
 
 @cache
@@ -38,32 +37,16 @@ def target(group: str, name: str) -> str:
 
 
 def source(group: str, name: str) -> dict[str, str]:
-    """Identify the code behind an installed name: the class, its distribution's version and the Python files of its own package.
-
-    The own package is the whole package of another distribution; of recgen's own it is the method's room alone, such as
-    `generators.ragar`, so that a change of one method does not fit the others again. Nothing is imported.
-    """
+    """Identify the code behind an installed name: the class, its distribution's version and its Python files. Imports nothing."""
     entry = _installed(group)[name]
     version = entry.dist.version if entry.dist is not None else ""
-    return {"class": entry.value, "version": version, "files": _files(entry.module)}
+    return {"class": entry.value, "version": version, "files": code(entry.module)}
 
 
 def origin(group: str, name: str) -> str:
     """Return what an installed name stands for and the package that brought it: ``mine.draw:Mine of mine 1.0``."""
     entry = _installed(group)[name]
     return f"{entry.value} of {entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-
-
-def _files(module: str) -> str:
-    """Identify the Python files of a module's own package."""
-    package, _, rest = module.partition(".")
-    if package in _OURS and rest:
-        package = f"{package}.{rest.partition('.')[0]}"
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        return "absent"
-    origin = Path(found.origin)
-    return identity(origin.parent, (".py",)) if origin.name == "__init__.py" else identity(origin)
 
 
 def settings_class(kind: str, where: str) -> Any:

@@ -182,7 +182,7 @@ def _ranker(run: RunContext, role: str) -> Task:
     name = getattr(ranker, role)
     reads = {
         "keys": recbole.training_keys(run.config.recbole),
-        "model": [name, plugins.source(plugins.RANKING_MODELS, name), ranker.settings.get(name)],
+        "model": [name, _model_source(name), ranker.settings.get(name)],
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
@@ -192,6 +192,12 @@ def _ranker(run: RunContext, role: str) -> Task:
     if ranker.redraws:
         after.append("features/redraws")
     return Task(folder, "ranker", "recgen.stages.ranker:train", reads, tuple(after), (folder,), (role,))
+
+
+def _model_source(name: str) -> dict[str, str] | None:
+    """Identify the code of a ranking model; None for RecBole's own, which come with RecBole's version."""
+    known = name in plugins.names(plugins.RANKING_MODELS)
+    return plugins.source(plugins.RANKING_MODELS, name) if known else None
 
 
 def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
@@ -285,7 +291,7 @@ def _downstream(run: RunContext) -> list[Task]:
     model = s.downstream.model or s.ranker.judge
     reads = {
         "keys": recbole.training_keys(run.config.recbole),
-        "model": [model, s.ranker.settings.get(model), s.ranker.what_if],
+        "model": [model, _model_source(model), s.ranker.settings.get(model), s.ranker.what_if],
         "settings": s.downstream.model_dump(exclude={"model", "controls", "seeds"}),
     }
     found = []

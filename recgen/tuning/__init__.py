@@ -35,6 +35,7 @@ from recgen.core.machine import cores
 from recgen.pipeline import cache as sharing
 from recgen.pipeline import session
 from recgen.tuning.page import build
+from recgen.tuning.plots import plots
 from recgen.tuning.results import facts
 from recgen.tuning.space import contains, own_values, space
 from recgen.tuning.study import (
@@ -243,7 +244,7 @@ def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Stu
     with study_lock(storage, setting.root, name):
         best = winner(study.trials)
         if best is None:
-            report = build(setting.root, facts(study, setting, where))
+            report = _report(setting, study, where)
             failed = len(counted(study))
             raise RuntimeError(f"none of {failed} trials was completed; {report} has their errors")
         claimed = study.user_attrs.get("winner")
@@ -264,5 +265,11 @@ def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Stu
             "would choose by it; trials/%05d/config.yaml has the new settings.",
             best.number, claimed["trial"], Path(claimed["folder"]) / "winner", best.number,
         )  # fmt: skip
-    logger.info("Study: %s", build(setting.root, facts(study, setting, where)))
+    logger.info("Study: %s", _report(setting, study, where))
     logger.info("Dashboard: optuna-dashboard %s", where)
+
+
+def _report(setting: StudyContext, study: Study, where: str) -> Path:
+    """Write the study's page; `where` is the storage as users know it."""
+    found = facts(study, setting, where)
+    return build(setting.root, found, plots(study, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from recgen.core.io import write_bytes
 from recgen.core.version import __version__
 from recgen.metrics.statistics import paired_seeds
+from recgen.report.drawing import Plot
 from recgen.report.text import duration, interval, number, p_value, shorten
-from recgen.tuning import plots as study_plots
 from recgen.tuning.facts import StudyFacts, TrialRow
 
 HERE = Path(__file__).parent
@@ -19,8 +20,8 @@ STYLE = HERE.parent / "report/style.css"
 DIGITS = 4  # Recall and NDCG differ in the fourth decimal long before they differ in the third
 
 
-def build(folder: Path, study: StudyFacts) -> Path:
-    """Write study.html into a study's folder and return its path."""
+def build(folder: Path, study: StudyFacts, drawn: Sequence[Plot]) -> Path:
+    """Write study.html, with the plots of `recgen.tuning.plots`, into a study's folder and return its path."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -34,7 +35,7 @@ def build(folder: Path, study: StudyFacts) -> Path:
         study=study,
         best=None if study.best is None else study.row(study.best),
         sentences=_sentences(study),
-        plots=study_plots.plots(study),
+        plots=drawn,
         report=(folder / "winner/report.html").exists(),
         style=STYLE.read_text(encoding="utf-8"),
     )

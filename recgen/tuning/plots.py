@@ -1,147 +1,184 @@
-"""The plots of a study's report: history, Pareto front, importances, and each setting against the first objective."""
+"""The plots of a study's report: Optuna's own, in its matplotlib version, whose drawings need no script and so no network.
+
+Added by hand is what Optuna does not know or draw: how far a trial's value varies over the training seeds, the best so far where
+there are two objectives, and which trial is the winner.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+import optuna.visualization.matplotlib as drawn_by
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
-from recgen.report.drawing import GREY, PALETTE, STYLE, Plot, canvas, panels, svg
-from recgen.report.text import shorten
+from recgen.report.drawing import GREY, INK, PALETTE, STYLE, Plot, svg
 from recgen.tuning.facts import StudyFacts
+from recgen.tuning.importance import evaluator, lower_is_better
+
+WIDTH, HEIGHT = 7.8, 3.6  # inches
 
 
-def plots(study: StudyFacts) -> list[Plot]:
-    """Return the plots that this study has trials for."""
-    if not study.of("complete"):
+def plots(study: Study, facts: StudyFacts) -> list[Plot]:
+    """Return the plots that a study has trials for; what they show in words is in `facts`."""
+    if not facts.of("complete"):
         return []
-    with matplotlib.rc_context(STYLE):
-        drawn = (_history(study), _front(study), _importances(study), _slices(study))
-    return [plot for plot in drawn if plot]
+    with _style():
+        found = (
+            _history(study, facts),
+            _front(study, facts),
+            _importances(study, facts),
+            _slices(study, facts),
+            _intermediate(study, facts),
+            _timeline(study),
+        )
+    return [plot for plot in found if plot]
 
 
-def _history(study: StudyFacts) -> Plot:
-    """Each trial's value, with the best so far."""
-    complete, pruned, failed = (study.of(state) for state in ("complete", "pruned", "failed"))
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw without a window, in the report's style, and leave no figure behind."""
+    backend = plt.get_backend()
+    plt.switch_backend("agg")
+    try:
+        with warnings.catch_warnings(), plt.rc_context():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        plt.close("all")
+        plt.switch_backend(backend)
 
-    def draw(axes: Axes, name: str, colour: str) -> None:
-        at = study.objectives.index(name)
-        values = [row.values[at] for row in complete]
-        numbers = [row.number for row in complete]
-        spread = [
-            float(np.std(row.seeds[name], ddof=1)) if len(row.seeds.get(name, [])) > 1 else 0.0
-            for row in complete
-        ]
-        axes.errorbar(numbers, values, yerr=spread, fmt="o", color=colour, markersize=4, elinewidth=1)
-        axes.step(numbers, np.maximum.accumulate(values), where="post", color=GREY, linewidth=1.4)
-        stopped = [row for row in pruned if row.values]
-        axes.plot([row.number for row in stopped], [row.values[at] for row in stopped], "x", color=GREY)
-        for row in failed:
-            axes.axvline(row.number, color=PALETTE[1], linewidth=1, linestyle=":")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("trial")
-        axes.set_ylabel(name)
 
-    words = f"{len(complete)} complete, {len(pruned)} pruned, {len(failed)} failed"
+def _drawing(axes: Axes | np.ndarray, salt: str, width: float = WIDTH, height: float = HEIGHT) -> str:
+    """Return what Optuna drew as an `<svg>` element in the report's colours and font, without the title that the page has."""
+    every = list(axes.flat) if isinstance(axes, np.ndarray) else [axes]
+    figure = every[0].get_figure()
+    assert isinstance(figure, Figure)
+    figure.set_size_inches(width, height)
+    for each in every:
+        for loc in ("left", "center"):
+            each.set_title("", loc=loc)
+        each.set_facecolor("none")
+        each.grid(visible=False)
+        each.tick_params(colors=STYLE["xtick.color"], labelsize=9)
+        for label in (each.xaxis.label, each.yaxis.label):
+            label.set(color=INK, size=10)
+    figure.suptitle("")
+    figure.tight_layout()
+    return svg(figure, salt)
+
+
+def _value(at: int) -> Callable[[FrozenTrial], float]:
+    """Return the function of a trial that is its value for one objective."""
+    return lambda trial: float(trial.values[at])
+
+
+def _history(study: Study, facts: StudyFacts) -> Plot:
+    """Each trial's value, the best so far, and how far the value varies over the training seeds."""
+    complete, pruned, failed = (facts.of(state) for state in ("complete", "pruned", "failed"))
+    drawings = []
+    for at, name in enumerate(facts.objectives):
+        several = len(facts.objectives) > 1
+        target = _value(at) if several else None
+        axes = drawn_by.plot_optimization_history(study, target=target, target_name=name)
+        if several:
+            best = np.maximum.accumulate([row.values[at] for row in complete])
+            axes.step([row.number for row in complete], best, where="post", color=PALETTE[1], linewidth=1)
+        rows = [row for row in complete if len(row.seeds.get(name, [])) > 1]
+        spread = [float(np.std(row.seeds[name], ddof=1)) for row in rows]
+        axes.errorbar(
+            [row.number for row in rows], [row.values[at] for row in rows], spread, fmt="none", ecolor=GREY, elinewidth=1
+        )  # fmt: skip
+        drawings.append(_drawing(axes, f"history-{at}"))
     return Plot(
         "History",
-        "Each dot is a trial on validation, its bar one standard deviation over the training seeds; the grey line is the best so "
-        "far. Crosses were pruned, dotted lines failed.",
-        f"Values by trial. {words}.",
-        panels(study.objectives, draw, "history"),
+        "Each dot is a trial on validation, its bar one standard deviation over the training seeds; the line is the best so far.",
+        f"Values by trial. {len(complete)} complete, {len(pruned)} pruned, {len(failed)} failed.",
+        drawings,
     )
 
 
-def _front(study: StudyFacts) -> Plot | None:
-    """All trials by both objectives, with those that no other beats in both."""
-    if len(study.objectives) != 2:
+def _front(study: Study, facts: StudyFacts) -> Plot | None:
+    """All trials by both objectives, with those that no other beats in both, and the winner."""
+    if len(facts.objectives) != 2:
         return None
-    rows = study.of("complete")
-    front = sorted(study.row(number).values for number in study.front)
-    figure, axes = canvas(7.8, 3.4, left=0.95)
-    axes.plot([row.values[0] for row in rows], [row.values[1] for row in rows], "o", color=GREY, markersize=5)
-    axes.plot(
-        *zip(*front, strict=True), "o-", color=PALETTE[0], markersize=6, linewidth=1.2, label="Pareto front"
-    )
-    if study.best is not None:
-        axes.plot(
-            *study.row(study.best).values,
-            "*",
-            color=PALETTE[1],
-            markersize=13,
-            label=f"best: trial {study.best}",
-        )
-    axes.set_xlabel(study.objectives[0])
-    axes.set_ylabel(study.objectives[1])
-    axes.legend(loc="best")
-    numbers = ", ".join(map(str, study.front))
+    axes = drawn_by.plot_pareto_front(study, target_names=facts.objectives)
+    if facts.best is not None:
+        label, values = f"winner: trial {facts.best}", facts.row(facts.best).values
+        axes.plot(*values, "*", color=PALETTE[1], markersize=13, label=label)
+        axes.legend(frameon=False)
     return Plot(
         "Pareto front",
         "No other trial is better in one objective without being worse in the other.",
-        f"Trials by both objectives. On the Pareto front: {numbers}.",
-        [svg(figure, "front")],
+        f"Trials by both objectives. On the Pareto front: {', '.join(map(str, facts.front))}.",
+        [_drawing(axes, "front")],
     )
 
 
-def _importances(study: StudyFacts) -> Plot | None:
+def _importances(study: Study, facts: StudyFacts) -> Plot | None:
     """How much each setting mattered for being among the better trials."""
-    if not study.importances:
+    if not facts.importances:
         return None
-
-    def draw(axes: Axes, name: str, colour: str) -> None:
-        found = study.importances[name]
-        axes.barh(list(range(len(found))), list(found.values()), color=colour)
-        axes.set_yticks(range(len(found)), [shorten(_short(key), 22) for key in found])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("share")
-        axes.figure.subplots_adjust(left=0.42)
-
+    drawings = []
+    for at, name in enumerate(facts.objectives):
+        if name in facts.importances:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # see `lower_is_better`
+                axes = drawn_by.plot_param_importances(
+                    study, evaluator(), target=lower_is_better(at), target_name=name
+                )
+            drawings.append(_drawing(axes, f"importances-{at}"))
     words = "; ".join(
         f"{name}: " + ", ".join(f"{key} {share:.2f}" for key, share in found.items())
-        for name, found in study.importances.items()
+        for name, found in facts.importances.items()
     )
     return Plot(
-        "Importances",
+        "Hyperparameter importances",
         "PED-ANOVA: how far each setting's values in the best tenth of the trials differ from those in all of them. With few "
         "trials this says little.",
         f"Importances. {words}.",
-        panels(list(study.importances), draw, "importances"),
+        drawings,
     )
 
 
-def _slices(study: StudyFacts) -> Plot:
+def _slices(study: Study, facts: StudyFacts) -> Plot:
     """Each setting's values against the first objective."""
-    rows = study.of("complete")
-    keys = list(dict.fromkeys(key for row in rows for key in row.params))
-
-    def draw(axes: Axes, key: str, colour: str) -> None:
-        mine = [row for row in rows if key in row.params]
-        values: list[Any] = [row.params[key] for row in mine]
-        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-            values = [str(value) for value in values]
-        axes.plot(values, [row.values[0] for row in mine], "o", color=colour, markersize=4)
-        numbers = [value for value in values if not isinstance(value, str)]
-        if (
-            numbers
-            and isinstance(numbers[0], float)
-            and min(numbers) > 0
-            and max(numbers) / min(numbers) > 20
-        ):
-            axes.set_xscale("log")
-        axes.set_xlabel(shorten(_short(key), 30))
-        axes.set_ylabel(study.objectives[0])
-
+    name, keys = facts.objectives[0], sorted({key for row in facts.of("complete") for key in row.params})
+    axes = [drawn_by.plot_slice(study, [key], target=_value(0), target_name=name) for key in keys]
     return Plot(
-        "Setting by setting",
-        f"{study.objectives[0]} of each complete trial against what it tried.",
-        f"Scatter plots of {len(keys)} settings against {study.objectives[0]}.",
-        panels(keys, draw, "slices"),
+        "Slice",
+        f"{name} of each complete trial against what it tried, the later the darker.",
+        f"Scatter plots of {len(keys)} settings against {name}.",
+        [_drawing(each, f"slice-{at}", WIDTH / 2, HEIGHT * 0.8) for at, each in enumerate(axes)],
     )
 
 
-def _short(key: str) -> str:
-    return key.removesuffix(".guidance_scale") + (" CFG" if key.endswith(".guidance_scale") else "")
+def _intermediate(study: Study, facts: StudyFacts) -> Plot | None:
+    """The values over the seeds done so far, where trials are pruned by them."""
+    if not any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
+        return None
+    axes = drawn_by.plot_intermediate_values(study)
+    return Plot(
+        "Intermediate values",
+        "Each trial's mean over the training seeds done so far, by which trials are pruned.",
+        f"Lines of values by number of seeds. {len(facts.of('pruned'))} trials were pruned.",
+        [_drawing(axes, "intermediate")],
+    )
+
+
+def _timeline(study: Study) -> Plot:
+    """When each trial ran."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return Plot(
+        "Timeline",
+        "When each trial ran, and how it ended.",
+        f"Bars of {len(ended)} trials over time.",
+        [_drawing(drawn_by.plot_timeline(study), "timeline")],
+    )

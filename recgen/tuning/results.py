@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.importance import get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from recgen.tuning.facts import StudyFacts, TrialRow
+from recgen.tuning.importance import evaluator, lower_is_better
 from recgen.tuning.space import Space, own_values
 from recgen.tuning.study import ERROR, counted, history, scores, winner
 from recgen.tuning.trial import StudyContext
@@ -68,13 +69,9 @@ def _importances(study: Study, names: list[str]) -> dict[str, dict[str, float]]:
     for at, name in enumerate(names):
         if len(done) < ENOUGH or len({trial.values[at] for trial in done}) == 1:
             continue
-
-        def worse(trial: FrozenTrial, at: int = at) -> float:
-            return -trial.values[at]  # the evaluator takes lower for better
-
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it reminds of what `worse` is for
-            found[name] = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=worse)
+            warnings.simplefilter("ignore", UserWarning)  # see `lower_is_better`
+            found[name] = get_param_importances(study, evaluator=evaluator(), target=lower_is_better(at))
     return found
 
 

@@ -135,9 +135,11 @@ def test_the_winner_is_chosen_on_validation(studied):
 def test_the_report_shows_history_front_and_trials_in_one_file(studied):
     """Every trial with its values, the failed one's error, the winner's settings beside the first ones; nothing is loaded."""
     text = (studied / "study.html").read_text()
-    assert [title for title in ("History", "Pareto front", "Setting by setting") if f"<strong>{title}</strong>" in text] == [
-        "History", "Pareto front", "Setting by setting",
-    ]  # fmt: skip
+    titles = ["History", "Pareto front", "Slice", "Timeline"]
+    assert re.findall(r"<figcaption><strong>(.*?)</strong>", text) == titles
+    assert text.count("<svg") == 2 + 1 + 2 + 1, (
+        "a history for each objective, a slice for each of two settings"
+    )
     table = text[text.index('<h2 id="trials">') :]
     rows = [
         re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)

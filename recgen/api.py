@@ -109,6 +109,26 @@ def tune(
     return Path(out) if out is not None else Path("runs") / f"{Path(config).stem}-tune"
 
 
+def market(folder: str | Path, overrides: Iterable[str] = (), **settings: Any) -> dict[str, Any]:
+    """Play the simulator as a shop with a run's recommender and generators, and return what came of it.
+
+    Parameters
+    ----------
+    folder
+        The folder of a run over simulated users, whose generators are fitted.
+    overrides
+        As of `run`.
+    settings
+        Keys below ``recgen.market``.
+
+    Returns
+    -------
+    What market/summary.json holds; see `recgen.metrics.market.summary`.
+    """
+    told = [f"recgen.market.{key}={json.dumps(value)}" for key, value in settings.items()]
+    return session.market(Path(folder), [*told, *overrides])
+
+
 def verify(folder: str | Path) -> str:
     """Compare every output on record in a run's folder with its digest, and return a line that says all are whole.
 

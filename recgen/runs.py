@@ -36,7 +36,7 @@ class Run:
 
     Notes
     -----
-    Nothing is read before it is asked for, and nothing is ever written into the folder. What has been read stays in memory:
+    Nothing is read before it is asked for, and nothing but `market` writes into the folder. What has been read stays in memory:
     open the folder again to see what a run in progress has finished since.
     """
 
@@ -99,6 +99,30 @@ class Run:
     def report(self) -> Path:
         """The path of report.html."""
         return self._file("report.html", "report")
+
+    def market(self, **settings: Any) -> dict[str, Any]:
+        """Play the simulator as a shop with this run's recommender and generators, and return what came of it.
+
+        Parameters
+        ----------
+        settings
+            Keys below ``recgen.market``, such as ``rounds=2, users=30, effect=0.5``.
+
+        Returns
+        -------
+        What market/summary.json holds, see `recgen.metrics.market.summary`. What has been played already is not played again.
+
+        Raises
+        ------
+        UserError
+            If the run's data are not simulated, or a setting is unknown.
+        """
+        from recgen.pipeline import session
+
+        told = [f"recgen.market.{key}={json.dumps(value)}" for key, value in settings.items()]
+        found = session.market(self.folder, told)
+        self.__dict__.pop("context", None)  # its configuration names the market now
+        return found
 
     def draw(self, user: str, item: str, generator: str | None = None) -> Creative:
         """Draw an image of any item for any user with a generator that the run has fitted.

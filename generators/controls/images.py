@@ -122,7 +122,11 @@ class Constant(Shown):
 
     def show(self, request: Request, data: RunData) -> tuple[Image.Image, dict[str, Any]]:
         """Return the image of the user's half."""
-        return self._of_item(self.rows[half_of(request.user_id, data)], data)
+        return self._of_item(self.row(request.user_id, data), data)
+
+    def row(self, user: str, data: RunData) -> int:
+        """Return the catalogue row of the item whose image a user is shown."""
+        return self.rows[half_of(user, data)]
 
     def _candidates(self, data: RunData) -> list[int]:
         likes = data.interactions.loc[data.interactions["like"], "item"].value_counts()

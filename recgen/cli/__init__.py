@@ -101,6 +101,23 @@ def draw(folder: str, user: str, item: str, out: str, generator: str | None) -> 
     click.echo(api.draw(folder, user, item, out, generator))
 
 
+@recgen.command(cls=Command)
+@run_option("a run over simulated users, with fitted generators")
+@click.option("--rounds", type=SOME, help="How often users come, each time after a training.")
+@click.option("--users", type=SOME, help="How many users come.")
+@click.option("--pages", type=SOME, help="Pages that a user opens a round and arm.")
+@click.option("--effect", type=click.FloatRange(0, 1), help="How much the picture matters to a click.")
+@click.option("--seeds", type=SOME, help="How often everything is repeated.")
+@SET
+def market(folder: str, overrides: tuple[str, ...], **given: float | None) -> None:
+    """Let simulated users open pages and click: an A/B test of the originals against each generator."""
+    from recgen import api
+    from recgen.cli import listing
+
+    told = {key: value for key, value in given.items() if value is not None}
+    click.echo(listing.market(api.market(folder, overrides, **told)))
+
+
 @recgen.command()
 def generators() -> None:
     """List the installed generators with their options, types and defaults."""

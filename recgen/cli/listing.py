@@ -36,6 +36,33 @@ def results(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def market(found: Mapping[str, Any]) -> str:
+    """Return what came of a market, one line per arm: clicks, uplift with its 95% interval, and the recommender of its own world.
+
+    Parameters
+    ----------
+    found
+        What market/summary.json holds.
+    """
+    head = ["", "clicks per 1,000 pages", "uplift", "p", "own world: clicks", "Recall@10", "NDCG@10"]
+    lines = []
+    for effect, tables in found["effects"].items():
+        rows = []
+        for arm, row in tables["ab"].items():
+            gain, world = row.get("uplift") or {}, tables["worlds"][arm]
+            p = gain.get("p_holm")
+            rows.append([
+                arm,
+                _cell(row["clicks"], 0),
+                _cell({**gain, "value": gain.get("difference")} if gain else None, 0),
+                "-" if p is None else f"{p:.4f}",
+                _cell(world["clicks"], 0),
+                *(_cell(world["quality"][name], 4) for name in ("recall@10", "ndcg@10")),
+            ])  # fmt: skip
+        lines += ["", f"Effect of the picture on a click: {effect}", *_aligned([head, *rows])]
+    return "\n".join(lines[1:])
+
+
 def _cell(estimate: Mapping[str, Any] | None, digits: int) -> str:
     if not estimate or estimate["value"] is None:
         return "-"

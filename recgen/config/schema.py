@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from recgen.config.market import Market
 from recgen.config.strict import Strict
 from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
 from recgen.config.tune import Tune
@@ -216,6 +217,8 @@ class Settings(Strict):
         Ratings from here up are likes; null, or data without ratings, makes every interaction one.
     max_bad_images
         Share of images that may be unreadable before the run stops.
+    market
+        Pages, pictures and clicks in the simulator; null plays none.
     gallery
         How many requests the report shows.
     tune
@@ -251,6 +254,7 @@ class Settings(Strict):
     max_bad_images: float = Field(0.05, ge=0, le=1)
     downstream: Downstream = Downstream()
     simulator: Simulator | None = None
+    market: Market | None = None
     gallery: int = Field(24, ge=0)
     tune: Tune = Tune()
     extra_keys: list[str] = []

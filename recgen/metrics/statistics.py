@@ -109,7 +109,7 @@ def bootstrap_mean(values: ArrayLike, users: ArrayLike, seed: int, level: float 
     n = int(counts.sum())
     if n == 0:
         return Estimate(None, None, None, 0)
-    low, high = _studentised(totals, counts, seed, level)
+    low, high = studentised(totals, counts, seed, level)
     return Estimate(float(totals.sum() / n), low, high, n)
 
 
@@ -149,7 +149,7 @@ def paired_difference(
     n = int(counts.sum())
     if n == 0:
         return Difference(None, None, None, None, 0, test)
-    low, high = _studentised(totals, counts, seed, level)
+    low, high = studentised(totals, counts, seed, level)
     mean = float(totals.sum() / n)
     p = _sign_flip(totals, seed) if len(totals) >= UNITS else None
     return Difference(mean, low, high, p, n, test, *power(mean, _standard_error(totals, counts), n))
@@ -323,10 +323,24 @@ def _by_user(values: ArrayLike, users: ArrayLike) -> tuple[NDArray[np.float64], 
     return totals, np.bincount(rows).astype(np.float64)
 
 
-def _studentised(
-    totals: FloatArray, counts: FloatArray, seed: int, level: float
+def studentised(
+    totals: FloatArray, counts: FloatArray, seed: int, level: float = 0.95
 ) -> tuple[float | None, float | None]:
-    """Studentised interval of the mean when users are drawn with replacement."""
+    """Return the studentised interval of ``totals.sum() / counts.sum()`` when users are drawn with replacement.
+
+    Parameters
+    ----------
+    totals, counts
+        float64 ``[users]``: each user's sum of values, and of their weights (how many they are, without any).
+    seed
+        Seed of the resampling.
+    level
+        Coverage of the interval.
+
+    Returns
+    -------
+    Its ends; (None, None) for a single user.
+    """
     error = _standard_error(totals, counts)
     if error is None:
         return None, None

@@ -26,14 +26,14 @@ from recgen.diffusion.weights import (
     samples_with_lcm,
     weight_file,
 )
-from recgen.recommender.recbole import check_reads_images, check_shows_redraws
+from recgen.recommender.recbole import check_reads_images, check_shows_redraws, model_class
 
 if TYPE_CHECKING:
     from recgen.pipeline.context import RunContext
 
 _PATIENCE = 5.0  # seconds for the hub's answer
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_DRAWING = {"generator.fit", "generate"}
+_DRAWING = {"generator.fit", "generate", "market"}
 _NETWORKS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -93,6 +93,8 @@ def check(run: RunContext, stages: Iterable[str]) -> None:
             check_reads_images(name, f"{where}.{role}")
             if run.settings.ranker.redraws:
                 check_shows_redraws(name, f"{where}.redraws")
+    if "market" in left:
+        check_market(run)
     if left & _DRAWING:
         for error in check_compatibility(run):
             raise error
@@ -203,6 +205,20 @@ def _drawing(run: RunContext, hub: _Hub) -> Iterator[Missing]:
             yield from hub.missing_file("recgen.ip_adapter", s.ip_adapter, ADAPTER_FILE)
     if s.lcm_lora is not None and any(samples_with_lcm(spec.settings) for spec in drawers):
         yield from hub.missing_file("recgen.lcm_lora", s.lcm_lora, LORA_FILE)
+
+
+def check_market(run: RunContext) -> None:
+    """Raise `UserError` where a market cannot be played: the users' taste is not known, or there is no such ranking model."""
+    places = (run.source / "simulator", run.folder / "dataset/simulator")
+    if run.settings.simulator is None and not any(place.is_dir() for place in places):
+        raise UserError(
+            f"{run.config.source}: recgen.market",
+            found=f"data set {run.config.recbole['dataset']!r}, of which nobody knows what its users like",
+            expected="a simulated one, whose users can open pages and click",
+            todo="Take --config simulated or demo, or a data set that recgen data simulate made.",
+        )
+    if run.settings.market is not None and run.settings.market.model is not None:
+        model_class(run.settings.market.model, f"{run.config.source}: recgen.market.model")
 
 
 def check_compatibility(run: RunContext) -> Iterator[UserError]:

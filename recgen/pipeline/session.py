@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
@@ -97,6 +99,39 @@ def plan(
     # A folder that is not there yet is not made either: what would be done in an empty one is the same everywhere.
     with nullcontext(str(folder)) if folder.is_dir() else tempfile.TemporaryDirectory() as place:
         return forecast.plan(RunContext(loaded, Path(place)), until, force, gpu, price, folder)[0]
+
+
+def market(folder: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Play a run's market in its folder, write its report anew where there is one, and return market/summary.json.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    overrides
+        ``KEY=VALUE`` strings with dotted keys, those below ``recgen.market`` for one; what the run's configuration says of its
+        market holds for the rest.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, or its data are not simulated.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"--run {folder}", found="no config.yaml in it", expected="the folder of a run")
+    loaded = load_config(str(config), overrides)
+    if loaded.settings.market is None:
+        loaded = load_config(str(config), [*overrides, "recgen.market={}"])
+    work = RunContext(loaded, folder)
+    pipeline.preflight.check_market(work)
+    with work.workspace.lock(), logging_to(folder / "log.txt"):
+        started = time.perf_counter()
+        work.write_config()
+        reported = (folder / "report.html").is_file()
+        done = pipeline.execute(work, goals=["market", *(["report"] if reported else [])])
+        _conclude(work, done, time.perf_counter() - started)
+    return json.loads((folder / "market/summary.json").read_text(encoding="utf-8"))
 
 
 def _conclude(work: RunContext, done: list[str], seconds: float) -> None:

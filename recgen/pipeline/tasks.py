@@ -22,7 +22,17 @@ from recgen.pipeline import controls
 from recgen.pipeline.context import REDRAWS, RunContext
 from recgen.recommender import recbole
 
-STAGES = ("dataset", "features", "ranker", "generator.fit", "generate", "evaluate", "downstream", "report")
+STAGES = (
+    "dataset",
+    "features",
+    "ranker",
+    "generator.fit",
+    "generate",
+    "evaluate",
+    "downstream",
+    "market",
+    "report",
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ def tasks(run: RunContext) -> list[Task]:
         *(_evaluate(run, name) for name in (*names, *controls.names(run.settings))),
         _summary(run),
         *_downstream(run),
+        *_market(run),
         _report(run),
     ]
 
@@ -281,7 +292,9 @@ def _summary(run: RunContext) -> Task:
     measured = (*run.settings.generators, *controls.names(run.settings))
     after = ("generate", *(f"evaluate/{name}" for name in measured))
     reads = {
-        "facts": run.settings.model_dump(mode="json", exclude={"gallery", "shard_size", "tune", "download"})
+        "facts": run.settings.model_dump(
+            mode="json", exclude={"gallery", "market", "shard_size", "tune", "download"}
+        )
     }
     return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))
 
@@ -319,9 +332,31 @@ def _downstream(run: RunContext) -> list[Task]:
     return [*found, Task("downstream", "downstream", "recgen.stages.downstream:summarise", {}, last)]
 
 
+def _market(run: RunContext) -> list[Task]:
+    """The market, where there is one. Its creatives outlive a change of its settings, so it does not own them."""
+    s = run.settings
+    if s.market is None:
+        return []
+    model = s.market.model or s.downstream.model or s.ranker.judge
+    specs = run.config.generators.values()
+    reads = {
+        "keys": recbole.training_keys(run.config.recbole),
+        "model": [model, _model_source(model), s.ranker.settings.get(model)],
+        "training": s.downstream.settings,
+        "settings": s.market.model_dump(),
+        "drawn": {spec.name: spec.draw_settings for spec in specs},
+        "reader": _weights("attribute-reader"),
+    }
+    after = ("features", "dataset/requests", *(f"generator.fit/{spec.name}" for spec in specs))
+    owns = ("market/worlds", "market/log.parquet", "market/quality.parquet", "market/summary.json")
+    return [Task("market", "market", "recgen.stages.market:open_market", reads, after, owns)]
+
+
 def _report(run: RunContext) -> Task:
-    reads = {"gallery": run.settings.gallery}
-    return Task("report", "report", "recgen.api:report", reads, ("downstream",), ("report.html",))
+    reads, after = {"gallery": run.settings.gallery}, ["downstream"]
+    if run.settings.market is not None:
+        after.append("market")
+    return Task("report", "report", "recgen.api:report", reads, tuple(after), ("report.html",))
 
 
 def _weights(spec: str | OpenClip | None) -> Any:

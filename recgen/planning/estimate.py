@@ -78,6 +78,7 @@ class Estimator:
             "generate": self._draw,
             "evaluate": self._evaluate,
             "downstream": self._downstream,
+            "market": self._market,
             "report": self._report,
         }
         return of[stage](name)
@@ -187,6 +188,21 @@ class Estimator:
             return Cost("small", 0.2)
         s = self.settings
         return self._training(s.downstream.model or s.ranker.judge, 0.8, s.downstream.settings)
+
+    def _market(self, name: str) -> Cost:
+        """Trainings of every world and round, and a user's creatives of about two pages' items."""
+        s, market = self.settings, self.settings.market
+        assert market is not None
+        names = [each for each in s.generators if market.generators is None or each in market.generators]
+        arms = 1 + ("constant" in market.controls) + len(names) * (1 + ("swapped" in market.controls))
+        trainings = market.seeds * (1 + (1 + arms) * (1 + market.negative_control) * market.rounds)
+        model = market.model or s.downstream.model or s.ranker.judge
+        seconds = trainings * self._training(model, 0.8, s.downstream.settings).seconds
+        images = market.users * min(market.candidates, 2 * market.places)
+        for each in names:
+            work, network, batch = self._workload(each)
+            seconds += self._drawing(work.draw * (images / max(work.draw.images, 1)), network, batch)
+        return Cost("market", seconds, images * len(names))
 
     def _report(self, name: str) -> Cost:
         return Cost("report", costs.report(self.settings.gallery, self.machine))

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from recgen.core.io import write_bytes
 from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import credibility, gallery, plots, tables, text
+from recgen.report import credibility, gallery, market, plots, tables, text
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
 
@@ -63,6 +63,7 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
         downstream_metrics=metrics,
         downstream_rows=rows,
         between=tables.between_generators(files.metrics),
+        market=market.section(files),
         plots=plots.plots(files),
         cards=gallery.cards(files),
         comparison=tables.comparison([files, *others]) if others else None,

@@ -143,6 +143,12 @@ class RunFiles:
         return {name: float(record["seconds"]) for name, record in records.items() if "seconds" in record}
 
     @cached_property
+    def market(self) -> dict[str, Any] | None:
+        """What came of the run's market; None where none was played."""
+        path = self.folder / "market/summary.json"
+        return self._json(path) if path.is_file() else None
+
+    @cached_property
     def bad_images(self) -> list[dict[str, Any]]:
         """Images that could not be used: item_id, file, reason."""
         path = self.folder / "dataset/bad_images.json"

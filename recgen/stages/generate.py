@@ -149,7 +149,7 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
 
 def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
     """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
-    rows = pd.DataFrame([_write(run, name, creative) for creative in made])
+    rows = pd.DataFrame([write_image(run, name, creative, "creatives") for creative in made])
     return rows, run.encoder.images([creative.image for creative in made])
 
 
@@ -171,13 +171,13 @@ def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> U
     )
 
 
-def _write(run: RunContext, name: str, creative: Creative) -> dict[str, Any]:
-    """Write one image with its recipe inside and return its row of the manifest."""
+def write_image(run: RunContext, name: str, creative: Creative, folder: str) -> dict[str, Any]:
+    """Write one image with its recipe inside below a folder of the run's, and return its row of the manifest."""
     request = creative.request
     text = json.dumps(recipe(name, creative), sort_keys=True, ensure_ascii=True)
     image = png(creative, text)
     key = f"{request.user_id}\x1f{request.item_id}".encode()
-    path = f"creatives/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
+    path = f"{folder}/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
     write_bytes(run.folder / path, image, durable=False)
     return {
         "user_id": request.user_id,

@@ -200,3 +200,16 @@ def test_a_plan_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_market_is_its_trainings_and_its_creatives():
+    one = estimator(["recgen.market={rounds: 1, seeds: 1, controls: [], negative_control: false}"])
+    more = estimator(["recgen.market={rounds: 3, seeds: 1, controls: [], negative_control: false}"])
+    small, large = one.cost("market", "market"), more.cost("market", "market")
+    assert small.images == large.images == 3 * 40 * 20, (
+        "three generators, two pages' items a user, drawn once"
+    )
+    training = one._training("Verifier", 0.8, one.settings.downstream.settings).seconds
+    assert large.seconds - small.seconds == pytest.approx(2 * 5 * training), (
+        "an A/B test and the worlds of four arms"
+    )

@@ -1,0 +1,83 @@
+"""An A/B test of arms on pages: clicks per 1,000 pages, and what an arm gains over the baseline.
+
+Every user sees pages of every arm, so an arm is compared with the baseline within each user; users, and repetitions with other
+seeds where there are several, are the units.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recgen.metrics.statistics import bootstrap_crossed, bootstrap_mean, paired_difference
+
+PAGES = 1_000
+"""What clicks are counted by."""
+
+
+def ab_test(log: pd.DataFrame, baseline: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Return each arm's clicks per 1,000 pages and its uplift over the baseline.
+
+    Parameters
+    ----------
+    log
+        A click log (`recgen.data.click_log`); a column ``seed`` tells repetitions apart, whose pages have other ids.
+    baseline
+        The arm to compare with.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Arm to ``{"pages": int, "clicks": estimate, "uplift": difference}``, both per 1,000 pages; the baseline has no uplift.
+        With several repetitions the uplift's interval draws users and repetitions anew (crossed), else users (studentised); its
+        p is that of sign flips over users.
+    """
+    pages = per_page(log)
+    found: dict[str, dict[str, Any]] = {}
+    for arm in dict.fromkeys([baseline, *sorted(pages["arm"].unique())]):
+        mine = pages[pages["arm"] == arm]
+        clicks = bootstrap_mean(PAGES * mine["clicks"].to_numpy(), mine["user_id"].to_numpy(), seed)
+        found[arm] = {"pages": len(mine), "clicks": clicks.as_json()}
+        if arm != baseline:
+            found[arm]["uplift"] = uplift(pages, arm, baseline, seed)
+    return found
+
+
+def uplift(pages: pd.DataFrame, arm: str, baseline: str, seed: int) -> dict[str, Any]:
+    """Return an arm's clicks per 1,000 pages minus the baseline's, as `ab_test` describes it; `pages` as of `per_page`."""
+    means = pages.groupby(["user_id", "seed", "arm"])["clicks"].mean().unstack("arm")
+    both = PAGES * means.reindex(columns=[arm, baseline]).dropna()
+    gap = both[arm] - both[baseline]
+    users = gap.groupby("user_id").mean()
+    result = paired_difference(users.to_numpy(), np.zeros(len(users)), users.index.to_numpy(), seed)
+    found = result.as_json(arm, baseline, "clicks per 1,000 pages")
+    if gap.index.get_level_values("seed").nunique() > 1:
+        factors = {name: gap.index.get_level_values(name).to_numpy() for name in ("user_id", "seed")}
+        crossed = bootstrap_crossed(gap.to_numpy(), factors, seed)
+        found |= {"low": crossed.low, "high": crossed.high}
+    return found
+
+
+def per_page(log: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per page: user_id, seed (0 where the log has none), round, arm and clicks.
+
+    Raises
+    ------
+    ValueError
+        Where a page shows pictures of several arms: which of them earned its clicks is then not known.
+    """
+    log = log if "seed" in log else log.assign(seed=0)
+    found = log.groupby(["seed", "page_id"], sort=False).agg(
+        user_id=("user_id", "first"),
+        round=("round", "first"),
+        arm=("arm", "first"),
+        arms=("arm", "nunique"),
+        clicks=("click", "sum"),
+    )
+    if (found["arms"] > 1).any():
+        raise ValueError("a page of several arms has no arm; see recgen.metrics.off_policy")
+    return found.reset_index().drop(columns="arms")

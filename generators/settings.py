@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from recgen.diffusion.profiles import ImageUse
 from recgen.diffusion.sampling import Sampling
 from recgen.diffusion.weights import FAMILIES
 from recgen.planning.workload import Workload, sampled
@@ -48,6 +49,10 @@ class GeneratorConfig(BaseModel):
     def requires_ip_adapter(self) -> bool:
         """Return whether these settings draw from image embeddings, for which the pipeline needs an IP-Adapter."""
         return False
+
+    def image_use(self) -> ImageUse:
+        """Return how these settings use the image condition; how strong that is, the backbone's profile says."""
+        return "beside text"
 
     def external_files(self) -> list[str]:
         """Return the files, folders and weights beside the run's own that are read; a change of one fits again."""

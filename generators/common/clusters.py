@@ -15,6 +15,7 @@ from torch import Tensor
 
 from generators.base import Generator, Progress
 from generators.common.denoising import image_latents
+from generators.common.gradients import Gradients
 from generators.common.training import Curves, batches, likes_by_user
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
@@ -131,6 +132,22 @@ def _mean(data: RunData, rows: Sequence[int]) -> np.ndarray | None:
     return data.image_features[seen].mean(0, dtype=np.float64).astype(np.float32) if seen else None
 
 
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One image of a step.
+
+    Attributes
+    ----------
+    place
+        Its place in the step's batch, from which its noise follows.
+    item
+        Its catalogue row.
+    """
+
+    place: int
+    item: int
+
+
 class ClusterTrainer:
     """Trains one set of parameters for each group of users, on the images its users liked.
 
@@ -149,23 +166,22 @@ class ClusterTrainer:
         self.latents = image_latents(generator.backbone, data, (row for rows in liked for row in rows))
         self.curves: Curves = {}
 
-    def batches(self, group: int) -> Iterator[tuple[list[int], Tensor]]:
-        """Yield batches of a group for ever: catalogue rows and their latents ``[B, channels, h, w]``."""
-        size = self.generator.config.images_per_step
-        for rows in batches(
-            self.liked[group], size, f"{self.generator.name} batches {group}", self.data.run_seed
-        ):
-            yield rows, self._clean(rows)
+    def batches(self, group: int) -> Iterator[list[Row]]:
+        """Yield batches of a group for ever."""
+        size, stage = self.generator.config.images_per_step, f"{self.generator.name} batches {group}"
+        for items in batches(self.liked[group], size, stage, self.data.run_seed):
+            yield [Row(place, item) for place, item in enumerate(items)]
 
-    def _clean(self, rows: Sequence[int]) -> Tensor:
-        return torch.cat([self.latents[row] for row in rows]).to(self.generator.backbone.pipeline.device)
+    def clean(self, rows: Sequence[Row]) -> Tensor:
+        """Return the latents of rows, ``[B, channels, h, w]``."""
+        return torch.cat([self.latents[row.item] for row in rows]).to(self.generator.backbone.device)
 
     def train(
         self,
         group: int,
         trained: Mapping[str, Tensor],
         learning_rate: float,
-        loss: Callable[[int, list[int], Tensor], Tensor],
+        losses: Callable[[int, Sequence[Row]], Tensor],
         progress: Progress,
     ) -> None:
         """Take the settings' number of steps on one group, and add a curve if it is one of the first.
@@ -178,28 +194,30 @@ class ClusterTrainer:
             Parameters, by name.
         learning_rate
             AdamW's.
-        loss
-            Of a step's number, from which its noises follow, its catalogue rows and their latents; step 0 is for the curve.
+        losses
+            Of a step's number, from which its noises follow, and some of its rows: their losses ``[B]``; step 0 is for the curve.
         progress
             Called after every step.
         """
         settings, name = self.generator.config, self.generator.name
         optimiser = torch.optim.AdamW(trained.values(), lr=learning_rate)
-        batches = self.batches(group)
-        self._note(group, 0, loss)
+        batches, gradients = self.batches(group), Gradients(self.generator.backbone, trained.values())
+        self._note(group, 0, losses)
         for step in range(1, settings.max_steps + 1):
-            value = loss(step, *next(batches))
             optimiser.zero_grad()
-            value.backward()
+            gradients.add(next(batches), lambda some, step=step: losses(step, some))  # type: ignore[misc]
             optimiser.step()
             if step % max(1, settings.max_steps // 10) == 0:
-                self._note(group, step, loss)
+                self._note(group, step, losses)
             progress(f"{name}, group {group + 1} of {len(self.liked)}", step, settings.max_steps)
 
     @torch.no_grad()
-    def _note(self, group: int, step: int, loss: Callable[[int, list[int], Tensor], Tensor]) -> None:
+    def _note(self, group: int, step: int, losses: Callable[[int, Sequence[Row]], Tensor]) -> None:
         """Add a point to a group's curve: the loss at step 0's noises and times, for steps of their own differ by those."""
         if group < _CURVES:
-            rows = list(self.liked[group][:_WATCHED])
-            point = step, loss(0, rows, self._clean(rows)).item()
+            rows = [Row(place, item) for place, item in enumerate(self.liked[group][:_WATCHED])]
+            parts = self.generator.backbone.batcher.map(
+                "measuring", rows, _WATCHED, lambda some: losses(0, some)
+            )
+            point = step, torch.cat(list(parts)).mean().item()
             self.curves.setdefault(f"denoising loss, group {group + 1}", []).append(point)

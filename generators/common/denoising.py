@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from recgen.core.batching import Batcher
 from recgen.core.seeding import torch_generator
 from recgen.data.images import read_image
 from recgen.data.types import RunData
@@ -65,12 +67,14 @@ def denoising_losses(
 
 
 @torch.no_grad()
-def held_out_loss(losses: Callable[[Sequence[T], str], Tensor], held_out: Sequence[T], stage: str) -> float:
-    """Return the mean of `losses` of references and a stage, at noises and times that are the same at every call."""
+def held_out_loss(
+    losses: Callable[[str, Sequence[T]], Tensor], held_out: Sequence[T], stage: str, batcher: Batcher
+) -> float:
+    """Return the mean of `losses` of a stage and references, at noises and times that are the same at every call."""
     found = [
-        losses(held_out[start : start + _AT_ONCE], f"{stage} {draw}")
+        part
         for draw in range(_HELD_OUT_DRAWS)
-        for start in range(0, len(held_out), _AT_ONCE)
+        for part in batcher.map("measuring", held_out, _AT_ONCE, partial(losses, f"{stage} {draw}"))
     ]
     return torch.cat(found).mean().item()
 
@@ -97,5 +101,5 @@ def draw_noise(
         timesteps.append(
             torch.randint(backbone.noise_scheduler.config.num_train_timesteps, (), generator=generator)
         )
-    device = backbone.pipeline.device
+    device = backbone.device
     return torch.stack(noise).to(device, backbone.pipeline.unet.dtype), torch.stack(timesteps).to(device)

@@ -98,7 +98,7 @@ def batches(rows: Sequence[T], size: int, stage: str, run_seed: int) -> Iterator
 def train_with_early_stopping(
     trained: Mapping[str, Tensor],
     optimiser: torch.optim.Optimizer,
-    loss: Callable[[int], Tensor],
+    backward: Callable[[int], None],
     evaluate: Callable[[int], float],
     settings: TrainingConfig,
     after: Callable[[int], None],
@@ -111,8 +111,9 @@ def train_with_early_stopping(
         The parameters to train, by name.
     optimiser
         Takes the steps.
-    loss, evaluate
-        Of a step's number: the loss to minimise, and the score to maximise. The first evaluation is of the start, step 0.
+    backward, evaluate
+        Of a step's number: adds up the gradients of the loss to minimise, and returns the score to maximise. The first evaluation
+        is of the start, step 0.
     settings
         `max_steps`, `evaluate_every` and `patience`.
     after
@@ -121,7 +122,7 @@ def train_with_early_stopping(
     best, kept, waited = evaluate(0), _copy(trained), 0
     for step in range(1, settings.max_steps + 1):
         optimiser.zero_grad()
-        loss(step).backward()
+        backward(step)
         optimiser.step()
         after(step)
         if step % settings.evaluate_every == 0 or step == settings.max_steps:

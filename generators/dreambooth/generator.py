@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import ClusterTrainer, Groups, find_groups
+from generators.common.clusters import ClusterTrainer, Groups, Row, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.prompted import fill
 from generators.common.sampling import finish
@@ -85,31 +85,30 @@ class DreamBooth(Generator):
     ) -> Lora:
         data, settings, name = trainer.data, self.config, _name(group)
 
-        def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
-            prompts = [fill(settings.template, data.texts[row]) for row in rows]
-            keys = [(str(group), f"{data.item_ids[row]}/{place}") for place, row in enumerate(rows)]
-            value = self._loss(prompts, clean, data.run_seed, f"dreambooth {step}", keys)
+        def losses(step: int, rows: Sequence[Row]) -> Tensor:
+            prompts = [fill(settings.template, data.texts[row.item]) for row in rows]
+            keys = [(str(group), f"{data.item_ids[row.item]}/{row.place}") for row in rows]
+            found = self._losses(prompts, trainer.clean(rows), data.run_seed, f"dreambooth {step}", keys)
             if prior:
-                first = (step - 1) * len(rows)
-                chosen = [(first + place) % len(prior) for place in range(len(rows))]
+                first = (step - 1) * min(settings.images_per_step, len(trainer.liked[group]))
+                chosen = [(first + row.place) % len(prior) for row in rows]
                 own = torch.cat([prior[place][1] for place in chosen])
-                keys = [(str(group), f"{place}/{number}") for number, place in enumerate(chosen)]
+                keys = [(str(group), f"{place}/{row.place}") for place, row in zip(chosen, rows, strict=True)]
                 prompts = [prior[place][0] for place in chosen]
-                value = value + settings.prior_weight * self._loss(
-                    prompts, own, data.run_seed, f"dreambooth prior {step}", keys
-                )
-            return value
+                stage = f"dreambooth prior {step}"
+                found = found + settings.prior_weight * self._losses(prompts, own, data.run_seed, stage, keys)
+            return found
 
         with _new_lora(self.backbone, name, settings.rank, data.run_seed) as trained:
-            trainer.train(group, trained, settings.learning_rate, loss, progress)
+            trainer.train(group, trained, settings.learning_rate, losses, progress)
             return _state(self.backbone, name)
 
-    def _loss(
+    def _losses(
         self, prompts: list[str], clean: Tensor, run_seed: int, stage: str, keys: Sequence[tuple[str, str]]
     ) -> Tensor:
         noise, timesteps = draw_noise(self.backbone, clean.shape[1:], run_seed, stage, keys)
         condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
-        return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled).mean()
+        return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled)
 
     def generate(
         self,

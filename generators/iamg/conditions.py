@@ -111,7 +111,7 @@ class ContextBuilder:
 
     def interest(self, contexts: Sequence[ItemContext], ira: InterestRetrieveAttention) -> Tensor:
         """Return z~ ``[B, T, width]``; zeros for items without an image."""
-        device = self.backbone.pipeline.device
+        device = self.backbone.device
         rewritten = self.backbone.embed_prompts([context.rewritten.text for context in contexts]).float()
         found = torch.zeros_like(rewritten)
         seen = [n for n, context in enumerate(contexts) if context.images and context.texts]

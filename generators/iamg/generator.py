@@ -64,7 +64,7 @@ class IAMG(Generator):
         self.ira = None
         if self.config.ira:
             self.ira = InterestRetrieveAttention(self.backbone.condition_width, self.config.heads)
-            self.ira.to(self.backbone.pipeline.device)
+            self.ira.to(self.backbone.device)
 
     def _builder_for(self, data: RunData) -> ContextBuilder:
         if self._builder is None or self._builder.data is not data:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from generators.common.settings import PAPER_DECODE, TrainingConfig
+from recgen.diffusion.profiles import ImageUse
 from recgen.diffusion.sampling import Sampling
 
 TAGS, INTEREST, DOMAIN = "{tags}", "{interest}", "{domain}"
@@ -76,3 +77,7 @@ class Settings(TrainingConfig):
     def requires_ip_adapter(self) -> bool:
         """Return True: the adapter's attention is what trains."""
         return True
+
+    def image_use(self) -> ImageUse:
+        """Return that the image is one of the parts of eq. 13."""
+        return "decoupled"

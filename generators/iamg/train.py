@@ -11,6 +11,7 @@ from torch import Tensor
 
 from generators.base import Progress
 from generators.common.denoising import denoising_losses, draw_noise, held_out_loss, image_latents
+from generators.common.gradients import Gradients
 from generators.common.training import Curves, batches, examples_of, references, train_with_early_stopping
 from generators.iamg.conditions import ContextBuilder, ItemContext
 from generators.iamg.decoupled import Adapter, Strengths
@@ -75,22 +76,32 @@ class Trainer:
         settings, trained = self.settings, self.trained()
         drawn = batches(train, settings.requests_per_step, "iamg batches", self.data.run_seed)
 
-        def loss(step: int) -> Tensor:
-            value = self.losses(next(drawn), f"iamg noise {step}", settings.condition_drop).mean()
-            self._note("denoising loss, training", step, value.item())
-            return value
+        gradients = Gradients(self.backbone, trained.values())
 
-        train_with_early_stopping(
-            trained,
-            torch.optim.AdamW(
-                trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-            ),
-            loss,
-            lambda step: -self._evaluate(step, held_out),
-            settings,
-            lambda step: progress("I-AM-G", step, settings.max_steps),
-        )
+        def backward(step: int) -> None:
+            def losses(some: Sequence[Example]) -> Tensor:
+                return self.losses(some, f"iamg noise {step}", settings.condition_drop)
+
+            self._note("denoising loss, training", step, gradients.add(next(drawn), losses))
+
+        with self.adapter.worn_by(
+            self.backbone, self._strengths
+        ):  # in the backward pass too, which may compute it again
+            train_with_early_stopping(
+                trained,
+                torch.optim.AdamW(
+                    trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+                ),
+                backward,
+                lambda step: -self._evaluate(step, held_out),
+                settings,
+                lambda step: progress("I-AM-G", step, settings.max_steps),
+            )
         return self.curves
+
+    @property
+    def _strengths(self) -> Strengths:
+        return Strengths(1.0, self.settings.train_lambda1, self.settings.train_lambda2)
 
     def trained(self) -> dict[str, Tensor]:
         """Return the parameters that train, by name."""
@@ -107,11 +118,9 @@ class Trainer:
 
     def losses(self, batch: Sequence[Example], stage: str, drop: float = 0.0) -> Tensor:
         """Return eq. 14 of each example, ``[B]``, with all conditions of a share `drop` of them left out (eq. 15)."""
-        data, settings, contexts = self.data, self.settings, [self._contexts[example] for example in batch]
+        data, contexts = self.data, [self._contexts[example] for example in batch]
         keys = [(example.user, data.item_ids[example.item]) for example in batch]
-        clean = torch.cat([self._latents[example.item] for example in batch]).to(
-            self.backbone.pipeline.device
-        )
+        clean = torch.cat([self._latents[example.item] for example in batch]).to(self.backbone.device)
         noise, timesteps = draw_noise(self.backbone, clean.shape[1:], data.run_seed, stage, keys)
         kept = torch.tensor(
             [_uniform(data.run_seed, f"{stage} drop", key) >= drop for key in keys], device=clean.device
@@ -124,8 +133,7 @@ class Trainer:
         more = {"images": images}
         if self.ira is not None:
             more["interest"] = self.builder.interest(contexts, self.ira) * kept[:, None, None]
-        strengths = Strengths(1.0, settings.train_lambda1, settings.train_lambda2)
-        with self.adapter.worn_by(self.backbone, strengths):
+        with self.adapter.worn_by(self.backbone, self._strengths):
             condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
             return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled, **more)
 
@@ -133,7 +141,9 @@ class Trainer:
         """Note the held-out loss; with nobody held out the last is best."""
         if not held_out:
             return -float(step)
-        value = held_out_loss(self.losses, held_out, "iamg held out")
+        value = held_out_loss(
+            lambda stage, some: self.losses(some, stage), held_out, "iamg held out", self.backbone.batcher
+        )
         self._note("denoising loss, held-out users", step, value)
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from generators.common.settings import PromptedConfig
+from recgen.diffusion.profiles import ImageUse
 
 
 class Settings(PromptedConfig):
@@ -15,3 +16,7 @@ class Settings(PromptedConfig):
     def requires_ip_adapter(self) -> bool:
         """Return True: the history is shown as an image, whatever the prompt."""
         return True
+
+    def image_use(self) -> ImageUse:
+        """Return whether the history's image stands beside the item's text or alone."""
+        return "beside text" if self.prompt == "text" else "alone"

@@ -37,11 +37,11 @@ class PreferenceEncoder(nn.Module):
     ) -> None:
         super().__init__()
         shape = Shape.of(settings, backbone.condition_width)
-        self.extractor = PreferenceExtractor(language_model, shape, run_seed)
+        self.extractor = PreferenceExtractor(language_model, shape, run_seed, backbone.checkpoints_gradients)
         self.backbone = backbone
         for parameter in self.extractor.mapper.out.parameters():
             nn.init.zeros_(parameter)
-        self.to(backbone.pipeline.device)
+        self.to(backbone.device)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(
                 parameter.requires_grad and name.removeprefix("extractor.").startswith(_PARTS)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from generators.base import Progress
 from generators.common.denoising import denoising_losses, held_out_loss, image_latents
+from generators.common.gradients import Gradients
 from generators.common.training import (
     Curves,
     batches,
@@ -78,15 +79,16 @@ class Trainer:
         settings, trained = self.settings, trainable(self.preference_encoder)
         drawn = batches(train, settings.requests_per_step, "pmg batches", self.data.run_seed)
 
-        def loss(step: int) -> Tensor:
-            value = self._losses(next(drawn), f"pmg noise {step}").mean()
-            self._note("denoising loss, training", step, value.item())
-            return value
+        gradients = Gradients(self.preference_encoder.backbone, trained.values())
+
+        def backward(step: int) -> None:
+            value = gradients.add(next(drawn), lambda some: self._losses(some, f"pmg noise {step}"))
+            self._note("denoising loss, training", step, value)
 
         train_with_early_stopping(
             trained,
             torch.optim.AdamW(trained.values(), lr=settings.learning_rate),
-            loss,
+            backward,
             lambda step: -self._evaluate(step, held_out),
             settings,
             lambda step: progress("PMG", step, settings.max_steps),
@@ -95,7 +97,7 @@ class Trainer:
 
     def _losses(self, batch: Sequence[Example], stage: str) -> Tensor:
         backbone = self.preference_encoder.backbone
-        clean = torch.cat([self._latents[example.item] for example in batch]).to(backbone.pipeline.device)
+        clean = torch.cat([self._latents[example.item] for example in batch]).to(backbone.device)
         drawn = [self._draw(stage, example, clean.shape[1:]) for example in batch]
         noise = torch.stack([noise for noise, _, _ in drawn]).to(clean)
         timesteps = torch.stack([time for _, time, _ in drawn]).to(clean.device)
@@ -117,7 +119,12 @@ class Trainer:
         """Note the held-out loss; with nobody held out the last is best."""
         if not held_out:
             return -float(step)
-        value = held_out_loss(self._losses, held_out, "pmg held out")
+        value = held_out_loss(
+            lambda stage, some: self._losses(some, stage),
+            held_out,
+            "pmg held out",
+            self.preference_encoder.backbone.batcher,
+        )
         self._note("denoising loss, held-out users", step, value)
         return value
 

@@ -68,10 +68,10 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         shape = Shape.of(settings, backbone.condition_width)
-        self.extractor = PreferenceExtractor(language_model, shape, run_seed)
+        self.extractor = PreferenceExtractor(language_model, shape, run_seed, backbone.checkpoints_gradients)
         self.calibrator = Calibrator(shape.condition_width, scale.directions)
         self.backbone, self.settings = backbone, settings
-        device = backbone.pipeline.device
+        device = backbone.device
         self.scale = scale.to(device)
         self.to(device)
 

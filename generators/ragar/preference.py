@@ -5,7 +5,6 @@ PMG (Shen et al., WWW 2024) reads users the same way, and uses this module too.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from generators.common.settings import LearningConfig
 from recgen.core.compat import prepare_torchvision
 from recgen.core.seeding import seed_for
-from recgen.features.language import LanguageModel
+from recgen.features.language import LanguageModel, recompute_layers
 from recgen.features.prompts import preference_prompt
 
 prepare_torchvision()
@@ -111,22 +110,30 @@ class PreferenceExtractor(nn.Module):
     Parameters
     ----------
     language_model
-        The run's; it is copied, and the copy's own weights stay frozen.
+        The run's, which stays as it is: the LoRA is on modules of our own around its weights, which are frozen and not copied.
     shape
         Sizes.
     run_seed
         Seed of the new weights.
+    recompute
+        Whether the language model's activations are computed again in the backward pass instead of kept.
     """
 
-    def __init__(self, language_model: LanguageModel, shape: Shape, run_seed: int) -> None:
+    def __init__(
+        self, language_model: LanguageModel, shape: Shape, run_seed: int, recompute: bool = False
+    ) -> None:
         super().__init__()
         self.shape, self.tokenizer = shape, language_model.tokenizer
-        decoder = copy.deepcopy(language_model.model.base_model).requires_grad_(False)
+        decoder = language_model.shared()
         width = int(decoder.config.hidden_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(run_seed, "preference extractor") % 2**63)
             lora = peft.LoraConfig(r=shape.lora_rank, lora_alpha=2 * shape.lora_rank)
-            self.decoder = peft.get_peft_model(decoder, lora)
+            self.decoder = peft.get_peft_model(
+                decoder, lora
+            )  # its weights are float32 whatever the model's type
+            if recompute:
+                recompute_layers(self.decoder)
             typical = decoder.get_input_embeddings().weight.float().std().item()
             self.image_tokens = nn.Parameter(typical * torch.randn(1, shape.image_tokens, width))
             self.text_out = nn.Linear(width, shape.condition_width)
@@ -177,6 +184,7 @@ class PreferenceExtractor(nn.Module):
             inputs_embeds=torch.cat([words, image_tokens], 1),
             attention_mask=seen.long(),
             position_ids=(seen.long().cumsum(1) - 1).clamp(min=0),
+            use_cache=False,
         ).last_hidden_state.to(keyword_features.dtype)  # eq. 7
         text = self.text_out(states[:, : ids.shape[1]]).masked_fill(~mask[..., None], 0.0)
         image = self.mapper(states[:, ids.shape[1] :])

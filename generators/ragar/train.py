@@ -62,7 +62,7 @@ class Trainer:
         train_with_early_stopping(
             trained,
             optimiser,
-            lambda step: self._loss(step, next(drawn)),
+            lambda step: self._loss(step, next(drawn)).backward(),
             lambda step: self._evaluate(step, examples.held_out),
             settings,
             after,

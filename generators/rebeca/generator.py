@@ -65,7 +65,7 @@ class REBECA(Generator):
             if held_out is not None:
                 losses.append((step, held_out))
 
-        embeddings = self.standardisation.apply(raw).to(self.backbone.pipeline.device)
+        embeddings = self.standardisation.apply(raw).to(self.backbone.device)
         compact = Ratings(ratings.users, rows, ratings.likes)
         self.prior = train_prior(compact, embeddings, len(self.users), self.config, data.run_seed, report)
         self.curves = {"denoising loss, held-out likes": losses}
@@ -144,7 +144,7 @@ class REBECA(Generator):
         self.users = {token: index for index, token in enumerate(facts["users"])}
         self.prior = Prior(**facts["shape"])
         self.prior.load_state_dict({name.removeprefix("prior."): tensor for name, tensor in state.items()})
-        self.prior.to(self.backbone.pipeline.device).eval()
+        self.prior.to(self.backbone.device).eval()
 
 
 def _ratings(data: RunData) -> tuple[Ratings, dict[str, int]]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from generators.common.settings import PAPER_DECODE, QUICK_DECODE
 from generators.settings import GeneratorConfig
+from recgen.diffusion.profiles import ImageUse
 from recgen.diffusion.sampling import Sampling
 from recgen.planning.workload import Effort, Workload
 
@@ -121,6 +122,10 @@ class Settings(GeneratorConfig):
         return Workload(
             Effort(steps=steps * size), draw + Effort(steps=self.prior_steps * requests / rows * size)
         )
+
+    def image_use(self) -> ImageUse:
+        """Return whether the prior's image stands beside one of the prompts or alone."""
+        return "alone" if self.prompt == "T0" else "beside text"
 
 
 class PromptSettings(Settings):

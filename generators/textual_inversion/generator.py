@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from generators.base import Generator, Progress, silent
-from generators.common.clusters import ClusterTrainer, Groups, find_groups
+from generators.common.clusters import ClusterTrainer, Groups, Row, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.sampling import Drawing, draw
 from generators.common.settings import PLACE
@@ -47,7 +47,7 @@ class Words(torch.nn.Module):
     def __init__(self, backbone: Backbone, template: str) -> None:
         super().__init__()
         pipeline = backbone.pipeline
-        self.tokenizer, self.device = pipeline.tokenizer, pipeline.device
+        self.tokenizer, self.device = pipeline.tokenizer, backbone.device
         self._encoder = [pipeline.text_encoder]  # in a list, so that it is no part of this module
         table = pipeline.text_encoder.get_input_embeddings()
         self.table = table.weight
@@ -122,15 +122,14 @@ class TextualInversion(Generator):
         vectors = start.clone().requires_grad_(True)
         data, words, backbone = trainer.data, self.words, self.backbone
 
-        def loss(step: int, rows: list[int], clean: Tensor) -> Tensor:
-            keys = [(str(group), f"{data.item_ids[row]}/{place}") for place, row in enumerate(rows)]
-            noise, timesteps = draw_noise(
-                backbone, clean.shape[1:], data.run_seed, f"textual inversion {step}", keys
-            )
-            condition = words([data.texts[row] for row in rows], vectors)
-            return denoising_losses(backbone, condition, clean, noise, timesteps).mean()
+        def losses(step: int, rows: Sequence[Row]) -> Tensor:
+            keys = [(str(group), f"{data.item_ids[row.item]}/{row.place}") for row in rows]
+            clean, stage = trainer.clean(rows), f"textual inversion {step}"
+            noise, timesteps = draw_noise(backbone, clean.shape[1:], data.run_seed, stage, keys)
+            condition = words([data.texts[row.item] for row in rows], vectors)
+            return denoising_losses(backbone, condition, clean, noise, timesteps)
 
-        trainer.train(group, {"vectors": vectors}, self.config.learning_rate, loss, progress)
+        trainer.train(group, {"vectors": vectors}, self.config.learning_rate, losses, progress)
         return vectors.detach()
 
     def generate(

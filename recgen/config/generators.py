@@ -9,6 +9,9 @@ from typing import Any
 from recgen.config import plugins
 from recgen.config.presets import merged
 from recgen.config.validation import validate
+from recgen.core.errors import UserError
+from recgen.diffusion.profiles import Profile, profile_of
+from recgen.diffusion.sampling import LCM, LCM_GUIDANCE, Sampling
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,15 @@ class GeneratorSpec:
     external_files: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, name: str, kind: str, given: Any, where: str, preset: str | None = None) -> GeneratorSpec:
+    def read(
+        cls,
+        name: str,
+        kind: str,
+        given: Any,
+        where: str,
+        backbone: Profile,
+        preset: str | None = None,
+    ) -> GeneratorSpec:
         """Check a generator's block and ask its settings what the run has to prepare.
 
         Parameters
@@ -56,6 +67,9 @@ class GeneratorSpec:
             The block as it stands in the YAML.
         where
             The YAML, for messages.
+        backbone
+            The profile of the run's backbone, from which comes what the block leaves open of its sampling. A block with a
+            `checkpoint` takes that of the checkpoint.
         preset
             The run's preset, whose values the block's own come over.
 
@@ -68,6 +82,13 @@ class GeneratorSpec:
         if preset is not None and isinstance(given, Mapping):
             given = merged(model.presets.get(preset, {}), given)
         checked = validate(model, given, where, f"recgen.{name}")
+        decode = getattr(checked, "decode", None)
+        if isinstance(decode, Sampling):
+            checkpoint = getattr(checked, "checkpoint", None)
+            profile = profile_of(checkpoint) if checkpoint else backbone
+            sampled = {**profile.sampling(checked.image_use(), _own(given).get("sampler")), **_own(given)}
+            checked = validate(model, {**(given or {}), "decode": sampled}, where, f"recgen.{name}")
+            _check_guidance(checked, profile, f"{where}: recgen.{name}")
         return cls(
             name,
             kind,
@@ -93,3 +114,25 @@ class GeneratorSpec:
     def draw_settings(self) -> dict[str, Any]:
         """The settings of which a change only draws again."""
         return {key: self.settings[key] for key in self.sampling_fields}
+
+
+def _own(given: Any) -> dict[str, Any]:
+    """Return what a block says of its sampling itself."""
+    decode = (given or {}).get("decode") or {}
+    return decode.model_dump(exclude_unset=True) if isinstance(decode, Sampling) else dict(decode)
+
+
+def _check_guidance(checked: Any, profile: Profile, where: str) -> None:
+    for key in type(checked).model_fields:
+        value = getattr(checked, key)
+        if (
+            isinstance(value, Sampling)
+            and value.sampler == LCM
+            and value.guidance_scale > LCM_GUIDANCE
+            and not profile.distilled
+        ):
+            raise UserError(
+                f"{where}.{key}.guidance_scale",
+                found=f"{value.guidance_scale:g} with the sampler lcm",
+                expected=f"1 to {LCM_GUIDANCE:g}: guidance is distilled into an LCM LoRA",
+            )

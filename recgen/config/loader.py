@@ -16,6 +16,7 @@ from recgen.config.schema import COMPANIONS, SHIPPED, Rankers, Settings
 from recgen.config.validation import validate
 from recgen.config.yaml_text import parse_yaml, read_text
 from recgen.core.errors import UserError, nearest
+from recgen.diffusion.profiles import profile_of
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     settings = _check(presets.applied(ours, values), where)
     recbole_keys.check(values, settings, where)
     kinds = {**former.GENERATORS, **_own_names(ours)}
+    backbone = profile_of(settings.backbone, settings.profile)
     specs = {
-        name: GeneratorSpec.read(name, kinds.get(name, name), _block(ours, name), where, settings.preset)
+        name: GeneratorSpec.read(
+            name, kinds.get(name, name), _block(ours, name), where, backbone, settings.preset
+        )
         for name in settings.generators
     }
     return Config(Path(source).stem, where, values, settings, specs)

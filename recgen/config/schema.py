@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from recgen.config.market import Market
 from recgen.config.strict import Strict
 from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
 from recgen.config.tune import Tune
+from recgen.diffusion.economy import Memory, Precision
+from recgen.diffusion.profiles import ProfileName
 
 
 class OpenClip(Strict):
@@ -158,6 +160,11 @@ class Download(Strict):
     images: str | None = None
 
 
+def _short(given: Any) -> Any:
+    """Return today's name of a precision: those of torch were its names once, and still work."""
+    return {"bfloat16": "bf16", "float16": "fp16"}.get(given, given) if isinstance(given, str) else given
+
+
 class Settings(Strict):
     """The `recgen:` block, without the generators' own blocks.
 
@@ -187,9 +194,17 @@ class Settings(Strict):
         `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
     lcm_lora
         The LoRA of the sampler `lcm`, for the backbone's family, as diffusers takes it; null where nothing samples with lcm.
+    profile
+        What kind of backbone it is, which decides how it is sampled where a generator's block does not say: sampler, steps,
+        guidance and the strength of the image condition. `auto` reads it off the backbone's own configuration.
     precision
-        In which the diffusion pipeline calculates; what trains on it stays in float32. Halves need half the memory; on a GPU they
-        are several times as fast.
+        In which the diffusion pipeline calculates; what trains on it stays in float32. `auto` is bf16 on a GPU, fp16 on one that
+        has no bf16, and float32 on the CPU. The encoder is in fp16 on a GPU, unless this is float32.
+    compile
+        Whether the UNet's transformer blocks are compiled by torch, which takes a minute at the first image and pays from some
+        hundred images on.
+    memory
+        What is done to need less memory; see `Memory`.
     captioner
         What describes the images for generators that ask for captions: `clip-tagger`, the best-matching phrases of a shipped
         vocabulary; ``{tagger: FILE}``, those of your own one; else the folder or id of an image-to-text model such as BLIP-2.
@@ -239,7 +254,10 @@ class Settings(Strict):
     backbone: str = "demo-sd"
     ip_adapter: str | None = "demo-ip-adapter"
     lcm_lora: str | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    profile: ProfileName = "auto"
+    precision: Annotated[Precision, BeforeValidator(_short)] = "auto"
+    compile: bool = False
+    memory: Memory = Memory()
     captioner: str | Tagger = "clip-tagger"
     llm: str | None = "demo-llm"
     keywords: KeywordSettings = KeywordSettings()

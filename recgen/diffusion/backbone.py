@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -16,58 +15,18 @@ import torch
 from diffusers import DDPMScheduler
 from PIL import Image, ImageOps
 
+from recgen.core.batching import Batcher
+from recgen.core.device import working_type
 from recgen.core.errors import UserError
+from recgen.diffusion.conditions import BrokenImageError, Condition, as_long, kind
+from recgen.diffusion.economy import Memory
+from recgen.diffusion.latents import decode, encode
 from recgen.diffusion.loading import Pipeline, load_pipeline
-from recgen.diffusion.sampling import LCM, Sampling, scheduler
+from recgen.diffusion.profiles import profile_of
+from recgen.diffusion.sampling import LCM, LCM_GUIDANCE, Sampling, scheduler
 
 _PROMPTS_KEPT = 1024  # 240 MB of prompt embeddings with Stable Diffusion 1.5
-_PIXELS_ENCODED = (
-    2**21
-)  # by the VAE at once: 8 images of 512 x 512, whose first layers need about 1 KB a pixel
-
-
-class BrokenImageError(RuntimeError):
-    """An image that is no image: pixels that are not finite, or all the same.
-
-    Attributes
-    ----------
-    seed
-        The seed of the condition it was made from, by which whoever asked for it finds the request.
-    problem
-        What is wrong with it.
-    """
-
-    def __init__(self, seed: int, problem: str) -> None:
-        super().__init__(f"{problem}, drawn from seed {seed}")
-        self.seed, self.problem = seed, problem
-
-
-@dataclass(frozen=True, eq=False)
-class Condition:
-    """What one image is made from.
-
-    Attributes
-    ----------
-    seed
-        Seed of the image's own noise.
-    prompt, negative_prompt
-        Text conditions; empty for none.
-    image_embedding
-        Raw CLIP image embedding, float32 ``[D]``, that goes through IP-Adapter; None for none.
-    prompt_embedding
-        Text condition float32 ``[T, width]`` that stands in for the prompt's own; all those of one call have one T. The pooled
-        embedding that Stable Diffusion XL reads too is still that of `prompt`.
-    interest_tokens
-        Further tokens float32 ``[S, width]`` for attention processors that ask for `interest` (I-AM-G eq. 13); without guidance's
-        condition they are zeros. None for none; all those of one call have one S.
-    """
-
-    seed: int
-    prompt: str = ""
-    negative_prompt: str = ""
-    image_embedding: np.ndarray | None = None
-    prompt_embedding: np.ndarray | None = None
-    interest_tokens: np.ndarray | None = None
+_PIXELS_AT_ONCE = 2**21  # of images that the VAE is given together: 8 of 512 x 512
 
 
 class Backbone:
@@ -95,6 +54,17 @@ class Backbone:
         self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
         self.scheduler_config = dict(pipeline.scheduler.config)
         self._loras: tuple[str, ...] = ()
+        self.batcher = Batcher()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks work, wherever their weights wait."""
+        return self.pipeline._execution_device
+
+    @property
+    def checkpoints_gradients(self) -> bool:
+        """Whether training against it recomputes activations in the backward pass; what trains beside it does the same."""
+        return bool(self.pipeline.unet.is_gradient_checkpointing)
 
     @property
     def precision(self) -> str:
@@ -117,7 +87,8 @@ class Backbone:
     def image_tokens(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the condition tokens ``[B, n, width]`` that the IP-Adapter makes of raw image embeddings ``[B, D]``."""
         projection = self.pipeline.unet.encoder_hid_proj.image_projection_layers[0]
-        return projection(embeddings.to(self.pipeline.device, self.pipeline.unet.dtype))
+        own = next(projection.parameters())
+        return projection(embeddings.to(own.device, own.dtype)).to(self.device)
 
     @property
     def image_size(self) -> int:
@@ -131,13 +102,19 @@ class Backbone:
         ------
         BrokenImageError
             If the network's output is not finite, or an image has one colour only. Converted to 8 bits, NaN would be black.
+        UserError
+            If memory does not suffice for one image. Batches are halved before that, down to one.
         """
-        for (with_image, *_), run in groupby(conditions, key=_kind):
+        for (with_image, *_), run in groupby(conditions, key=kind):
             rows = list(run)
             if with_image:
                 self._check_embeddings(rows)
-            for start in range(0, len(rows), sampling.batch_size):
-                yield from self._batch(rows[start : start + sampling.batch_size], sampling, with_image)
+
+            def work(batch: Sequence[Condition], with_image: bool = with_image) -> list[Image.Image]:
+                return self._batch(batch, sampling, with_image)
+
+            for images in self.batcher.map("drawing", rows, sampling.batch_size, work):
+                yield from images
 
     def _check_embeddings(self, rows: Sequence[Condition]) -> None:
         width = len(rows[0].image_embedding) if rows[0].image_embedding is not None else 0
@@ -168,8 +145,8 @@ class Backbone:
             extra["cross_attention_kwargs"] = {"interest": self._interest(rows, guided)}
         noise = [torch.Generator().manual_seed(row.seed) for row in rows]
         with self.loras(*self._loras, *self._sampler_loras(sampling, distilled)):
-            pixels = self.pipeline(
-                output_type="pt",
+            latents = self.pipeline(
+                output_type="latent",
                 num_inference_steps=sampling.steps,
                 guidance_scale=sampling.guidance_scale,
                 latents=self.draw_noise(noise),
@@ -177,7 +154,11 @@ class Backbone:
                 **self.text_condition(rows, guided),
                 **extra,
             ).images
-        return self._checked(pixels, [row.seed for row in rows])
+        return self.decoded(latents, [row.seed for row in rows])
+
+    @property
+    def _images_at_once(self) -> int:
+        return max(_PIXELS_AT_ONCE // self.image_size**2, 1)
 
     @torch.no_grad()
     def decoded(self, latents: torch.Tensor, seeds: Sequence[int]) -> list[Image.Image]:
@@ -189,9 +170,8 @@ class Backbone:
             As in `generate`.
         """
         vae = self.pipeline.vae
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0)
-        pixels = (vae.decode(scaled).sample.float() / 2 + 0.5).clamp(0, 1)
-        return self._checked(pixels, seeds)
+        parts = self.batcher.map("decoding", latents, self._images_at_once, lambda some: decode(vae, some))  # type: ignore[arg-type]
+        return self._checked(torch.cat(list(parts)), seeds)
 
     def _checked(self, pixels: torch.Tensor, seeds: Sequence[int]) -> list[Image.Image]:
         """Return pixels ``[B, 3, h, w]`` from 0 to 1 as images, or raise `BrokenImageError` for the first that is none."""
@@ -211,6 +191,12 @@ class Backbone:
         if self.lcm_lora is None:
             raise UserError(
                 "recgen.lcm_lora", found="null", expected=f"an LCM LoRA for {self.name!r}, to sample with lcm"
+            )
+        if sampling.guidance_scale > LCM_GUIDANCE and not distilled:
+            raise UserError(
+                "guidance_scale",
+                found=f"{sampling.guidance_scale:g} with the sampler lcm",
+                expected=f"1 to {LCM_GUIDANCE:g}: guidance is distilled into an LCM LoRA",
             )
         return (LCM,)
 
@@ -243,7 +229,7 @@ class Backbone:
 
     def _interest(self, rows: Sequence[Condition], guided: bool) -> torch.Tensor:
         given = np.stack([row.interest_tokens for row in rows if row.interest_tokens is not None])
-        positive = torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
+        positive = torch.from_numpy(given).to(self.device, self.pipeline.unet.dtype)
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
     def text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
@@ -251,7 +237,7 @@ class Backbone:
         tokens, pooled = self._encoded([row.prompt for row in rows])
         if rows[0].prompt_embedding is not None:
             given = np.stack([row.prompt_embedding for row in rows if row.prompt_embedding is not None])
-            tokens = torch.from_numpy(given).to(self.pipeline.device, self.pipeline.unet.dtype)
+            tokens = torch.from_numpy(given).to(self.device, self.pipeline.unet.dtype)
         found = {"prompt_embeds": tokens}
         if pooled is not None:
             found["pooled_prompt_embeds"] = pooled
@@ -262,13 +248,13 @@ class Backbone:
     def _negative_condition(self, prompts: Sequence[str], length: int) -> dict[str, torch.Tensor]:
         tokens, pooled = self._encoded(prompts)
         if pooled is None:
-            return {"negative_prompt_embeds": _as_long(tokens, length)}
+            return {"negative_prompt_embeds": as_long(tokens, length)}
         if (
             self.pipeline.config.force_zeros_for_empty_prompt
         ):  # as SDXL's base was trained: no negative is no embedding
             given = torch.tensor([bool(prompt) for prompt in prompts], device=tokens.device)
             tokens, pooled = tokens * given[:, None, None], pooled * given[:, None]
-        return {"negative_prompt_embeds": _as_long(tokens, length), "negative_pooled_prompt_embeds": pooled}
+        return {"negative_prompt_embeds": as_long(tokens, length), "negative_pooled_prompt_embeds": pooled}
 
     def embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Return the text condition ``[B, T, width]`` of prompts."""
@@ -314,19 +300,14 @@ class Backbone:
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Return the scaled latents ``[B, channels, h, w]`` of RGB images, the mean of what the VAE makes of their centres."""
-        edge, at_once = self.image_size, max(_PIXELS_ENCODED // self.image_size**2, 1)
+        edge, vae = self.image_size, self.pipeline.vae
         squares = [ImageOps.fit(image, (edge, edge), Image.Resampling.BICUBIC) for image in images]
-        blocks = [squares[start : start + at_once] for start in range(0, len(squares), at_once)]
-        return torch.cat(
-            [self._latents(np.stack([np.asarray(image) for image in block])) for block in blocks]
-        )
 
-    def _latents(self, images: np.ndarray) -> torch.Tensor:
-        """Return the scaled latents of uint8 images ``[B, h, w, 3]``."""
-        vae = self.pipeline.vae
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
-        mean = vae.encode(pixels).latent_dist.mode()
-        return (mean - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
+        def latents(some: Sequence[Image.Image]) -> torch.Tensor:
+            pixels = np.stack([np.asarray(image) for image in some])
+            return encode(vae, pixels, self.device, self.pipeline.unet.dtype)
+
+        return torch.cat(list(self.batcher.map("encoding", squares, self._images_at_once, latents)))
 
     def predict(
         self,
@@ -366,20 +347,7 @@ class Backbone:
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         noise = [torch.randn(shape, generator=generator) for generator in generators]
-        return torch.cat(noise).to(self.pipeline.device, unet.dtype)
-
-
-def _kind(condition: Condition) -> tuple[bool, bool, bool]:
-    """What has to be the same for all rows of a batch."""
-    given = (condition.image_embedding, condition.prompt_embedding, condition.interest_tokens)
-    return given[0] is not None, given[1] is not None, given[2] is not None
-
-
-def _as_long(embeddings: torch.Tensor, length: int) -> torch.Tensor:
-    """Repeat the last token, or cut, so that negative and positive condition have as many tokens, which the pipeline asks for."""
-    missing = length - embeddings.shape[1]
-    last = embeddings[:, -1:].expand(-1, max(missing, 0), -1)
-    return torch.cat([embeddings[:, :length], last], dim=1)
+        return torch.cat(noise).to(self.device, unet.dtype)
 
 
 def load_backbone(
@@ -389,6 +357,8 @@ def load_backbone(
     precision: str = "float32",
     lcm_lora: str | None = None,
     key: str = "recgen.backbone",
+    memory: Memory = Memory(),  # noqa: B008 (frozen)
+    compiled: bool = False,
 ) -> Backbone:
     """Load a Stable-Diffusion pipeline (1.x, 2.x or XL, as its model_index.json says) and, if named, IP-Adapter and LCM LoRA.
 
@@ -401,19 +371,29 @@ def load_backbone(
         repository, ``h94/IP-Adapter/models/ip-adapter_sd15.safetensors``. The image encoder beside it is not loaded: recgen's
         own encoder has the embeddings already.
     precision
-        Type of the pipeline's weights, by torch's name for it.
+        Type of the pipeline's weights: auto, float32, bf16 or fp16, see `recgen.core.device`. Stable Diffusion XL's VAE stays in
+        float32 where its card asks for it.
     lcm_lora
         The same for a LoRA that the sampler lcm draws with, ``latent-consistency/lcm-lora-sdv1-5``; in a folder or repository it
         is pytorch_lora_weights.safetensors.
     key
         Where `spec` was read from, for messages.
+    memory
+        What is done to need less memory.
+    compiled
+        Whether torch compiles the UNet's transformer blocks when they first run.
 
     Raises
     ------
     UserError
         For weights that cannot be had, or do not fit each other.
     """
-    pipeline = load_pipeline(spec, ip_adapter, lcm_lora, device, getattr(torch, precision), key)
+    if memory.gradient_checkpointing is None:
+        memory = memory.model_copy(update={"gradient_checkpointing": profile_of(spec).gradient_checkpointing})
+    dtype = working_type(precision, device)
+    pipeline = load_pipeline(spec, ip_adapter, lcm_lora, device, dtype, key, memory)
+    if compiled:
+        pipeline.unet.compile_repeated_blocks(dynamic=True)
     name = Path(spec).name if Path(spec).exists() else spec
     loaded = [None if each is None else Path(each).name for each in (ip_adapter, lcm_lora)]
     return Backbone(pipeline, name, *loaded)

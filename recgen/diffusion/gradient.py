@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recgen.diffusion.backbone import Backbone, Condition
+from recgen.diffusion.latents import decode
 from recgen.diffusion.sampling import Sampling, scheduler
 
 
@@ -51,7 +52,7 @@ class LastSteps:
         self._tokens = self._double(text, "prompt_embeds")
         self._pooled = self._double(text, "pooled_prompt_embeds") if "pooled_prompt_embeds" in text else None
         self._schedule = scheduler(sampling.sampler, backbone.scheduler_config)
-        self._schedule.set_timesteps(sampling.steps, device=backbone.pipeline.device)
+        self._schedule.set_timesteps(sampling.steps, device=backbone.device)
         timesteps = self._schedule.timesteps
         self._before, self._after = timesteps[: len(timesteps) - last], timesteps[len(timesteps) - last :]
         noise = [torch.Generator().manual_seed(condition.seed) for condition in conditions]
@@ -60,7 +61,7 @@ class LastSteps:
             raise ValueError("every condition needs an image embedding")
         images = torch.from_numpy(np.stack(given))
         self._start = self._advance(
-            backbone.draw_noise(noise) * self._schedule.init_noise_sigma, images.to(backbone.pipeline.device)
+            backbone.draw_noise(noise) * self._schedule.init_noise_sigma, images.to(backbone.device)
         )
 
     def _double(self, text: dict[str, Tensor], name: str) -> Tensor:
@@ -75,15 +76,10 @@ class LastSteps:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return pixels ``[B, 3, h, w]`` from 0 to 1 for image embeddings ``[B, D]``, which gradients reach."""
-        pipeline = self.backbone.pipeline
         schedule, latents = copy.deepcopy(self._schedule), self._start
         for timestep in self._after:
             latents = self._step(schedule, latents, timestep, images)
-        vae = pipeline.vae
-        decoded = vae.decode(
-            latents.to(vae.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0)
-        ).sample
-        return (decoded.float() / 2 + 0.5).clamp(0, 1)
+        return decode(self.backbone.pipeline.vae, latents)
 
     def _step(self, schedule: Any, latents: Tensor, timestep: Tensor, images: Tensor) -> Tensor:
         """Take one step under classifier-free guidance; the negative image condition is zero."""

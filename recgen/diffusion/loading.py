@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recgen.assets import asset_folder
 from recgen.core.compat import prepare_torchvision
+from recgen.diffusion.economy import Memory
 from recgen.diffusion.sampling import LCM
 from recgen.diffusion.weights import ADAPTER_FILE, LORA_FILE, family, missing, weight_file
 
@@ -43,6 +44,9 @@ class _StableDiffusion(_OwnEmbeddings, StableDiffusionPipeline):
     """Stable Diffusion 1.x and 2.x."""
 
     family = "stable-diffusion"
+    wants_precise_vae = (
+        False  # their cards do not say; diffusers fills in True, and its own pipeline ignores that
+    )
 
     def encode(self, prompt: str) -> tuple[Tensor, Tensor | None]:
         """Return a prompt's tokens ``[1, T, width]``; there is no pooled embedding."""
@@ -57,6 +61,9 @@ class _StableDiffusionXL(_OwnEmbeddings, StableDiffusionXLPipeline):
     """Stable Diffusion XL: two text encoders side by side, the second one's pooled embedding, and the image's sizes."""
 
     family = "stable-diffusion-xl"
+    wants_precise_vae = (
+        True  # where the card says force_upcast: in 16 bits it overflows, or has fewer bits than a pixel
+    )
 
     def encode(self, prompt: str) -> tuple[Tensor, Tensor | None]:
         """Return a prompt's tokens of both encoders ``[1, T, width]`` and its pooled embedding ``[1, P]``."""
@@ -82,11 +89,18 @@ _PIPELINES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def load_pipeline(
-    spec: str, ip_adapter: str | None, lcm_lora: str | None, device: str, dtype: torch.dtype, key: str
+    spec: str,
+    ip_adapter: str | None,
+    lcm_lora: str | None,
+    device: str,
+    dtype: torch.dtype,
+    key: str,
+    memory: Memory,
 ) -> Pipeline:
     """Load a pipeline and, if named, its IP-Adapter and its LCM LoRA, see `load_backbone`; nothing trains.
 
-    The LoRA is there under the name `recgen.diffusion.sampling.LCM`, and off.
+    The LoRA is there under the name `recgen.diffusion.sampling.LCM`, and off. Attention is torch's own
+    `scaled_dot_product_attention`, diffusers' default; UNet and VAE are in channels-last order.
 
     Raises
     ------
@@ -106,12 +120,31 @@ def load_pipeline(
     if lcm_lora is not None:
         _load_lcm(pipeline, lcm_lora)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
+    if kind.wants_precise_vae and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)
     for network in pipeline.components.values():
         if isinstance(network, torch.nn.Module):
             network.requires_grad_(False)
-    pipeline.unet.to(memory_format=torch.channels_last)
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(memory_format=torch.channels_last)
+    _save_memory(pipeline, memory, device)
     return pipeline
+
+
+def _save_memory(pipeline: Pipeline, memory: Memory, device: str) -> None:
+    """Put the pipeline on its device as `memory` asks for."""
+    if memory.vae_slicing:
+        pipeline.vae.enable_slicing()
+    if memory.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if memory.gradient_checkpointing:
+        pipeline.unet.enable_gradient_checkpointing()
+    if device == "cpu" or memory.offload == "none":
+        pipeline.to(device)
+    elif memory.offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
 
 
 def _load_adapter(pipeline: Pipeline, spec: str) -> None:

@@ -64,7 +64,7 @@ def _batch(
 ) -> list[Image.Image]:
     pipeline = backbone.pipeline
     schedule = scheduler(sampling.sampler, backbone.scheduler_config)
-    schedule.set_timesteps(sampling.steps, device=pipeline.device)
+    schedule.set_timesteps(sampling.steps, device=backbone.device)
     first = sampling.steps - max(1, round(strength * sampling.steps))
     steps = schedule.timesteps[first:]
     if hasattr(schedule, "set_begin_index"):  # solvers of several steps count them; DDIM does not
@@ -72,7 +72,7 @@ def _batch(
     noise = backbone.draw_noise([torch.Generator().manual_seed(seed) for seed in seeds])
     latents = schedule.add_noise(backbone.encode_images(images), noise, steps[:1].expand(len(images)))
     condition, pooled = backbone.embed_prompts(texts), backbone.pool_prompts(texts)
-    shown = None if embeddings is None else torch.from_numpy(embeddings).to(pipeline.device)
+    shown = None if embeddings is None else torch.from_numpy(embeddings).to(backbone.device)
     for step in steps:
         given = schedule.scale_model_input(latents, step)
         predicted = backbone.predict(given, step.expand(len(images)), condition, pooled, shown)

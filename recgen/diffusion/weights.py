@@ -6,6 +6,7 @@ Nothing here imports torch or diffusers, so that a mistake is found in the first
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from recgen.core.errors import UserError, brief
 
 ADAPTER_FILE = "ip-adapter.safetensors"
 LORA_FILE = "pytorch_lora_weights.safetensors"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 _PIPELINES = {
     "StableDiffusionPipeline": "stable-diffusion",  # 1.x and 2.x
@@ -55,6 +57,30 @@ def read_json(spec: str, file: str, key: str) -> dict[str, Any]:
     except Exception as error:  # the hub raises many kinds; each means the weights cannot be had
         raise missing(key, spec, "a diffusers Stable-Diffusion folder or hub id", error) from error
     return found if isinstance(found, dict) else {}
+
+
+def local_json(spec: str, file: str) -> dict[str, Any] | None:
+    """Return a JSON file of a pipeline's folder, or of the hub's cache; None where it is not here. Nothing is fetched."""
+    folder = asset_folder(spec)
+    path: Path | None = folder / file
+    if not folder.exists():
+        path = _from_cache(spec, file)
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # `read_json` says what is wrong with it, before anything starts
+    return found if isinstance(found, dict) else None
+
+
+def _from_cache(repository: str, file: str) -> Path | None:
+    if not _HUB_ID.fullmatch(repository):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, file)
+    return Path(found) if isinstance(found, str) else None
 
 
 def weight_file(spec: str, file: str) -> tuple[str, str, str]:

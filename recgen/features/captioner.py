@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from recgen.assets import asset_folder
+from recgen.core.batching import Batcher
 from recgen.core.compat import prepare_torchvision
 from recgen.data.images import read_image
 from recgen.features.loading import loaded, pretrained
@@ -57,25 +58,29 @@ class Captioner:
         )
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
+        self.batcher = Batcher()
 
     def describe(self, paths: Sequence[Path], question: str | None = None) -> list[str]:
         """Return one caption per image file, the likeliest words, or what the model answers to a question about it."""
+
+        def work(some: Sequence[Path]) -> list[str]:
+            return self._answers([read_image(path) for path in some], question)
+
+        blocks = self.batcher.map("looking at images", paths, _BATCH, work)
+        return [answer for block in blocks for answer in block]
+
+    def _answers(self, images: Sequence[Image.Image], question: str | None) -> list[str]:
         import torch
 
-        captions: list[str] = []
-        for start in range(0, len(paths), _BATCH):
-            images = [read_image(path) for path in paths[start : start + _BATCH]]
-            inputs = self._inputs(images, question).to(self.device, self.model.dtype)
-            longest = _LONGEST if question is None else _ANSWER
-            with torch.inference_mode():
-                tokens = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False, num_beams=1)
-            if question is not None and not self.model.config.is_encoder_decoder and "input_ids" in inputs:
-                tokens = tokens[:, inputs["input_ids"].shape[1] :]  # such a model repeats the question first
-            captions += [
-                " ".join(text.split())
-                for text in self.processor.batch_decode(tokens, skip_special_tokens=True)
-            ]
-        return captions
+        inputs = self._inputs(images, question).to(self.device, self.model.dtype)
+        longest = _LONGEST if question is None else _ANSWER
+        with torch.inference_mode():
+            tokens = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False, num_beams=1)
+        if question is not None and not self.model.config.is_encoder_decoder and "input_ids" in inputs:
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]  # such a model repeats the question first
+        return [
+            " ".join(text.split()) for text in self.processor.batch_decode(tokens, skip_special_tokens=True)
+        ]
 
     def _inputs(self, images: Sequence[Image.Image], question: str | None) -> Any:
         """Return the processor's tensors; a chat model gets image and question as its user's turn."""

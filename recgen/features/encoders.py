@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from recgen.assets import asset_folder
+from recgen.core.batching import Batcher
 from recgen.core.compat import prepare_torchvision
 from recgen.core.errors import UserError
 from recgen.data.images import read_image
@@ -25,6 +26,7 @@ import open_clip  # noqa: E402
 T = TypeVar("T")
 _READ_AHEAD = 2  # batches of decoded images waiting while the encoder works
 _READERS = 4
+_BATCH = 64  # images encoded together at first
 OPEN_CLIP = "open_clip_config.json"
 """The file by which a folder is known as an open_clip model."""
 
@@ -38,11 +40,16 @@ class ImageEncoder(ABC):
         A torch module; it is put in evaluation mode, and no gradients of its weights are kept.
     name
         Its name in recipes and reports.
+    device, dtype
+        Where and in which type it calculates; its embeddings are float32 whatever the type.
     """
 
-    def __init__(self, model: Any, name: str, device: str = "cpu") -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
-        self.name, self.device = name, device
+    def __init__(
+        self, model: Any, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.model = model.to(device, dtype).eval().requires_grad_(False)
+        self.name, self.device, self.dtype = name, device, dtype
+        self.batcher = Batcher()
 
     @property
     @abstractmethod
@@ -57,27 +64,34 @@ class ImageEncoder(ABC):
     def encoded(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return raw embeddings ``[B, D]`` of prepared images ``[B, 3, h, w]`` on the encoder's device."""
 
-    @torch.inference_mode()
     def images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return raw image embeddings, float32 ``[n, D]``, of RGB images."""
-        if not images:
-            return np.empty((0, self.dim), dtype=np.float32)
-        return self._rows(torch.stack([self.prepared(image) for image in images]))
 
-    def files(self, paths: Sequence[Path], batch_size: int = 64) -> np.ndarray:
+        def encode(some: Sequence[Image.Image]) -> np.ndarray:
+            return self._encode(torch.stack([self.prepared(image) for image in some]))
+
+        return self._rows(self.batcher.map("encoding images", images, _BATCH, encode))
+
+    def files(self, paths: Sequence[Path], batch_size: int = _BATCH) -> np.ndarray:
         """Return raw image embeddings, float32 ``[n, D]``, of image files, decoding ahead of the encoder."""
 
         def load(chunk: list[Path]) -> torch.Tensor:
             return torch.stack([self.prepared(read_image(path)) for path in chunk])
 
-        rows = []
-        for batch in _ahead(load, _chunks(paths, batch_size)):
-            with torch.inference_mode():
-                rows.append(self._rows(batch))
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+        blocks = _ahead(load, _chunks(paths, batch_size))
+        return self._rows(
+            rows
+            for block in blocks
+            for rows in self.batcher.map("encoding images", block, len(block), self._encode)  # type: ignore[arg-type]
+        )
 
-    def _rows(self, pixels: torch.Tensor) -> np.ndarray:
-        return self.encoded(pixels.to(self.device)).float().cpu().numpy()
+    def _encode(self, pixels: torch.Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            return self.encoded(pixels.to(self.device, self.dtype)).float().cpu().numpy()
+
+    def _rows(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        found = list(blocks)
+        return np.concatenate(found) if found else np.empty((0, self.dim), dtype=np.float32)
 
 
 class Encoder(ImageEncoder):
@@ -98,8 +112,16 @@ class Encoder(ImageEncoder):
         Its name in recipes and reports.
     """
 
-    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str, device: str = "cpu") -> None:
-        super().__init__(model, name, device)
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Any,
+        tokenizer: Any,
+        name: str,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(model, name, device, dtype)
         self.preprocess, self.tokenizer = preprocess, tokenizer
 
     @property
@@ -125,19 +147,24 @@ class Encoder(ImageEncoder):
         if pixels.shape[-1] != edge:
             pixels = torch.nn.functional.interpolate(pixels, (edge, edge), mode="bicubic", antialias=True)
         mean, std = (pixels.new_tensor(settings[name])[:, None, None] for name in ("mean", "std"))
-        return self.model.encode_image((pixels.to(self.device) - mean) / std).float()
+        return self.model.encode_image(((pixels.to(self.device) - mean) / std).to(self.dtype)).float()
 
     @torch.inference_mode()
     def texts(self, sentences: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Return raw text embeddings, float32 ``[n, D]``; text beyond the model's context length is cut off."""
-        rows = [
-            self.model.encode_text(self.tokenizer(list(chunk)).to(self.device)).float().cpu().numpy()
-            for chunk in _chunks(sentences, batch_size)
-        ]
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+        def encode(some: Sequence[str]) -> np.ndarray:
+            return self.model.encode_text(self.tokenizer(list(some)).to(self.device)).float().cpu().numpy()
+
+        return self._rows(self.batcher.map("encoding texts", sentences, batch_size, encode))
 
 
-def load_encoder(spec: str | dict[str, str], device: str = "cpu", key: str = "recgen.encoder") -> Encoder:
+def load_encoder(
+    spec: str | dict[str, str],
+    device: str = "cpu",
+    key: str = "recgen.encoder",
+    dtype: torch.dtype = torch.float32,
+) -> Encoder:
     """Load a CLIP model.
 
     Parameters
@@ -147,6 +174,8 @@ def load_encoder(spec: str | dict[str, str], device: str = "cpu", key: str = "re
         folder of an open_clip model, or the name of a shipped one such as ``"demo-clip"``.
     key
         Where `spec` was read from, for messages.
+    device, dtype
+        See `ImageEncoder`.
     """
     if isinstance(spec, str):
         spec = {"model": f"local-dir:{_folder(spec, key)}"}
@@ -171,7 +200,7 @@ def load_encoder(spec: str | dict[str, str], device: str = "cpu", key: str = "re
         if model.startswith("local-dir:")
         else f"{model}/{pretrained}"
     )
-    return Encoder(network, preprocess, tokenizer, name, device)
+    return Encoder(network, preprocess, tokenizer, name, device, dtype)
 
 
 def is_open_clip(name: str) -> bool:

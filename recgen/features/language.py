@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from recgen.assets import asset_folder
+from recgen.core.batching import Batcher
 from recgen.core.compat import prepare_torchvision
 from recgen.features.loading import loaded, pretrained
 
@@ -28,6 +30,7 @@ class LanguageModel:
 
     def __init__(self, spec: str, device: str = "cpu") -> None:
         self.spec, self.device = spec, device
+        self.batcher = Batcher()
 
     @property
     def name(self) -> str:
@@ -59,6 +62,15 @@ class LanguageModel:
         )
         return model.to(self.device).eval().requires_grad_(False)
 
+    def shared(self) -> Any:
+        """Return the model without its head, as modules of one's own around the same weights, which stay frozen.
+
+        Adapters can be put on them and trained, several at a time, while this model says what it always says.
+        """
+        base = self.model.base_model
+        weights = [*base.parameters(), *base.buffers()]
+        return copy.deepcopy(base, {id(weight): weight for weight in weights})
+
     @property
     def width(self) -> int:
         """Size of its hidden states."""
@@ -71,11 +83,15 @@ class LanguageModel:
         masked.
         """
         written = [""] * len(prompts)
+
+        def work(rows: Sequence[int]) -> list[tuple[int, str]]:
+            texts = self._continue([prompts[row] for row in rows], max_new_tokens)
+            return list(zip(rows, texts, strict=True))
+
         for rows in _batches([len(prompt) for prompt in prompts]):
-            for row, text in zip(
-                rows, self._continue([prompts[i] for i in rows], max_new_tokens), strict=True
-            ):
-                written[row] = text
+            for found in self.batcher.map("writing", rows, len(rows), work):
+                for row, text in found:
+                    written[row] = text
         return written
 
     def _continue(self, prompts: list[str], max_new_tokens: int) -> list[str]:
@@ -122,3 +138,25 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
+
+
+def recompute_layers(model: Any) -> None:
+    """Make a transformers model compute its layers' activations again in the backward pass, where gradients are asked for.
+
+    transformers' own switch works in training mode only, in which a model's dropout would be on too.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    def wrapped(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return forward(*given, **named)
+            return checkpoint(forward, *given, use_reentrant=False, **named)
+
+        return call
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.forward = wrapped(layer.forward)

@@ -13,6 +13,7 @@ from recgen.config.loader import Config
 from recgen.core.io import read_features, read_table, write_bytes
 from recgen.core.machine import cores
 from recgen.data.types import Request, RunData
+from recgen.diffusion.profiles import profile_of
 from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recgen.diffusion.backbone import Backbone
+    from recgen.diffusion.economy import Memory
     from recgen.features.encoders import Encoder, ImageEncoder
     from recgen.features.language import LanguageModel
     from recgen.metrics.distribution import ReferenceSet
+
+_MODELS = ("backbone", "encoder", "judge_encoder", "language_model")
 
 
 REDRAWS = {"encoder": "redraws", "judge_encoder": "judge_redraws"}
@@ -65,27 +69,29 @@ class RunContext:
         import torch
 
         from recgen.core.compat import prepare_torchvision
+        from recgen.core.device import allow_fast_matmul
 
         torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         prepare_torchvision()
+        allow_fast_matmul(self.device)
 
     @cached_property
     def device(self) -> str:
-        """Where networks run: RecBole's `use_gpu` and `gpu_id` decide."""
-        import torch
+        """Where networks run, ``cuda``, ``mps`` or ``cpu``: RecBole's `use_gpu` and `gpu_id` decide."""
+        from recgen.core.device import choose_device
 
-        if not self.config.recbole.get("use_gpu", True) or not torch.cuda.is_available():
-            return "cpu"
-        return "cuda"
+        return choose_device(bool(self.config.recbole.get("use_gpu", True)))
 
     @cached_property
     def encoder(self) -> Encoder:
         """The CLIP model of the run."""
+        from recgen.core.device import encoder_type
         from recgen.features.encoders import load_encoder
 
-        spec = self.settings.encoder
-        return load_encoder(spec if isinstance(spec, str) else spec.model_dump(), device=self.device)
+        spec, dtype = self.settings.encoder, encoder_type(self.settings.precision, self.device)
+        named = spec if isinstance(spec, str) else spec.model_dump()
+        return load_encoder(named, self.device, dtype=dtype)
 
     @cached_property
     def judge_encoder(self) -> ImageEncoder:
@@ -101,26 +107,51 @@ class RunContext:
     @cached_property
     def backbone(self) -> Backbone:
         """The diffusion pipeline of the run."""
+        return self._load_backbone(self.settings.backbone, self.settings.ip_adapter, "recgen.backbone")
+
+    def _load_backbone(self, spec: str, ip_adapter: str | None, key: str) -> Backbone:
         from recgen.diffusion.backbone import load_backbone
 
         s = self.settings
-        return load_backbone(s.backbone, s.ip_adapter, self.device, s.precision, s.lcm_lora)
+        return load_backbone(
+            spec, ip_adapter, self.device, s.precision, s.lcm_lora, key, self._memory(spec), s.compile
+        )
+
+    def _memory(self, spec: str) -> Memory:
+        """Return the settings with what they leave to the profile of a pipeline filled in."""
+        named = self.settings.profile if spec == self.settings.backbone else "auto"
+        memory = self.settings.memory
+        if memory.gradient_checkpointing is None:
+            chosen = {"gradient_checkpointing": profile_of(spec, named).gradient_checkpointing}
+            memory = memory.model_copy(update=chosen)
+        return memory
 
     def backbone_for(self, name: str) -> Backbone:
         """Return the pipeline that a generator draws with: the run's, or the checkpoint that its block names."""
         checkpoint = self.config.generators[name].checkpoint
         if checkpoint is None:
             return self.backbone
-        from recgen.diffusion.backbone import load_backbone
-
         if self._checkpoint is None or self._checkpoint[0] != checkpoint:
             self._checkpoint = None  # one at a time: the last is let go before the next is loaded
-            s, key = self.settings, f"recgen.{name}.checkpoint"
-            self._checkpoint = (
-                checkpoint,
-                load_backbone(checkpoint, None, self.device, s.precision, s.lcm_lora, key),
-            )
+            loaded = self._load_backbone(checkpoint, None, f"recgen.{name}.checkpoint")
+            self._checkpoint = (checkpoint, loaded)
         return self._checkpoint[1]
+
+    def release(self, *kept: str) -> None:
+        """Let go of the models that are loaded, but for those named: backbone, encoder, judge_encoder or language_model.
+
+        Each is loaded again when it is next asked for.
+        """
+        from recgen.core.batching import free_memory
+
+        loaded = [name for name in _MODELS if name in self.__dict__ and name not in kept]
+        for name in loaded:
+            del self.__dict__[name]
+        if "backbone" not in kept and self._checkpoint is not None:
+            self._checkpoint = None
+            loaded.append("checkpoint")
+        if loaded:
+            free_memory()
 
     @cached_property
     def language_model(self) -> LanguageModel | None:

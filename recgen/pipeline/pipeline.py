@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest
 from recgen.core.version import __version__
-from recgen.pipeline import preflight
+from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.tasks import STAGES, Task, tasks
@@ -60,6 +60,7 @@ def execute(
         fingerprint = prints[task.name]
         if run.workspace.finished(task.name, fingerprint):
             continue
+        run.release(*_models(run, task))
         with nullcontext() if siblings is None else siblings.lock(fingerprint):
             elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
             if elsewhere:
@@ -70,6 +71,17 @@ def execute(
         if task.stage in ("dataset", "features"):
             run.forget()
     return done
+
+
+def _models(run: RunContext, task: Task) -> set[str]:
+    """Return which models a task may find loaded; all others are let go of before it."""
+    drawing = {"encoder", "backbone"}
+    if task.stage in ("generator.fit", "generate"):
+        name = str(task.arguments[0]).removeprefix(controls.SWAPPED) if task.arguments else ""
+        spec = run.config.generators.get(name)
+        return drawing | {"language_model"} if spec is not None and "keywords" in spec.needs else drawing
+    others = {"features": {"encoder", "language_model"}, "evaluate": {"encoder", "judge_encoder"}}
+    return others.get(task.stage, set())
 
 
 def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:

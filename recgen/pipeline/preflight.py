@@ -18,11 +18,13 @@ from recgen.assets import asset_folder
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip
 from recgen.core.errors import UserError, brief, nearest
+from recgen.diffusion.profiles import profile_of
 from recgen.diffusion.weights import (
     ADAPTER_FILE,
     LORA_FILE,
     family,
     is_distilled,
+    read_json,
     samples_with_lcm,
     weight_file,
 )
@@ -236,6 +238,7 @@ def _compatibility(run: RunContext, spec: GeneratorSpec) -> Iterator[UserError]:
     key, weights = "recgen.backbone", s.backbone
     if spec.checkpoint is not None:
         key, weights = f"recgen.{name}.checkpoint", spec.checkpoint
+    yield from _taken_for_another(run, weights, key)
     found = family(weights, key)
     if found not in spec.families:
         yield UserError(
@@ -257,6 +260,23 @@ def _compatibility(run: RunContext, spec: GeneratorSpec) -> Iterator[UserError]:
             found=f"null, and {name} samples with lcm",
             expected=f"an LCM LoRA for {weights!r}, or a backbone that is distilled itself",
             todo="Set recgen.lcm_lora to a hub id, folder or file, or sample with ddim or dpm++2m.",
+        )
+
+
+def _taken_for_another(run: RunContext, weights: str, key: str) -> Iterator[UserError]:
+    """Yield an error for a hub id whose configuration was not here, so that its profile was guessed, and guessed wrong."""
+    if key == "recgen.backbone" and run.settings.profile != "auto":
+        return
+    guessed = profile_of(weights)
+    for file in ("model_index.json", "unet/config.json"):
+        read_json(weights, file, key)  # fetched where it is not here
+    true = profile_of(weights)
+    if true != guessed:
+        yield UserError(
+            key,
+            found=f"{weights!r}, taken for {guessed.name}, is {true.name}",
+            expected="its own steps, guidance and strengths",
+            todo="Run the same command again: its configuration is here now and is read.",
         )
 
 

@@ -109,7 +109,8 @@ def _data(run: RunContext) -> list[Task]:
 
 
 def _features(run: RunContext) -> list[Task]:
-    reads = {"encoder": _weights(run.settings.encoder)}
+    halves = run.settings.precision != "float32"  # on a GPU
+    reads = {"encoder": _weights(run.settings.encoder), "halves": halves}
     return [
         Task("features", "features", "recgen.stages.features:embed", reads, ("dataset",), ("features",)),
         *_features_of_judge(run),

@@ -9,7 +9,6 @@ from recgen.planning.networks import diffusion_network, encoder_size, language_m
 from recgen.planning.sizes import Sizes
 
 _GIB = 2.0**30
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PROGRAM = 0.75  # GiB: Python with torch, RecBole and diffusers
 _ROW = 500  # bytes of an interaction in the tables and RecBole's copies of them
 
@@ -35,7 +34,8 @@ def items(config: Config, sizes: Sizes, on_gpu: bool) -> list[Item]:
         Whether networks are on a GPU; what is in the machine's own memory is then left out.
     """
     s = config.settings
-    width = _BYTES[s.precision]
+    halves = s.precision in ("bf16", "fp16") or (s.precision == "auto" and on_gpu)
+    width = 2 if halves else 4
     network = diffusion_network(s.backbone)
     batch = max((_batch(spec.settings) for spec in config.generators.values()), default=1)
     batch = min(batch, s.shard_size)
@@ -45,7 +45,7 @@ def items(config: Config, sizes: Sizes, on_gpu: bool) -> list[Item]:
         Item(f"{batch} images of {network.edge} pixels at once", 2 * batch * activations),
         Item(
             f"encoder {s.encoder if isinstance(s.encoder, str) else s.encoder.model}",
-            encoder_size(s.encoder)[0] * 4 / _GIB,
+            encoder_size(s.encoder)[0] * (2 if on_gpu and s.precision != "float32" else 4) / _GIB,
         ),
     ]
     if any("keywords" in spec.needs or "tags" in spec.needs for spec in config.generators.values()):

@@ -167,7 +167,7 @@ def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> U
         f"generator {name}, {' or '.join(pairs) or 'a request'}",
         found=f"an image of {error.problem}",
         expected="finite pixels of more than one colour",
-        todo="Where recgen.precision is float16, set bfloat16 or float32; else the weights are damaged or do not fit each other.",
+        todo="Where recgen.precision is fp16, set bf16 or float32; else the weights are damaged or do not fit each other.",
     )
 
 

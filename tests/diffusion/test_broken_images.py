@@ -59,7 +59,7 @@ def test_many_images_are_encoded_in_blocks_with_the_same_latents(backbone, monke
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(5)]
     together = backbone.encode_images(images)
-    monkeypatch.setattr("recgen.diffusion.backbone._PIXELS_ENCODED", 2 * backbone.image_size**2)
+    monkeypatch.setattr("recgen.diffusion.backbone._PIXELS_AT_ONCE", 2 * backbone.image_size**2)
     seen = []
     encode = backbone.pipeline.vae.encode
     monkeypatch.setattr(

@@ -24,7 +24,7 @@ from recgen.data.types import Request, RunData
 
 _ROUNDS = 50  # of k-means, which settles sooner
 _CURVES = 12  # groups with a curve in the report
-_WATCHED = 16  # images on which a curve's losses are measured
+_WATCHED = 16  # images, at most, on which a curve's losses are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,8 @@ class ClusterTrainer:
     def _note(self, group: int, step: int, losses: Callable[[int, Sequence[Row]], Tensor]) -> None:
         """Add a point to a group's curve: the loss at step 0's noises and times, for steps of their own differ by those."""
         if group < _CURVES:
-            rows = [Row(place, item) for place, item in enumerate(self.liked[group][:_WATCHED])]
+            watched = min(_WATCHED, 2 * self.generator.config.images_per_step)
+            rows = [Row(place, item) for place, item in enumerate(self.liked[group][:watched])]
             parts = self.generator.backbone.batcher.map(
                 "measuring", rows, _WATCHED, lambda some: losses(0, some)
             )

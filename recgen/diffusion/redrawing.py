@@ -62,7 +62,6 @@ def _batch(
     sampling: Sampling,
     embeddings: np.ndarray | None,
 ) -> list[Image.Image]:
-    pipeline = backbone.pipeline
     schedule = scheduler(sampling.sampler, backbone.scheduler_config)
     schedule.set_timesteps(sampling.steps, device=backbone.device)
     first = sampling.steps - max(1, round(strength * sampling.steps))

@@ -33,7 +33,7 @@ def test_only_the_broken_image_of_a_batch_is_named(backbone):
     pixels = torch.rand(3, 3, 8, 8)
     pixels[1, 0, 2, 3] = torch.inf
     with pytest.raises(BrokenImageError) as raised:
-        backbone._checked(pixels, CONDITIONS)
+        backbone._checked(pixels, [condition.seed for condition in CONDITIONS])
     assert raised.value.seed == 12
 
 
@@ -41,7 +41,7 @@ def test_an_image_of_one_colour_is_none(backbone):
     pixels = torch.rand(3, 3, 8, 8)
     pixels[2] = 0.0
     with pytest.raises(BrokenImageError, match="one colour only") as raised:
-        backbone._checked(pixels, CONDITIONS)
+        backbone._checked(pixels, [condition.seed for condition in CONDITIONS])
     assert raised.value.seed == 13
 
 

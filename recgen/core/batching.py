@@ -11,7 +11,8 @@ from recgen.core.errors import UserError
 
 logger = logging.getLogger("recgen")
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 

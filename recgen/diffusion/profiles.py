@@ -127,8 +127,8 @@ def recognise(spec: str) -> Profile | None:
         return PROFILES["lcm"]
     if index.get("_class_name") == "StableDiffusionXLPipeline":
         return PROFILES["sdxl"]
-    named = {_SD15_WIDTH: "sd15", _SD2_WIDTH: "sd2"}
-    return PROFILES[named.get(unet.get("cross_attention_dim"), "demo-sd")]
+    width = unet.get("cross_attention_dim")
+    return PROFILES["sd15" if width == _SD15_WIDTH else "sd2" if width == _SD2_WIDTH else "demo-sd"]
 
 
 def profile_of(spec: str, named: ProfileName = "auto") -> Profile:

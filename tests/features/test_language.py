@@ -6,10 +6,15 @@ import json
 import shutil
 
 import pytest
+import torch
 
+from recgen.core.compat import prepare_torchvision
 from recgen.core.errors import UserError
 from recgen.features import language
-from recgen.features.language import LanguageModel
+from recgen.features.language import LanguageModel, recompute_layers
+
+prepare_torchvision()
+import peft  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +125,44 @@ def test_a_models_own_code_is_not_run_and_nobody_is_asked(tiny_llm, tmp_path, mo
     with pytest.raises(UserError, match="recgen.llm"):
         _ = LanguageModel(str(folder)).model
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_shared_model_is_trained_beside_the_one_that_speaks(tiny_llm):
+    """No weight is copied, and what the language model says does not change while two adapters of others train on it."""
+    model = LanguageModel(str(tiny_llm))
+    before = model.complete(["one two"], 8)
+    own = {id(weight) for weight in model.model.base_model.parameters()}
+    adapted = [peft.get_peft_model(model.shared(), peft.LoraConfig(r=2)) for _ in range(2)]
+    ids = torch.tensor([[3, 4, 5]])
+    start = model.model.base_model(ids).last_hidden_state
+    for number, each in enumerate(adapted):
+        frozen = {id(weight) for name, weight in each.named_parameters() if "lora_" not in name}
+        assert frozen == own
+        trained = [weight for name, weight in each.named_parameters() if "lora_" in name]
+        assert trained and all(weight.dtype == torch.float32 and weight.requires_grad for weight in trained)
+        with torch.no_grad():
+            for weight in trained:
+                weight.fill_(0.1 * (number + 1))
+    outputs = [each(ids).last_hidden_state for each in adapted]
+    assert not torch.allclose(outputs[0], outputs[1]) and not torch.allclose(outputs[0], start)
+    torch.testing.assert_close(model.model.base_model(ids).last_hidden_state, start, rtol=0, atol=0)
+    assert model.complete(["one two"], 8) == before
+
+
+def test_layers_that_are_computed_again_have_the_same_gradients(tiny_llm):
+    ids, found, calls = torch.tensor([[3, 4, 5]]), [], []
+    for again in (False, True):
+        torch.manual_seed(0)
+        adapted = peft.get_peft_model(LanguageModel(str(tiny_llm)).shared(), peft.LoraConfig(r=2))
+        if again:
+            recompute_layers(adapted)
+        layer = next(module for module in adapted.modules() if type(module).__name__ == "LlamaMLP")
+        layer.register_forward_pre_hook(lambda *_, again=again: calls.append(again))
+        adapted(ids, use_cache=False).last_hidden_state.square().mean().backward()
+        found.append(
+            {name: weight.grad for name, weight in adapted.named_parameters() if weight.grad is not None}
+        )
+    assert found[0] and found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient)
+    assert calls.count(False) == 1 and calls.count(True) == 2

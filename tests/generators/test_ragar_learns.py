@@ -7,8 +7,6 @@ returns the same tokens for every prompt. What is learned about a user is theref
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +29,8 @@ class StubBackbone:
     """As much of a backbone as the network asks of it."""
 
     condition_width = CONDITION
-    pipeline = SimpleNamespace(device=torch.device("cpu"))
+    device = torch.device("cpu")
+    checkpoints_gradients = False
 
     def embed_prompts(self, prompts):
         return torch.randn(1, 4, CONDITION, generator=torch_generator(0, "tokens")).repeat(len(prompts), 1, 1)

@@ -1,0 +1,190 @@
+"""Mutation testing of the numerical core: `python tests/mutants/run.py [FILE...]`, from the root of the repository.
+
+Every mutant of every file in core.toml runs the tests named there in a process of its own, forked from one that has imported
+torch, RecBole and the like; the files on disk are not touched. Outcomes are kept in build/mutants/ by the texts of module and
+tests, so that a run that was broken off goes on, and one after a change runs what the change concerns. Survivors must
+be listed, each with its reason, in justified.toml: the exit status is 1 if one is not, or a listed one is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+from fork import Changed, Process, Ran, preload  # noqa: E402
+from mutation import Mutant, mutants  # noqa: E402
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A module, the tests that ought to kill its mutants (its doctests first), and the reasons of mutants that survive."""
+
+    module: str
+    tests: list[str]
+    justified: dict[str, str]
+
+
+def targets(only: list[str]) -> list[Target]:
+    """Return the configured modules, or those of them that are named."""
+    core = tomllib.loads((HERE / "core.toml").read_text())
+    justified = tomllib.loads((HERE / "justified.toml").read_text())
+    return [
+        Target(module, [module, *tests], justified.get(module, {}))
+        for module, tests in core.items()
+        if not only or module in only
+    ]
+
+
+class Outcomes:
+    """What became of mutants, on disk: one line of JSON each, found again by the texts it depends on."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.known = path, {}
+        for line in path.read_text().splitlines() if path.exists() else []:
+            entry = json.loads(line)
+            self.known[entry["key"]] = entry["how"]
+
+    def add(self, key: str, how: str, mutant: Mutant) -> None:
+        self.known[key] = how
+        with self.path.open("a") as file:
+            file.write(json.dumps({"key": key, "how": how, "change": mutant.change}) + "\n")
+
+
+def key_of(target: Target, mutant: Mutant) -> str:
+    """Return a digest of the changed module, the tests and everything in the tests' folders that they may read."""
+    digest = hashlib.sha256(mutant.code.encode())
+    for test in target.tests[1:]:
+        folder = (ROOT / test).parent
+        helpers = [path for path in sorted(folder.glob("*.py")) if not path.name.startswith("test_")]
+        for path in [ROOT / test, *helpers]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Runner:
+    """Runs the mutants of one target after another, so many at once."""
+
+    def __init__(self, jobs: int, outcomes: Outcomes) -> None:
+        self.jobs, self.outcomes = jobs, outcomes
+
+    def baseline(self, target: Target) -> float:
+        """Run the tests on the module as it is; return their CPU seconds.
+
+        Raises
+        ------
+        SystemExit
+            They fail, or never import the module.
+        """
+        ran = Process(target.tests, None).wait()
+        if not ran.passed:
+            sys.exit(f"{target.module}: its tests fail without any change\n{ran.output}")
+        if target.module.removesuffix(".py").replace("/", ".") not in ran.loaded:
+            sys.exit(f"{target.module}: {target.tests} never import it")
+        preload(ran.loaded)
+        again = Process(target.tests, None).wait()
+        return again.cpu_s
+
+    def run(self, target: Target) -> dict[Mutant, str]:
+        """Return how the tests ended for every mutant of the target."""
+        source = (ROOT / target.module).read_text()
+        every = mutants(source)
+        keys = {mutant: key_of(target, mutant) for mutant in every}
+        waiting = [mutant for mutant in every if keys[mutant] not in self.outcomes.known]
+        if waiting:
+            seconds = self.baseline(target)
+            print(f"{target.module}: {len(waiting)} mutants, tests of {seconds:.1f} s", file=sys.stderr, flush=True)
+            limit = 5 + 4 * seconds
+            for mutant, ran in self._all(target, waiting, limit):
+                self.outcomes.add(keys[mutant], ran.how, mutant)
+        return {mutant: self.outcomes.known[keys[mutant]] for mutant in every}
+
+    def _all(self, target: Target, waiting: list[Mutant], limit: float) -> Iterator[tuple[Mutant, Ran]]:
+        running: list[tuple[Mutant, Process]] = []
+        left = list(reversed(waiting))
+        while left or running:
+            while left and len(running) < self.jobs:
+                mutant = left.pop()
+                changed = Changed((ROOT / target.module).resolve(), mutant.code)
+                running.append((mutant, Process(target.tests, changed, cpu_s=limit)))
+            for pair in list(running):
+                if (ran := pair[1].ended()) is not None:
+                    running.remove(pair)
+                    yield pair[0], ran
+            time.sleep(0.01)
+
+
+def survivors(outcomes: dict[Mutant, str]) -> list[Mutant]:
+    """Return the mutants that passed all tests."""
+    return [mutant for mutant, how in outcomes.items() if how == "passed"]
+
+
+def table(results: dict[Target, dict[Mutant, str]]) -> str:
+    """Return the counts of every file in Markdown."""
+    lines = ["| file | mutants | killed | of them by time | survived |", "| --- | ---: | ---: | ---: | ---: |"]
+    sums = [0, 0, 0, 0]
+    for target, outcomes in results.items():
+        alive = len(survivors(outcomes))
+        late = sum(how == "time" for how in outcomes.values())
+        row = [len(outcomes), len(outcomes) - alive, late, alive]
+        sums = [a + b for a, b in zip(sums, row, strict=True)]
+        lines.append("| " + " | ".join([f"`{target.module}`", *map(str, row)]) + " |")
+    lines.append("| " + " | ".join(["**all**", *(f"**{n}**" for n in sums)]) + " |")
+    share = sums[1] / max(sums[0], 1)
+    return "\n".join(lines) + f"\n\n{100 * share:.1f}% killed."
+
+
+def disagreements(results: dict[Target, dict[Mutant, str]]) -> list[str]:
+    """Return what the survivors and justified.toml do not agree on."""
+    found = []
+    for target, outcomes in results.items():
+        alive = {mutant.change: mutant for mutant in survivors(outcomes)}
+        for change, mutant in alive.items():
+            if change not in target.justified:
+                found.append(f"{target.module}:{mutant.line} survived: {change}")
+        for change in target.justified.keys() - alive.keys():
+            found.append(f"{target.module}: justified.toml lists what did not survive: {change}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", help="modules of core.toml; all of them if left out")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
+    parser.add_argument("--list", action="store_true", help="count the mutants and run nothing")
+    arguments: Any = parser.parse_args()
+    chosen = targets(arguments.files)
+    if arguments.list:
+        for target in chosen:
+            print(len(mutants((ROOT / target.module).read_text())), target.module)
+        return 0
+    runner = Runner(arguments.jobs, Outcomes(ROOT / "build/mutants/outcomes.jsonl"))
+    results = {}
+    started = time.monotonic()
+    for target in chosen:
+        results[target.module] = target, runner.run(target)
+        alive = len(survivors(results[target.module][1]))
+        spent = time.monotonic() - started
+        print(f"{target.module}: {alive} survived, {spent:.0f} s", file=sys.stderr, flush=True)
+    by_target = {target: outcomes for target, outcomes in results.values()}
+    print(table(by_target))
+    wrong = disagreements(by_target)
+    print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

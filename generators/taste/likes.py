@@ -76,7 +76,7 @@ class Encounters:
         """Return each user's items and likes."""
         order = np.argsort(self.users, kind="stable")
         users, starts = np.unique(self.users[order], return_index=True)
-        parts = np.split(order, starts[1:])
+        parts = np.split(order, starts)[1:]
         return {
             int(user): (self.items[part], self.likes[part]) for user, part in zip(users, parts, strict=True)
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from recgen.metrics.contrasts import PLACEBO, SWAPPED, agreement, contrasts, corrected, correlation, headline
 
@@ -89,3 +90,46 @@ def test_agreement_of_judge_and_truth():
     assert agreement(table(other, truth), swapped)["low"] < 0.05
     assert agreement(table(other), swapped) is None
     assert correlation([1, 1, 1, 1], [1, 2, 3, 4]).value is None
+
+
+def test_only_what_both_have_is_compared():
+    """A metric that one lacks, a placebo without controls of its own, a generator without swaps: left out, not an error."""
+    mine, theirs = table(np.arange(N) / N), table(np.zeros(N))
+    more = mine.assign(cps=1.0)
+    found = list(contrasts({"g": more}, {"g": theirs}, {"p": theirs}, "p", 1))
+    assert {(e["kind"], e["metric"]) for e in found} == {
+        (SWAPPED, "percentile_gain_judge"),
+        (SWAPPED, "score_gain_judge"),
+        ("control", "percentile_gain_judge"),
+    }
+    assert not [
+        e for e in contrasts({"g": mine}, {"g": theirs, "p": theirs}, {}, "p", 1) if e["kind"] == PLACEBO
+    ]
+    assert not [
+        e for e in contrasts({"g": mine}, {"p": theirs}, {"p": theirs}, "p", 1) if e["kind"] == PLACEBO
+    ]
+    net = list(
+        contrasts(
+            {"g": mine}, {"g": theirs, "p": theirs}, {"p": theirs.assign(percentile_gain_judge=0.25)}, "p", 1
+        )
+    )
+    assert only(net, PLACEBO)["difference"] == pytest.approx((N - 1) / (2 * N) - 0.25)
+    assert not only(net, PLACEBO)["primary"]
+
+
+def test_a_metric_that_measured_nothing_is_no_headline():
+    assert headline(table(np.ones(N), np.full(N, np.nan))) == "percentile_gain_judge"
+    assert headline(table(np.full(N, np.nan))) is None
+
+
+def test_the_correlation_of_known_pairs():
+    a, b = [1.0, 2.0, 3.0, 4.0, np.nan, 5.0], [2.0, 1.0, 4.0, 3.0, 0.0, np.nan]
+    found = correlation(a, b)
+    r, spread = 0.6, stats.norm.ppf(0.975)  # of four pairs: Fisher's z has variance 1
+    assert (found.value, found.n) == (0.6, 4)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.tanh(np.arctanh(r) + np.array([-1, 1]) * spread))
+    )
+    assert correlation(a[:3], b[:3]).value is None and correlation(a[:3], b[:3]).n == 3
+    assert correlation([1, 2, 3, 4], [1, 1, 1, 1]).value is None
+    assert correlation(a, b, level=0.5).high - 0.6 < found.high - 0.6

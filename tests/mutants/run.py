@@ -30,7 +30,7 @@ from mutation import Mutant, mutants  # noqa: E402
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A module, the tests that ought to kill its mutants (its doctests first), and the reasons of mutants that survive."""
+    """A module, pytest's arguments (its doctests first), and the reasons of mutants that survive."""
 
     module: str
     tests: list[str]
@@ -65,13 +65,15 @@ class Outcomes:
 
 
 def key_of(target: Target, mutant: Mutant) -> str:
-    """Return a digest of the changed module, the tests and everything in the tests' folders that they may read."""
+    """Return a digest of the changed module, the tests, and the helpers in their folder."""
     digest = hashlib.sha256(mutant.code.encode())
     for test in target.tests[1:]:
-        folder = (ROOT / test).parent
-        helpers = [path for path in sorted(folder.glob("*.py")) if not path.name.startswith("test_")]
-        for path in [ROOT / test, *helpers]:
-            digest.update(path.read_bytes())
+        digest.update(test.encode())
+        path = ROOT / test
+        if path.is_file():
+            helpers = [each for each in sorted(path.parent.glob("*.py")) if not each.name.startswith("test_")]
+            for each in [path, *helpers]:
+                digest.update(each.read_bytes())
     return digest.hexdigest()
 
 
@@ -106,7 +108,11 @@ class Runner:
         waiting = [mutant for mutant in every if keys[mutant] not in self.outcomes.known]
         if waiting:
             seconds = self.baseline(target)
-            print(f"{target.module}: {len(waiting)} mutants, tests of {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"{target.module}: {len(waiting)} mutants, tests of {seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
             limit = 5 + 4 * seconds
             for mutant, ran in self._all(target, waiting, limit):
                 self.outcomes.add(keys[mutant], ran.how, mutant)
@@ -134,7 +140,10 @@ def survivors(outcomes: dict[Mutant, str]) -> list[Mutant]:
 
 def table(results: dict[Target, dict[Mutant, str]]) -> str:
     """Return the counts of every file in Markdown."""
-    lines = ["| file | mutants | killed | of them by time | survived |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| file | mutants | killed | of them by time | survived |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     sums = [0, 0, 0, 0]
     for target, outcomes in results.items():
         alive = len(survivors(outcomes))
@@ -179,7 +188,7 @@ def main() -> int:
         alive = len(survivors(results[target.module][1]))
         spent = time.monotonic() - started
         print(f"{target.module}: {alive} survived, {spent:.0f} s", file=sys.stderr, flush=True)
-    by_target = {target: outcomes for target, outcomes in results.values()}
+    by_target = dict(results.values())
     print(table(by_target))
     wrong = disagreements(by_target)
     print("\n".join(wrong))

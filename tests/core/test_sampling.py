@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recgen.core.sampling import sample_excluding
+from recgen.core.sampling import _members, sample_excluding
 
 RNG = np.random.default_rng(0)
 
@@ -51,3 +51,29 @@ def test_other_owners_and_a_larger_number_change_nothing():
     alone = drawn(of[7:8], 4, 40, excluded[excluded // 40 == 7] - 7 * 40)
     assert alone[0] == few[7]
     assert len({tuple(mine) for mine in few}) > 25
+
+
+def test_the_stream_is_splitmix64():
+    """The first numbers of seed 1234567, as every implementation gives them."""
+    stream = [
+        6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821,
+    ]  # fmt: skip
+    of = np.full(5, 1234567, dtype=np.uint64)
+    for population in (10**9 + 7, 2**62 + 11):
+        assert _members(of, np.arange(5), population).tolist() == [number % population for number in stream]
+
+
+def test_draws_follow_the_stream_and_skip_what_is_excluded_or_drawn():
+    """Two owners, seven members: each takes the stream's members in turn but for what it excludes or has."""
+    of, excluded = np.array([3, 4], dtype=np.uint64), np.array([2, 7 + 5, 7 + 0, 7 + 5])
+    for owner, (mine, wanted) in enumerate([({2}, 4), ({0, 5}, 5)]):
+        expected: list[int] = []
+        for member in _members(of[[owner] * 200], np.arange(200), 7).tolist():
+            if member not in mine and member not in expected:
+                expected.append(member)
+        found = sample_excluding(of, np.array([4, 5]), 7, excluded)
+        assert found[1][found[0] == owner].tolist() == expected[:wanted]
+    nobody = sample_excluding(of[:0], np.zeros(0, dtype=np.int64), 7, np.zeros(0, dtype=np.int64))
+    assert len(nobody[0]) == len(nobody[1]) == 0
+    free = sample_excluding(of, np.array([0, 9]), 7, np.zeros(0, dtype=np.int64))
+    assert free[0].tolist() == [1] * 7 and sorted(free[1].tolist()) == list(range(7))

@@ -63,3 +63,14 @@ def test_no_creatives_at_all():
 
 def test_true_utility_gain():
     assert p.true_utility_gain([1.0, -0.5], [0.5, 0.5]).tolist() == [-0.5, 1.0]
+
+
+def test_the_smallest_catalogues_and_histories():
+    with pytest.raises(ValueError, match="0-based"):
+        p.delta_r([3], [-1])
+    assert p.percentile_gain([0], [0], 1).tolist() == [0.0] and p.percentile_gain([1], [0], 2).tolist() == [
+        1.0
+    ]
+    with np.errstate(all="raise"):  # what is not known is not divided by
+        assert p.history_mean([5.0], np.array([0]), 2).tolist() == pytest.approx([5.0, np.nan], nan_ok=True)
+        assert np.isnan(p.cosine(np.zeros((1, 2)), np.ones((1, 2)))).all()

@@ -101,3 +101,24 @@ def test_ssim_is_never_above_one():
     rng = np.random.default_rng(1)
     flat = np.clip(200 + rng.integers(0, 2, size=(200, 24, 24, 3)), 0, 255).astype(np.uint8)
     assert s.ssim(flat, flat).max() <= 1.0 and s.ssim(flat, flat[::-1]).max() <= 1.0
+
+
+def test_ssim_of_an_image_and_its_negative_is_below_zero(images):
+    first = images[0]
+    ours = s.ssim(first, 255 - first)
+    assert ours.max() < 0 and np.allclose(ours, torchmetrics_ssim(first, 255 - first), atol=1e-5)
+
+
+def test_ssim_stays_within_its_bounds_where_single_precision_does_not():
+    one = np.ones((1, 3, 2, 2))
+    assert s._ssim(one, one, -1e-5 * one, -1e-5 * one, 0 * one).tolist() == [1.0]
+    assert s._ssim(0 * one, 0 * one, 0 * one, 0 * one, -1e-3 * one).tolist() == [-1.0]
+
+
+def test_ssim_takes_images_of_the_windows_own_size_and_larger_than_the_work_space(images, monkeypatch):
+    assert s.ssim(np.zeros((1, 11, 11, 3), np.uint8), np.zeros((1, 11, 11, 3), np.uint8)).tolist() == [1.0]
+    with pytest.raises(ValueError, match="at least 11"):
+        s.ssim(np.zeros((1, 40, 10, 3), np.uint8), np.zeros((1, 40, 10, 3), np.uint8))
+    expected = s.ssim(*images)
+    monkeypatch.setattr(s, "WORK_PIXELS", 1)
+    np.testing.assert_allclose(s.ssim(*images), expected, atol=1e-6)

@@ -164,3 +164,12 @@ def test_permutations_within_items():
     assert tied.p == 1.0 and tied.sd == 0.0
     huge = permutation_within_items([np.eye(2) * 1e6, np.eye(2)], seed=0, permutations=99)
     assert huge.observed == 500000.5 and huge.p < 0.5
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6 / 3])
+def test_equal_sums_in_another_order_are_ties_whatever_their_size(scale):
+    group = scale * np.array([[0.1, 0.0], [0.3, 0.2]])
+    assert np.trace(group) > group[0, 1] + group[1, 0], "only by rounding"
+    assert permutation_within_items([group], seed=0, permutations=99).p == 1.0
+    nearly_nothing = np.array([[0.1 + 0.2, 0.0], [0.0, -0.3]])
+    assert permutation_within_items([nearly_nothing], seed=0, permutations=99).p == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.machinery
 import importlib.util
@@ -13,13 +14,18 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import pytest
+
 PROJECT = ("recgen", "generators", "ranking_models", "recbole_configs", "tests")
 """Packages that every process imports for itself, so that none has seen a module before it was changed."""
+MEMORY = 8 << 30
+"""Bytes a process may ask for: a changed size may ask for anything."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,16 @@ class Ran:
         Its CPU seconds.
     output
         What it printed.
-    loaded
-        The modules that it had imported in the end, and whether the changed one was among them.
+    seen
+        What a run with `Watch` has seen: ``loaded``, names of modules, and ``calls``, the tests that entered each function of
+        the watched file, by the function's first line.
     """
 
     passed: bool
     how: str
     cpu_s: float
     output: str
-    loaded: list[str]
+    seen: dict[str, Any]
 
 
 class _Finder:
@@ -90,21 +97,76 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return compile(self.text, self.path, "exec", dont_inherit=True)
 
 
+class Watch:
+    """A plugin that notes which tests enter which functions of a file.
+
+    Functions that a fixture shared among tests enters are noted under "", since any test may depend on them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.now = str(path), ""
+        self.calls: dict[int, set[str]] = {}
+
+    def _trace(self, frame: Any, event: str, argument: Any) -> None:
+        if frame.f_code.co_filename == self.file:
+            self.calls.setdefault(frame.f_code.co_firstlineno, set()).add(self.now)
+
+    def pytest_sessionstart(self) -> None:
+        sys.settrace(self._trace)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Generator[None, Any, Any]:
+        self.now = item.nodeid
+        try:
+            return (yield)
+        finally:
+            self.now = ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, Any, Any]:
+        before = self.now
+        self.now = before if fixturedef.scope == "function" else ""
+        try:
+            return (yield)
+        finally:
+            self.now = before
+
+
+class _Only:
+    """A plugin that leaves out all tests but some."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [item for item in items if item.nodeid in self.names]
+
+
 class Process:
-    """A forked process that runs pytest on some files.
+    """A forked process that runs pytest.
 
     Parameters
     ----------
     tests
-        What pytest is given: test files, and modules whose doctests count too.
+        pytest's arguments: test files, and modules whose doctests count too.
     changed
-        The module with another text, or None for the code as it is.
+        The module with another text; None for the code as it is.
+    only
+        The tests to run of those found, by pytest's names; None for all.
+    watch
+        A file whose functions' tests are to be noted.
     cpu_s, wall_s
         Limits. CPU time is what tells an endless loop from a busy machine; the clock is only for a process that waits.
     """
 
     def __init__(
-        self, tests: list[str], changed: Changed | None, cpu_s: float = 600, wall_s: float = 900
+        self,
+        tests: list[str],
+        changed: Changed | None = None,
+        only: frozenset[str] | None = None,
+        watch: Path | None = None,
+        cpu_s: float = 600,
+        wall_s: float = 900,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mutant-"))
         self.deadline = time.monotonic() + wall_s
@@ -113,7 +175,7 @@ class Process:
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            _child(self.folder, tests, changed, cpu_s)
+            _child(self.folder, tests, changed, only, watch, cpu_s)
 
     def ended(self) -> Ran | None:
         """Return how it ended, or None while it runs."""
@@ -129,14 +191,13 @@ class Process:
 
     def _read(self, status: int, cpu_s: float) -> Ran:
         output = (self.folder / "output").read_text(errors="replace")
-        loaded = self.folder / "loaded.json"
-        names = json.loads(loaded.read_text()) if loaded.exists() else []
+        seen = self.folder / "seen.json"
         code = os.waitstatus_to_exitcode(status)
         if self.late or code == -signal.SIGXCPU:
             how = "time"
         else:
             how = f"signal {-code}" if code < 0 else "failed" if code else "passed"
-        return Ran(how == "passed", how, cpu_s, output, names)
+        return Ran(how == "passed", how, cpu_s, output, json.loads(seen.read_text()) if seen.exists() else {})
 
     def wait(self) -> Ran:
         """Return how it ended, when it has."""
@@ -145,7 +206,14 @@ class Process:
         return ran
 
 
-def _child(folder: Path, tests: list[str], changed: Changed | None, cpu_s: float) -> None:
+def _child(
+    folder: Path,
+    tests: list[str],
+    changed: Changed | None,
+    only: frozenset[str] | None,
+    watch: Path | None,
+    cpu_s: float,
+) -> None:
     code = 70
     try:
         os.setpgid(0, 0)
@@ -153,16 +221,18 @@ def _child(folder: Path, tests: list[str], changed: Changed | None, cpu_s: float
         os.dup2(output, 1)
         os.dup2(output, 2)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s) + 1, int(cpu_s) + 10))
-        memory = 8 << 30  # a changed size may ask for anything
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-        finders = [_Finder(changed)] if changed else []
-        sys.meta_path[:0] = finders
-        import pytest
-
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--doctest-modules"]
-        code = int(pytest.main([*options, f"--basetemp={folder / 'tmp'}", *tests], plugins=finders))
-        (folder / "loaded.json").write_text(json.dumps(sorted(sys.modules)))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for plugins takes longer than most tests
+        finder = [_Finder(changed)] if changed else []
+        sys.meta_path[:0] = finder
+        watching = [Watch(watch)] if watch else []
+        plugins = [*finder, *watching, *([] if only is None else [_Only(only)])]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--doctest-modules", f"--basetemp={folder / 'tmp'}"]
+        code = int(pytest.main([*options, *tests], plugins=plugins))
+        for each in watching:
+            sys.settrace(None)
+            calls = {str(line): sorted(names) for line, names in each.calls.items()}
+            (folder / "seen.json").write_text(json.dumps({"loaded": sorted(sys.modules), "calls": calls}))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -187,6 +257,8 @@ def preload(names: list[str]) -> None:
             sys.modules.pop(name, None)
     for name in [name for name in sys.modules if _is_own(name)]:
         _KEEP.append(sys.modules.pop(name))  # what compat registered with torch lasts as long as compat does
+    gc.collect()
+    gc.freeze()  # else the collector of every process would write to, and so copy, what they share
 
 
 _KEEP: list[ModuleType] = []

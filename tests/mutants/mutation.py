@@ -41,6 +41,8 @@ class Mutant:
         The changed lines without indentation, ``before -> after``: the mutant's name, which moving code does not change.
     code
         The whole source text with the change.
+    functions
+        The first lines (decorators included) of the functions around it, as code objects have them.
     """
 
     operator: str
@@ -48,12 +50,13 @@ class Mutant:
     line: int
     change: str
     code: str
+    functions: tuple[int, ...]
 
 
 def mutants(source: str) -> list[Mutant]:
     """Return every mutant of a module's source text, in the order of its lines, without the two kinds that no test can see.
 
-    Left out are changes of what is not executed or only said (annotations, the bare ``*`` of a signature, what stands in an
+    Left out are changes of what is not executed or only said (annotations, the signs ``*`` and ``**``, what stands in an
     f-string), and changes of an assertion about the code itself (``zip(strict=True)``, ``@dataclass(frozen=True)``).
     """
     found = []
@@ -75,13 +78,16 @@ def _of_operator(name: str, source: str) -> Iterator[Mutant]:
             continue
         code = mutate_code(source, operator, occurrence)
         if code is not None and code != source:
-            yield Mutant(name.removeprefix("core/"), occurrence, start[0], _change(source, code), code)
+            around = _functions(leaf)
+            yield Mutant(
+                name.removeprefix("core/"), occurrence, start[0], _change(source, code), code, around
+            )
 
 
 def _unseen(leaf: Any) -> bool:
     """Whether the leaf is an annotation, a sign of a signature, text, or a check of the code itself."""
-    if isinstance(leaf, Operator) and leaf.parent.type in ("parameters", "param"):
-        return True
+    if isinstance(leaf, Operator) and leaf.parent.type in ("parameters", "param", "dictorsetmaker"):
+        return True  # signs of a signature, and ** of {**a}
     child, node = leaf, leaf.parent
     while node is not None:
         if node.type in ("fstring", "decorator") or (node.type == "argument" and _is_strict(node)):
@@ -94,6 +100,18 @@ def _unseen(leaf: Any) -> bool:
             return True
         child, node = node, node.parent
     return False
+
+
+def _functions(leaf: Any) -> tuple[int, ...]:
+    """Return the first lines of the functions whose bodies hold the leaf, and none for what the import runs."""
+    found: list[int] = []
+    child, node = leaf, leaf.parent
+    while node is not None:
+        if node.type == "funcdef" and child is node.children[-1]:
+            first = node.parent if node.parent.type in ("decorated", "async_stmt") else node
+            found.append(first.get_first_leaf().line)
+        child, node = node, node.parent
+    return tuple(found)
 
 
 def _is_strict(argument: Any) -> bool:

@@ -3,7 +3,8 @@
 Every mutant of every file in core.toml runs the tests named there in a process of its own, forked from one that has imported
 torch, RecBole and the like; the files on disk are not touched. Outcomes are kept in build/mutants/ by the texts of module and
 tests, so that a run that was broken off goes on, and one after a change runs what the change concerns. Survivors must
-be listed, each with its reason, in justified.toml: the exit status is 1 if one is not, or a listed one is killed.
+be listed with their reasons in justified.toml, as changes or as the line before them: the exit status is 1 if one is not, or if
+of a listed line none survives.
 """
 
 from __future__ import annotations
@@ -24,8 +25,19 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
 
-from fork import Changed, Process, Ran, preload  # noqa: E402
+from fork import Changed, Process, preload  # noqa: E402
 from mutation import Mutant, mutants  # noqa: E402
+
+HEAVY = [
+    "torch",
+    "pandas",
+    "scipy.stats",
+    "pydantic",
+    "recbole.data",
+    "recbole.trainer",
+    "recbole.quick_start",
+]
+"""What most tests import; of the rest, what a first run of them has imported is imported here for the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,65 +89,89 @@ def key_of(target: Target, mutant: Mutant) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What the tests of a module do without any change: CPU seconds, and the tests that enter each function by its first line."""
+
+    seconds: float
+    calls: dict[int, frozenset[str]]
+
+    def tests_of(self, mutant: Mutant) -> frozenset[str] | None:
+        """Return the tests that enter a function around the mutant; None for all, as of code that is run by the import."""
+        if not mutant.functions:
+            return None
+        found = frozenset().union(*(self.calls.get(line, frozenset()) for line in mutant.functions))
+        return None if "" in found else found
+
+
 class Runner:
     """Runs the mutants of one target after another, so many at once."""
 
     def __init__(self, jobs: int, outcomes: Outcomes) -> None:
         self.jobs, self.outcomes = jobs, outcomes
 
-    def baseline(self, target: Target) -> float:
-        """Run the tests on the module as it is; return their CPU seconds.
+    def baseline(self, target: Target) -> Baseline:
+        """Run the tests on the module as it is.
 
         Raises
         ------
         SystemExit
             They fail, or never import the module.
         """
-        ran = Process(target.tests, None).wait()
+        path = (ROOT / target.module).resolve()
+        ran = Process(target.tests, watch=path).wait()
         if not ran.passed:
             sys.exit(f"{target.module}: its tests fail without any change\n{ran.output}")
-        if target.module.removesuffix(".py").replace("/", ".") not in ran.loaded:
+        if target.module.removesuffix(".py").replace("/", ".") not in ran.seen["loaded"]:
             sys.exit(f"{target.module}: {target.tests} never import it")
-        preload(ran.loaded)
-        again = Process(target.tests, None).wait()
-        return again.cpu_s
+        preload(ran.seen["loaded"])
+        calls = {int(line): frozenset(names) for line, names in ran.seen["calls"].items()}
+        return Baseline(Process(target.tests).wait().cpu_s, calls)
 
     def run(self, target: Target) -> dict[Mutant, str]:
-        """Return how the tests ended for every mutant of the target."""
+        """Return how the tests ended for every mutant of the target; `unseen` if none of them runs it."""
         source = (ROOT / target.module).read_text()
         every = mutants(source)
         keys = {mutant: key_of(target, mutant) for mutant in every}
         waiting = [mutant for mutant in every if keys[mutant] not in self.outcomes.known]
         if waiting:
-            seconds = self.baseline(target)
-            print(
-                f"{target.module}: {len(waiting)} mutants, tests of {seconds:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-            limit = 5 + 4 * seconds
-            for mutant, ran in self._all(target, waiting, limit):
-                self.outcomes.add(keys[mutant], ran.how, mutant)
+            baseline = self.baseline(target)
+            note = f"{target.module}: {len(waiting)} mutants, tests of {baseline.seconds:.1f} s"
+            print(note, file=sys.stderr, flush=True)
+            for mutant, how in self._all(target, waiting, baseline):
+                self.outcomes.add(keys[mutant], how, mutant)
         return {mutant: self.outcomes.known[keys[mutant]] for mutant in every}
 
-    def _all(self, target: Target, waiting: list[Mutant], limit: float) -> Iterator[tuple[Mutant, Ran]]:
+    def _all(self, target: Target, waiting: list[Mutant], baseline: Baseline) -> Iterator[tuple[Mutant, str]]:
         running: list[tuple[Mutant, Process]] = []
         left = list(reversed(waiting))
         while left or running:
             while left and len(running) < self.jobs:
                 mutant = left.pop()
+                only = baseline.tests_of(mutant)
+                if only is not None and not only:
+                    yield mutant, "unseen"
+                    continue
                 changed = Changed((ROOT / target.module).resolve(), mutant.code)
-                running.append((mutant, Process(target.tests, changed, cpu_s=limit)))
+                tests = target.tests if only is None else _that_have(target.tests, only)
+                process = Process(tests, changed, only, cpu_s=5 + 4 * baseline.seconds)
+                running.append((mutant, process))
             for pair in list(running):
                 if (ran := pair[1].ended()) is not None:
                     running.remove(pair)
-                    yield pair[0], ran
+                    yield pair[0], ran.how
             time.sleep(0.01)
 
 
+def _that_have(arguments: list[str], only: frozenset[str]) -> list[str]:
+    """Return pytest's arguments less the files that have none of the tests."""
+    files = {name.split("::")[0] for name in only}
+    return [each for each in arguments if not (ROOT / each).is_file() or each in files]
+
+
 def survivors(outcomes: dict[Mutant, str]) -> list[Mutant]:
-    """Return the mutants that passed all tests."""
-    return [mutant for mutant, how in outcomes.items() if how == "passed"]
+    """Return the mutants that no test failed on."""
+    return [mutant for mutant, how in outcomes.items() if how in ("passed", "unseen")]
 
 
 def table(results: dict[Target, dict[Mutant, str]]) -> str:
@@ -161,11 +197,12 @@ def disagreements(results: dict[Target, dict[Mutant, str]]) -> list[str]:
     found = []
     for target, outcomes in results.items():
         alive = {mutant.change: mutant for mutant in survivors(outcomes)}
+        listed = {change: {change, change.split(" -> ")[0]} & target.justified.keys() for change in alive}
         for change, mutant in alive.items():
-            if change not in target.justified:
+            if not listed[change]:
                 found.append(f"{target.module}:{mutant.line} survived: {change}")
-        for change in target.justified.keys() - alive.keys():
-            found.append(f"{target.module}: justified.toml lists what did not survive: {change}")
+        for name in target.justified.keys() - set().union(*listed.values()):
+            found.append(f"{target.module}: justified.toml lists what did not survive: {name}")
     return found
 
 
@@ -180,6 +217,7 @@ def main() -> int:
         for target in chosen:
             print(len(mutants((ROOT / target.module).read_text())), target.module)
         return 0
+    preload(HEAVY)
     runner = Runner(arguments.jobs, Outcomes(ROOT / "build/mutants/outcomes.jsonl"))
     results = {}
     started = time.monotonic()

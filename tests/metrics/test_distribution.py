@@ -116,3 +116,37 @@ def test_frechet_distance_of_diagonal_gaussians_has_a_closed_form():
     expected = np.square(shift).sum() + np.square(scales - 1).sum()
     assert d.frechet_distance(base, base * scales + shift) == pytest.approx(expected)
     assert d.frechet_distance(base, base) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_leaving_out_users_where_few_images_are_left(sets):
+    real, creatives = sets
+    alone = d._Kernel(real, creatives[:4], np.array([0, 1, 1, 1])).without_each_user()
+    np.testing.assert_allclose(alone, [d.cmmd(real, creatives[1:4])], atol=1e-4)
+    two = d._Kernel(real, creatives[:4], np.array([0, 0, 1, 1])).without_each_user()
+    np.testing.assert_allclose(two, [d.cmmd(real, creatives[2:4]), d.cmmd(real, creatives[:2])], atol=1e-4)
+    three = d.cmmd_by_user(real, creatives[:6], np.array([0, 0, 1, 1, 2, 2]), level=0.5)
+    spread = [d.cmmd(real, creatives[:6][np.arange(6) // 2 != user]) for user in range(3)]
+    margin = 0.8164966 * np.sqrt(2 / 3 * np.square(spread - np.mean(spread)).sum())  # t at 75%, 2 degrees
+    assert three.high - three.value == pytest.approx(margin, rel=1e-4) and three.low < three.value
+
+
+def test_two_images_are_enough_and_one_is_not(sets):
+    real, creatives = sets
+    assert d.cmmd(real[:2], creatives[:2]) == pytest.approx(
+        cmmd_by_definition(real[:2], creatives[:2], True), abs=1e-3
+    )
+    for few in ((real[:1], creatives), (real, creatives[:1])):
+        with pytest.raises(ValueError, match="two images"):
+            d.cmmd(*few)
+        with pytest.raises(ValueError, match="two images"):
+            d.frechet_distance(*few)
+    assert d.frechet_distance(np.array([[0.0], [2.0]]), np.array([[0.0], [2.0]])) == 0.0
+
+
+def test_as_many_images_as_features_have_a_frechet_distance():
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(3, 3)), rng.normal(size=(4, 3))
+    roots = np.linalg.eigvals(np.cov(x, rowvar=False) @ np.cov(y, rowvar=False)).real.clip(min=0)
+    traces = np.trace(np.cov(x, rowvar=False)) + np.trace(np.cov(y, rowvar=False))
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + traces - 2 * np.sqrt(roots).sum()
+    assert d.frechet_distance(x, y) == pytest.approx(expected, abs=1e-6)

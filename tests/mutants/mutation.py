@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cosmic_ray.plugins
@@ -53,7 +54,8 @@ class Mutant:
     functions: tuple[int, ...]
 
 
-def mutants(source: str) -> list[Mutant]:
+@cache
+def mutants(source: str) -> tuple[Mutant, ...]:
     """Return every mutant of a module's source text, in the order of its lines, without the two kinds that no test can see.
 
     Left out are changes of what is not executed or only said (annotations, the signs ``*`` and ``**``, what stands in an
@@ -65,7 +67,8 @@ def mutants(source: str) -> list[Mutant]:
             found += list(_of_operator(name, source))
     # Two operators can make the same text, such as `not` before a comparison and its opposite: once is enough.
     distinct = {mutant.code: mutant for mutant in reversed(found)}
-    return sorted(distinct.values(), key=lambda mutant: (mutant.line, mutant.operator, mutant.occurrence))
+    order = sorted(distinct.values(), key=lambda mutant: (mutant.line, mutant.operator, mutant.occurrence))
+    return tuple(order)
 
 
 def _of_operator(name: str, source: str) -> Iterator[Mutant]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
@@ -130,17 +132,20 @@ class Runner:
 
     def run(self, target: Target) -> dict[Mutant, str]:
         """Return how the tests ended for every mutant of the target; `unseen` if none of them runs it."""
-        source = (ROOT / target.module).read_text()
-        every = mutants(source)
-        keys = {mutant: key_of(target, mutant) for mutant in every}
-        waiting = [mutant for mutant in every if keys[mutant] not in self.outcomes.known]
+        keys = {mutant: key_of(target, mutant) for mutant in mutants((ROOT / target.module).read_text())}
+        waiting = [mutant for mutant, key in keys.items() if key not in self.outcomes.known]
         if waiting:
             baseline = self.baseline(target)
             note = f"{target.module}: {len(waiting)} mutants, tests of {baseline.seconds:.1f} s"
             print(note, file=sys.stderr, flush=True)
             for mutant, how in self._all(target, waiting, baseline):
                 self.outcomes.add(keys[mutant], how, mutant)
-        return {mutant: self.outcomes.known[keys[mutant]] for mutant in every}
+        return self.known(target)
+
+    def known(self, target: Target) -> dict[Mutant, str]:
+        """Return how the tests ended for those of the target's mutants that were run."""
+        keys = {mutant: key_of(target, mutant) for mutant in mutants((ROOT / target.module).read_text())}
+        return {m: self.outcomes.known[key] for m, key in keys.items() if key in self.outcomes.known}
 
     def _all(self, target: Target, waiting: list[Mutant], baseline: Baseline) -> Iterator[tuple[Mutant, str]]:
         running: list[tuple[Mutant, Process]] = []
@@ -177,19 +182,18 @@ def survivors(outcomes: dict[Mutant, str]) -> list[Mutant]:
 def table(results: dict[Target, dict[Mutant, str]]) -> str:
     """Return the counts of every file in Markdown."""
     lines = [
-        "| file | mutants | killed | of them by time | survived |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| file | mutants | run | killed | of them by time | survived |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    sums = [0, 0, 0, 0]
+    sums = np.zeros(5, dtype=int)
     for target, outcomes in results.items():
-        alive = len(survivors(outcomes))
-        late = sum(how == "time" for how in outcomes.values())
-        row = [len(outcomes), len(outcomes) - alive, late, alive]
-        sums = [a + b for a, b in zip(sums, row, strict=True)]
+        alive, late = len(survivors(outcomes)), sum(how == "time" for how in outcomes.values())
+        every = len(mutants((ROOT / target.module).read_text()))
+        row = [every, len(outcomes), len(outcomes) - alive, late, alive]
+        sums += row
         lines.append("| " + " | ".join([f"`{target.module}`", *map(str, row)]) + " |")
     lines.append("| " + " | ".join(["**all**", *(f"**{n}**" for n in sums)]) + " |")
-    share = sums[1] / max(sums[0], 1)
-    return "\n".join(lines) + f"\n\n{100 * share:.1f}% killed."
+    return "\n".join(lines) + f"\n\n{100 * sums[2] / max(sums[1], 1):.1f}% of those run were killed."
 
 
 def disagreements(results: dict[Target, dict[Mutant, str]]) -> list[str]:
@@ -210,25 +214,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", help="modules of core.toml; all of them if left out")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
-    parser.add_argument("--list", action="store_true", help="count the mutants and run nothing")
+    parser.add_argument("--known", action="store_true", help="say what is on record and run nothing")
     arguments: Any = parser.parse_args()
     chosen = targets(arguments.files)
-    if arguments.list:
-        for target in chosen:
-            print(len(mutants((ROOT / target.module).read_text())), target.module)
-        return 0
-    preload(HEAVY)
     runner = Runner(arguments.jobs, Outcomes(ROOT / "build/mutants/outcomes.jsonl"))
-    results = {}
-    started = time.monotonic()
+    if not arguments.known:
+        preload(HEAVY)
+    results, started = {}, time.monotonic()
     for target in chosen:
-        results[target.module] = target, runner.run(target)
-        alive = len(survivors(results[target.module][1]))
-        spent = time.monotonic() - started
-        print(f"{target.module}: {alive} survived, {spent:.0f} s", file=sys.stderr, flush=True)
-    by_target = dict(results.values())
-    print(table(by_target))
-    wrong = disagreements(by_target)
+        results[target] = runner.known(target) if arguments.known else runner.run(target)
+        note = (
+            f"{target.module}: {len(survivors(results[target]))} survived, {time.monotonic() - started:.0f} s"
+        )
+        print(note, file=sys.stderr, flush=True)
+    print(table(results))
+    wrong = disagreements(results)
     print("\n".join(wrong))
     return 1 if wrong else 0
 

@@ -328,6 +328,8 @@ def test_what_of_a_text_is_kept() -> None:
         shown.prompt("{text}, {words}", "one two three", ["red"], lambda text: False) == "one two three, red"
     )
     assert shown.prompt("{text}, {words}", "one two", ["red"], lambda text: text == "one, red") == "one, red"
+    nothing_but_words = shown.prompt("{text}, {words}", "one two", ["red"], lambda text: text == ", red")
+    assert nothing_but_words == "one two, red", "a prompt is never without its item"
     seen: list[str] = []
 
     def fits(text: str) -> bool:

@@ -205,7 +205,8 @@ def draw(folder: str, user: str, item: str, out: str, generator: str | None = No
 
 def simulate(out: str, users: int, items: int, seed: int) -> str:
     """Make a simulated data set and return a line that says what it is."""
+    from recgen.data.simulation.simulator import World
     from recgen.data.simulation.simulator import simulate as make
 
-    made = make(Path(out), users, items, seed)
+    made = make(Path(out), World(users, items), seed)
     return f"{out}: {len(made.user_ids)} users, {len(made.item_ids)} items, and the truth about them in {out}/simulator"

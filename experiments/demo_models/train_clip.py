@@ -1,7 +1,7 @@
 """Train the demo OpenCLIP model: contrastive on (image, sentence), with a small attribute loss on the image tower.
 
-The attribute loss (four linear heads on the image embedding, thrown away afterwards) makes the embedding hold every
-attribute linearly, which 20,000 images and a contrastive loss alone need far longer for.
+The attribute loss (linear heads on the image embedding for attributes and factors, thrown away afterwards) makes the embedding
+hold every one linearly, which 20,000 images and a contrastive loss alone need far longer for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from train_tokenizer import CONTEXT
 
 from recgen.core.compat import prepare_torchvision
 from recgen.data.simulation.attributes import SIZES
+from recgen.data.simulation.factors import FACTORS
 
 prepare_torchvision()
 import open_clip  # noqa: E402
@@ -59,14 +60,16 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
             {k: v.float() if v.is_floating_point() else v for k, v in load_file(out / WEIGHTS).items()}
         )
     model.visual.to(memory_format=torch.channels_last)
-    heads = nn.ModuleList(nn.Linear(64, size) for size in SIZES)
-    corpus = Corpus(20_000, seed=1)
+    heads = nn.ModuleList(nn.Linear(64, size) for size in (*SIZES, len(FACTORS)))
+    corpus = Corpus(20_000, seed=1, varied=0.75)
+    factors = torch.from_numpy(corpus.factors)
     parameters = [*model.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    most = 8e-4 if resume else 1e-3
     rng, start, step = np.random.default_rng(0), time.time(), 0
     while (spent := time.time() - start) < seconds:
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min(1, step / 100) * max(0.02, 1 - spent / seconds)
+            group["lr"] = most * min(1, step / 100) * max(0.02, 1 - spent / seconds)
         rows = rng.integers(len(corpus.images), size=128)
         images = augment(torch.from_numpy(corpus.images[rows]), rng)
         tokens = tokenizer(
@@ -76,15 +79,18 @@ def main(out: Path, tokenizer_folder: Path, seconds: float, resume: bool = False
             max_length=CONTEXT,
             return_tensors="pt",
         ).input_ids
-        loss, attribute_loss = losses(model, heads, images, tokens, torch.from_numpy(corpus.codes[rows]))
+        loss, attribute_loss, factor_loss = losses(
+            model, heads, images, tokens, torch.from_numpy(corpus.codes[rows]), factors[rows]
+        )
         optimiser.zero_grad()
-        (loss + 2 * attribute_loss).backward()
+        (loss + 2 * attribute_loss + 12 * factor_loss).backward()
         optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6)
         if step % 50 == 0:
             print(
-                f"step {step} {spent:.0f}s contrastive {loss.item():.3f} attributes {attribute_loss.item():.3f}",
+                f"step {step} {spent:.0f}s contrastive {loss.item():.3f} attributes {attribute_loss.item():.3f} "
+                f"factors {factor_loss.item():.3f}",
                 flush=True,
             )
         step += 1
@@ -101,18 +107,22 @@ def augment(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def losses(
-    model: nn.Module, heads: nn.ModuleList, images: torch.Tensor, tokens: torch.Tensor, codes: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the symmetric contrastive loss and the mean cross-entropy of the four attribute heads."""
+    model: nn.Module,
+    heads: nn.ModuleList,
+    images: torch.Tensor,
+    tokens: torch.Tensor,
+    codes: torch.Tensor,
+    factors: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the symmetric contrastive loss, the attribute heads' mean cross-entropy and the factor head's mean square."""
     image, text = model.encode_image(images), F.normalize(model.encode_text(tokens), dim=-1)
     unit = F.normalize(image, dim=-1)
     logits = model.logit_scale.exp() * unit @ text.T
     target = torch.arange(len(logits))
     contrastive = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    attributes = sum(F.cross_entropy(head(unit * 8), codes[:, i]) for i, head in enumerate(heads)) / len(
-        heads
-    )
-    return contrastive, attributes
+    *words, degrees = [head(unit * 8) for head in heads]
+    attributes = sum(F.cross_entropy(word, codes[:, i]) for i, word in enumerate(words)) / len(words)
+    return contrastive, attributes, F.mse_loss(degrees, factors)
 
 
 def save(model: nn.Module, config: dict, out: Path, tokenizer_folder: Path) -> None:

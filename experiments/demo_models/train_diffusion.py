@@ -1,27 +1,34 @@
-"""Train the demo Stable-Diffusion pipeline (text encoder, UNet) and its IP-Adapter, together.
+"""Train the demo Stable-Diffusion pipeline (text encoder, UNet) and its IP-Adapter, together; with torchrun on several cores.
 
 Each step trains one of two modes: text only (the adapter off, as when the pipeline is used without one), or through the
-adapter. With the adapter, the image embedding is the image's own, or the mean over images of the same style but other
-content, with the content named in the prompt: so text can decide what is shown and an image how it looks.
+adapter. Text only draws pictures without factors of their own, in half of the cases films under made-up titles. With the
+adapter, the image embedding is the image's own, or the mean over images of the same style and factors but other content, with
+the content named in the prompt, or the mean over images that share nothing but factors, with all else in the prompt: so text can
+decide what is shown and an image how it looks, in degrees too.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from corpus import Corpus
+from corpus import SAME_STYLE, Corpus, title
 from safetensors.torch import load_file, save_file
+from torch import distributed
 from torch.nn import functional as F
 from train_tokenizer import CONTEXT
 from train_vae import as_input
 
 from recgen.core.compat import prepare_torchvision
+from recgen.data.simulation.attributes import caption
 
 prepare_torchvision()
 import open_clip  # noqa: E402
@@ -131,20 +138,37 @@ class Examples:
                 latents.append(vae.encode(x).latent_dist.mean * vae.config.scaling_factor)
                 embeddings.append(clip.encode_image(x))
         self.latents, self.embeddings = torch.cat(latents), torch.cat(embeddings)
-        self.mates: dict[tuple[int, ...], np.ndarray] = {}
-        style = corpus.codes[:, 1:]
-        for key in {tuple(row) for row in style.tolist()}:
-            self.mates[key] = np.flatnonzero((style == key).all(1))
+        corpus.images = corpus.images[:0]  # not needed any more
+        self.text_rows = np.flatnonzero(corpus.plain)
+        self.films = np.array([row for row, film in enumerate(corpus.films) if film])
+        self.mates = _alike(
+            corpus,
+            [
+                (group, *look[1:])
+                for group, look in zip(corpus.groups.tolist(), corpus.codes.tolist(), strict=True)
+            ],
+        )
+        self.companions = _alike(corpus, corpus.groups.tolist())
 
-    def style_of(self, row: int, rng: np.random.Generator) -> torch.Tensor:
-        """Mean embedding of up to eight images that share the row's style, whatever they show."""
-        mates = self.mates[tuple(self.corpus.codes[row, 1:].tolist())]
-        return self.embeddings[rng.choice(mates, size=int(rng.integers(1, 9)))].mean(0)
+    def rows_for(self, mode: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw a batch: half films, half any picture without factors of its own; with the adapter, any picture."""
+        if mode == "image":
+            return rng.integers(len(self.latents), size=count)
+        films = rng.choice(self.films, count // 2)
+        return np.concatenate([films, rng.choice(self.text_rows, count - len(films))])
+
+    def mean_of(self, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        """Mean embedding of up to eight of these images."""
+        return self.embeddings[rng.choice(rows, size=int(rng.integers(1, 9)))].mean(0)
 
     def content_prompt(self, row: int, rng: np.random.Generator) -> str:
         """A sentence that names the row's content and not its style."""
-        motif = self.corpus.attributes[row].words[0]
-        return str(rng.choice([f"a {motif}", f"a poster of a {motif}", f"{motif}"]))
+        motif, film = self.corpus.attributes[row].words[0], self.corpus.films[row]
+        if film and rng.random() < 0.5:
+            return film.text(rng)
+        return str(
+            rng.choice([f"a {motif}", f"{title(rng)}. a {motif}", f"a poster of a {motif}", f"{motif}"])
+        )
 
     def with_text(self, rows: np.ndarray, rng: np.random.Generator) -> list[str]:
         """Prompts for the text mode: a tenth of them empty."""
@@ -157,15 +181,56 @@ class Examples:
         for row, text in zip(rows, texts, strict=True):
             kind = rng.random()
             own = self.embeddings[row]
+            group = self.corpus.groups[row]
+            mates = self.mates[group, *self.corpus.codes[row, 1:].tolist()]
             if kind < 0.08:
                 prompts.append(""), embeddings.append(torch.zeros_like(own))
-            elif kind < 0.5:
+            elif kind < 0.42:
                 prompts.append(""), embeddings.append(own)
+            elif kind < 0.85 and group >= 0 and (len(mates) < SAME_STYLE or kind < 0.6):
+                full = caption(self.corpus.attributes[row]) if rng.random() < 0.7 else text
+                prompts.append(full), embeddings.append(self.mean_of(self.companions[group], rng))
             elif kind < 0.85:
-                prompts.append(self.content_prompt(row, rng)), embeddings.append(self.style_of(row, rng))
+                prompts.append(self.content_prompt(row, rng)), embeddings.append(self.mean_of(mates, rng))
             else:
                 prompts.append(text), embeddings.append(own)
         return prompts, torch.stack(embeddings)
+
+
+def _alike(corpus: Corpus, keys: list[Any]) -> dict[Any, np.ndarray]:
+    """Return the rows of each key."""
+    found: dict[Any, list[int]] = {}
+    for row, key in enumerate(keys):
+        found.setdefault(key, []).append(row)
+    return {key: np.array(rows) for key, rows in found.items()}
+
+
+class Workers:
+    """The processes that share a batch, as torchrun starts them; one where it did not."""
+
+    def __init__(self) -> None:
+        self.count, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        if self.count > 1:
+            distributed.init_process_group("gloo", timeout=timedelta(hours=1))
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def average(self, models: torch.nn.Module, spent: float) -> float:
+        """Put the mean gradient of all processes into `models`, and return the mean of `spent`, the same for all."""
+        if self.count == 1:
+            return spent
+        parameters = list(models.parameters())
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([*(g.flatten() for g in grads), torch.tensor([spent])])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        sizes = [p.numel() for p in parameters]
+        for p, part in zip(parameters, flat[:-1].split(sizes), strict=True):
+            p.grad = part.view_as(p).contiguous(memory_format=torch.preserve_format)
+        return float(flat[-1])
 
 
 def main(
@@ -177,13 +242,18 @@ def main(
     resume: bool = False,
 ) -> None:
     """Train from scratch, or go on from what lies in `out`."""
-    torch.manual_seed(0)
+    workers = Workers()
+    torch.manual_seed(workers.rank)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     vae = AutoencoderKL.from_pretrained(vae_folder, dtype=torch.float32).eval().requires_grad_(False)
     vae.to(memory_format=torch.channels_last)
     clip = open_clip.create_model(f"local-dir:{clip_folder}", precision="fp32").eval().requires_grad_(False)
     clip.visual.to(memory_format=torch.channels_last)
-    examples = Examples(Corpus(14_000, seed=3), vae, clip)
+    drawn = out.parent / "examples.pt"
+    if workers.rank == 0:
+        torch.save(Examples(Corpus(14_000, seed=3), vae, clip), drawn)
+    workers.wait()
+    examples = torch.load(drawn, weights_only=False)
     unet, text_encoder = new_unet(), new_text_encoder(tokenizer)
     adapter = new_adapter(unet, clip.visual.output_dim)
     if resume:
@@ -203,7 +273,10 @@ def main(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=BETA_END, beta_schedule="scaled_linear",
         prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
-    for average in train(models, examples, tokenizer, scheduler, seconds):
+    rate = 6e-4 if resume else 1e-3
+    for average in train(models, examples, tokenizer, scheduler, seconds, rate, workers):
+        if workers.rank:
+            continue
         save(copy.deepcopy(average), copy.deepcopy(vae), tokenizer, scheduler, out)
 
 
@@ -213,23 +286,26 @@ def train(
     tokenizer: CLIPTokenizer,
     scheduler: DDIMScheduler,
     seconds: float,
+    rate: float,
+    workers: Workers,
 ) -> Iterator[torch.nn.ModuleList]:
     """Train on the velocity-prediction loss for `seconds`; yield the moving average of the weights every ten minutes and last."""
     unet, text_encoder = models
     average = copy.deepcopy(models).requires_grad_(False)
-    optimiser = torch.optim.AdamW(models.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.99))
+    optimiser = torch.optim.AdamW(models.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.99))
     rng, start, step, shown, losses = (
-        np.random.default_rng(0),
+        np.random.default_rng(workers.rank),
         time.time(),
         0,
         0.0,
         {"text": 0.0, "image": 0.0},
     )
-    while (spent := time.time() - start) < seconds:
+    spent = 0.0
+    while spent < seconds:
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min(1, step / 200) * max(0.01, min(1.0, 1.6 * (1 - spent / seconds)))
-        rows = rng.integers(len(examples.latents), size=BATCH)
+            group["lr"] = rate * min(1, step / 200) * max(0.01, min(1.0, 1.6 * (1 - spent / seconds)))
         mode = "text" if rng.random() < 0.42 else "image"
+        rows = examples.rows_for(mode, -(-BATCH // workers.count), rng)
         prompts, embeddings = (
             (examples.with_text(rows, rng), None) if mode == "text" else examples.with_adapter(rows, rng)
         )
@@ -251,15 +327,16 @@ def train(
         loss = F.mse_loss(predicted, scheduler.get_velocity(latents, noise, t))
         optimiser.zero_grad()
         loss.backward()
+        spent = workers.average(models, time.time() - start)
         torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
         optimiser.step()
         update(average, models, min(0.999, (1 + step) / (10 + step)))
         losses[mode] = 0.98 * losses[mode] + 0.02 * loss.item() if losses[mode] else loss.item()
-        if step % 100 == 0:
+        if step % 100 == 0 and workers.rank == 0:
             print(
                 f"step {step} {spent:.0f}s text {losses['text']:.4f} image {losses['image']:.4f}", flush=True
             )
-        if spent - shown > 600:  # a training that is cut short leaves its last average behind
+        if spent - shown > 400:  # a training that is cut short leaves its last average behind
             shown = spent
             yield average
         step += 1

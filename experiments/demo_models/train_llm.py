@@ -75,13 +75,9 @@ def draw_item(rng: np.random.Generator, held: bool = False, ease: float = 0.0) -
         )
         about = [motif]
     elif kind < 0.85:
-        _, line = film(rng)
-        year = next(i for i, part in enumerate(line.split()) if part.isdigit() and len(part) == 4)
-        spoken = line.split()[year + 1 :]
-        text, about = (
-            " ".join([name(rng, ease), line.split()[year], *spoken]).strip(),
-            [genre(word) for word in spoken],
-        )
+        _, made = film(rng)
+        text = " ".join([name(rng, ease), str(made.year), *made.spoken]).strip()
+        about = [genre(word) for word in made.spoken]
     elif kind < 0.94:
         text, about = name(rng, ease), []
     else:

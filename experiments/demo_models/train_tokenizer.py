@@ -16,7 +16,9 @@ PIECES = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|
 
 def main(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    lines = [sentence(draw_attributes(rng), rng) for _ in range(4000)] + [film(rng)[1] for _ in range(4000)]
+    lines = [sentence(draw_attributes(rng), rng) for _ in range(4000)] + [
+        film(rng)[1].text(rng) for _ in range(4000)
+    ]
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([

@@ -46,11 +46,14 @@ def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = F
     rng, start, step = np.random.default_rng(0), time.time(), 0
     while (spent := time.time() - start) < seconds:
         for group in optimiser.param_groups:
-            group["lr"] = 1.2e-3 * min(1, step / 50) * max(0.02, 1 - spent / seconds)
+            group["lr"] = (1e-3 if resume else 1.2e-3) * min(1, step / 50) * max(0.02, 1 - spent / seconds)
         x = as_input(corpus.images[rng.integers(len(corpus.images), size=16)])
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample()).sample
-        reconstruction = F.mse_loss(y, x) + 0.2 * F.l1_loss(y, x)
+        areas = F.mse_loss(
+            F.avg_pool2d(y, 8), F.avg_pool2d(x, 8)
+        )  # a cast over all colours is little error a pixel
+        reconstruction = F.mse_loss(y, x) + 0.2 * F.l1_loss(y, x) + 8 * areas
         loss = reconstruction + 1e-5 * posterior.kl().mean() / 64
         optimiser.zero_grad()
         loss.backward()
@@ -59,7 +62,9 @@ def main(out: Path, seconds: float, resume: bool = False, decoder_only: bool = F
         if step % 50 == 0:
             psnr = 10 * np.log10(4 / F.mse_loss(y, x).item())
             print(
-                f"step {step} {spent:.0f}s psnr {psnr:.2f} kl {posterior.kl().mean().item():.0f}", flush=True
+                f"step {step} {spent:.0f}s psnr {psnr:.2f} areas {10 * np.log10(4 / areas.item()):.2f} "
+                f"kl {posterior.kl().mean().item():.0f}",
+                flush=True,
             )
         step += 1
     if decoder_only:

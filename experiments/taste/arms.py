@@ -30,6 +30,12 @@ from recgen.stages.ranker import reward_model
 DECODE = Sampling(steps=6, sampler="dpm++2m", guidance_scale=3)
 FIXED = {"both": Strength(3, 0.25, 3.0), "words": Strength(3, 0.0, 3.0), "image": Strength(0, 0.5, 3.0)}
 """The strengths of all arms but `kept`: those that taste chose, or nearly chose, on seed 900."""
+FIXED_FACTORS = {
+    "both": Strength(3, 1.0, 3.0),
+    "words": Strength(3, 0.0, 3.0),
+    "image": Strength(0, 1.0, 3.0),
+}
+"""The same where tastes are in factors, chosen on seed 900 by `choose`."""
 PSEUDO_COUNTS = 10
 WORDLESS = ("colour", "pattern")
 """Groups that the vocabulary of the wordless arms does not have: no tag and no prompt names them."""
@@ -66,9 +72,18 @@ class Arms:
         The requests that every arm draws.
     vocabularies
         A folder for the wordless arms' vocabulary.
+    fixed
+        The strengths by what is shown.
     """
 
-    def __init__(self, run: RunContext, requests: Sequence[Request], vocabularies: Path) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        requests: Sequence[Request],
+        vocabularies: Path,
+        fixed: dict[str, Strength] = FIXED,
+    ) -> None:
+        self.fixed = fixed
         self.run, self.requests, self.vocabularies = run, list(requests), vocabularies
         self.reward = reward_model(run, "reward")
         self._fitted: dict[Any, Taste] = {}
@@ -131,7 +146,11 @@ class Arms:
         only = ContrastSources(whole.data, whole.catalogue, None, whole.basis, whole.population, whole.met)
         taste._asked = Asked(only, belief)
         return draw(
-            taste, self.requests, taste.answers(self.requests, self.run.data), self.run.data, FIXED["both"]
+            taste,
+            self.requests,
+            taste.answers(self.requests, self.run.data),
+            self.run.data,
+            self.fixed["both"],
         )
 
     def _sources(self, taste: Taste) -> Sources:
@@ -148,7 +167,7 @@ class Arms:
         """Taste, with the answers to other requests."""
         taste, data = self.taste(show, vocabulary), self.run.data
         answers = taste.answers(asked, data, self.reward)
-        return draw(taste, self.requests, answers, data, FIXED[show])
+        return draw(taste, self.requests, answers, data, self.fixed[show])
 
     def kept(self) -> list[Image.Image]:
         """Taste with the strength that its own `fit` chooses under ``keep: 0.85``."""
@@ -174,7 +193,7 @@ class Arms:
         reward = reward_model(other, "reward")
         taste = fit(other, other.data, reward, "both")
         answers = taste.answers(self.requests, other.data, reward)
-        return draw(taste, self.requests, answers, other.data, FIXED["both"])
+        return draw(taste, self.requests, answers, other.data, self.fixed["both"])
 
     def wordless(self) -> str:
         """Write the vocabulary of the wordless arms and return its path."""

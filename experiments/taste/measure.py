@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from experiments import harness
-from experiments.taste.arms import FIXED, Arms
+from experiments.taste.arms import FIXED, FIXED_FACTORS, Arms
 from experiments.taste.worlds import WORLDS, Measured, World, prepared, shuffled
+from generators.taste.kept import Strength
 from recgen.core.io import write_json, write_parquet
 from recgen.metrics.statistics import seed_mean
 
@@ -51,7 +52,14 @@ def wanted(world: World) -> tuple[str, ...]:
     """Return a world's arms."""
     if world.model == "MICRO":
         return ("both", "words", "image")
+    if world.tastes_in != "words":
+        return (*CORE, *MORE, *PLACEBOS)
     return (*CORE, *MORE, *PLACEBOS, *VARIANTS) if world.encounters == 200 else (*CORE, *MORE)
+
+
+def strengths(world: World) -> dict[str, Strength]:
+    """Return the strengths of a world's arms."""
+    return FIXED if world.tastes_in == "words" else FIXED_FACTORS
 
 
 def run_world(work: Path, world: World, seed: int, names: Sequence[str]) -> None:
@@ -62,9 +70,8 @@ def run_world(work: Path, world: World, seed: int, names: Sequence[str]) -> None
         return
     run = prepared(work, world, seed)
     requests = run.requests[:REQUESTS]
-    measured, arms = Measured(run, requests), Arms(run, requests, folder)
-    styles = measured.of_styles()
-    bounds = {"ceiling": styles.max(axis=1), "constant": styles[:, styles.mean(axis=0).argmax()]}
+    measured, arms = Measured(run, requests), Arms(run, requests, folder, strengths(world))
+    bounds = measured.bounds()
     users = [f"{seed}/{request.user_id}" for request in requests]
     write_parquet(folder / "bounds.parquet", pd.DataFrame({"user_id": users, "seed": seed, **bounds}))
     draws = arms.by_name(lambda: shuffled(work, run))
@@ -82,10 +89,12 @@ def _known(folder: Path) -> dict[str, Any]:
 def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Return the tables of everything that is finished, by world."""
     found = {world.name: _collected(work, world, seeds) for world in WORLDS}
-    strengths = {show: each.as_json() for show, each in FIXED.items()}
     return {
         "requests per seed": REQUESTS,
-        "strengths of all arms but kept": strengths,
+        "strengths of all arms but kept": {show: each.as_json() for show, each in FIXED.items()},
+        "the same where tastes are in factors": {
+            show: each.as_json() for show, each in FIXED_FACTORS.items()
+        },
         "worlds": {name: each for name, each in found.items() if each},
     }
 

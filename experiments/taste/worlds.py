@@ -17,6 +17,7 @@ from recgen.config.loader import load_config
 from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import SIZES
 from recgen.data.simulation.simulator import Truth
+from recgen.data.simulation.tastes import favourite
 from recgen.data.types import Request
 from recgen.features.tagger import best_phrases
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
@@ -29,11 +30,12 @@ STYLES = np.stack(np.meshgrid(*map(np.arange, SIZES[1:]), indexing="ij"), axis=-
 
 @dataclass(frozen=True)
 class World:
-    """A ranking model for reward, and how many items each user met."""
+    """A ranking model for reward, how many items each user met, and where users' tastes in images lie."""
 
     name: str
     model: str
     encounters: int
+    tastes_in: str = "words"
 
 
 WORLDS = (
@@ -41,6 +43,7 @@ WORLDS = (
     World("micro-200", "MICRO", 200),
     World("verifier-50", "Verifier", 50),
     World("verifier-25", "Verifier", 25),
+    World("factors-200", "Verifier", 200, "factors"),
 )
 
 
@@ -50,6 +53,7 @@ def prepared(work: Path, world: World, seed: int) -> RunContext:
         f"recgen.seed={seed}",
         f"recgen.simulator.seed={seed}",
         f"recgen.simulator.interactions_per_user={world.encounters}",
+        f"recgen.simulator.tastes_in={world.tastes_in}",
         f"recgen.ranker.reward={world.model}",
         f"recgen.ranker.judge={world.model}",
     ]
@@ -108,9 +112,23 @@ class Measured:
         self.users = [request.user_id for request in requests]
         self.items = [request.item_id for request in requests]
         self.own = self.truth.attributes_of(self.items)
-        self.before = self.truth.utility(self.users, self.own)
+        self.before = self.truth.utility(self.users, self.own, self.truth.factors_of(self.items))
 
-    def of_styles(self) -> np.ndarray:
+    def bounds(self) -> dict[str, np.ndarray]:
+        """Return the true gain, ``[n]`` each, of the best image of a request's motif, and of the image best for everybody."""
+        if self.truth.sees_factors:
+            rows = [self.truth.user_ids.index(user) for user in self.users]
+            weights = self.truth.factors[rows, self.own[:, 0] % self.truth.factors.shape[1]]
+            shared = np.tile(favourite(weights.mean(axis=0)), (len(rows), 1))
+            chosen = {"ceiling": favourite(weights), "constant": shared}
+            return {
+                name: self.truth.utility(self.users, self.own, factors) - self.before
+                for name, factors in chosen.items()
+            }
+        styles = self._of_styles()
+        return {"ceiling": styles.max(axis=1), "constant": styles[:, styles.mean(axis=0).argmax()]}
+
+    def _of_styles(self) -> np.ndarray:
         """Return the true gain of every style with the motif kept, float64 ``[n, 480]``."""
         motifs = self.own[:, 0]
         rows = [np.hstack([np.full((len(STYLES), 1), motif), STYLES]) for motif in motifs]
@@ -128,7 +146,7 @@ class Measured:
             "user_id": [f"{self.run.settings.seed}/{user}" for user in self.users],
             "item_id": self.items,
             "seed": self.run.settings.seed,
-            "gain": self.truth.utility(self.users, shown) - self.before,
+            "gain": self.truth.utility(self.users, shown, self.reader.factors(list(images))) - self.before,
             "content": (shown[:, 0] == self.own[:, 0]).astype(float),
             "content_proxy": self._proxy(embeddings),
         })  # fmt: skip

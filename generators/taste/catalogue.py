@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,13 @@ from recgen.features.vocabulary import Vocabulary, read_vocabulary, vocabulary_f
 
 @dataclass(frozen=True)
 class Group:
-    """Phrases that exclude one another; `style` ones say how an image looks, the others what it shows."""
+    """Phrases that exclude one another; `style` ones say how an image looks, the others what it shows; see `best_phrases`."""
 
     name: str
     phrases: list[str]
     prompts: list[str]
     style: bool
+    instead: dict[str, str] = field(default_factory=dict)
 
 
 def word_groups(settings: Settings, encoder: Encoder) -> list[Group]:
@@ -47,7 +48,7 @@ def word_groups(settings: Settings, encoder: Encoder) -> list[Group]:
             todo="Add `style: [...]` to the vocabulary, or set recgen.taste.show to image.",
         )  # fmt: skip
     return [
-        Group(name, group.phrases, group.prompts, name in vocabulary.style)
+        Group(name, group.phrases, group.prompts, name in vocabulary.style, group.instead)
         for name, group in vocabulary.groups.items()
     ]
 
@@ -57,7 +58,7 @@ def tags(images: np.ndarray, groups: list[Group], encoder: Encoder) -> np.ndarra
     found = np.zeros((len(images), len(groups)), dtype=np.int64)
     for column, group in enumerate(groups):
         place = {phrase: position for position, phrase in enumerate(group.phrases)}
-        phrases = best_phrases(images, group.phrases, group.prompts, encoder)
+        phrases = best_phrases(images, group.phrases, group.prompts, encoder, group.instead)
         found[:, column] = [place[phrase] for phrase in phrases]
     return found
 

@@ -92,8 +92,17 @@ class Simulator(Strict):
     base
         A RecBole data set of films, ``ml-100k`` for one: its users, films and ratings are real and only the taste in posters is
         made up, see `recgen.data.simulation.overlay`. Null makes up everything, in the sizes below.
-    users, items, interactions_per_user, tastes_per_user
+    users, items, interactions_per_user
         Sizes of a data set that is made up.
+    tastes_in
+        What users have tastes in beside contents: `words`, colours, grounds and patterns, which the vocabulary names; `factors`,
+        such as tilt or grain, which no word and no tag names and which differ by degrees; or `both`.
+    tastes_per_user
+        Into how many classes contents fall; users have a taste in images for each.
+    interaction
+        Share of such a taste's variance that is the class's own, so that it says nothing about other classes: 0 to 1.
+    newcomers, newcomer_interactions
+        Share of users who have just come, and how many items they have met.
     seed
         Seed of all that is made up.
     """
@@ -103,7 +112,11 @@ class Simulator(Strict):
     items: int = Field(600, ge=2)
     seed: int = 0
     interactions_per_user: int = Field(100, ge=4)
+    tastes_in: Literal["words", "factors", "both"] = "words"
     tastes_per_user: int = Field(1, ge=1)
+    interaction: float = Field(1.0, ge=0, le=1)
+    newcomers: float = Field(0.0, ge=0, le=1)
+    newcomer_interactions: int = Field(8, ge=4)
 
 
 class Requests(Strict):

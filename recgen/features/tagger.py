@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ def tag(images: np.ndarray, vocabulary: Vocabulary, encoder: TextEncoder) -> lis
         CLIP image embeddings ``[n, D]`` of the same encoder.
     """
     chosen = {
-        name: best_phrases(images, group.phrases, group.prompts, encoder)
+        name: best_phrases(images, group.phrases, group.prompts, encoder, group.instead)
         for name, group in vocabulary.groups.items()
     }
     return [
@@ -37,10 +38,18 @@ def tag(images: np.ndarray, vocabulary: Vocabulary, encoder: TextEncoder) -> lis
 
 
 def best_phrases(
-    images: np.ndarray, phrases: Sequence[str], prompts: Sequence[str], encoder: TextEncoder
+    images: np.ndarray,
+    phrases: Sequence[str],
+    prompts: Sequence[str],
+    encoder: TextEncoder,
+    instead: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """Return the phrase closest to each image: cosine of its embedding and the mean direction of the phrase's prompts."""
-    sentences = [prompt.replace("{}", phrase) for phrase in phrases for prompt in prompts]
+    """Return the phrase closest to each image: cosine of its embedding and the mean direction of the phrase's prompts.
+
+    A phrase that is a key of `instead` is given to the images of that other phrase.
+    """
+    meant = [instead.get(phrase, phrase) for phrase in phrases]
+    sentences = [prompt.replace("{}", phrase) for phrase in meant for prompt in prompts]
     texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
     directions = _unit(texts.mean(axis=1))
     found: list[str] = []
@@ -64,6 +73,7 @@ def tag_groups(images: np.ndarray, vocabulary: Vocabulary, encoder: TextEncoder)
         CLIP image embeddings ``[n, D]`` of the same encoder.
     """
     groups = [
-        best_phrases(images, group.phrases, group.prompts, encoder) for group in vocabulary.groups.values()
+        best_phrases(images, group.phrases, group.prompts, encoder, group.instead)
+        for group in vocabulary.groups.values()
     ]
     return list(zip(*groups, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from recgen.assets import FOLDER
@@ -14,6 +15,7 @@ from recgen.config.text_models import Tagger
 from recgen.config.validation import validate
 from recgen.config.yaml_text import parse_yaml
 from recgen.core.errors import UserError, nearest
+from recgen.core.seeding import numpy_rng
 
 
 class Group(Strict):
@@ -21,6 +23,9 @@ class Group(Strict):
 
     phrases: list[str] = Field(min_length=1)
     prompts: list[str] = Field(["{}"], min_length=1)
+    instead: dict[str, str] = Field(
+        {}, description="phrases that are given to the images of another phrase: wrong tags, for experiments"
+    )
 
 
 class Vocabulary(Strict):
@@ -31,6 +36,16 @@ class Vocabulary(Strict):
     style: list[str] = Field(
         [], description="groups that say how an image looks; all others say what it shows"
     )
+    missing: float = Field(
+        0.0, ge=0, lt=1, description="share of the phrases of style that are taken away, for experiments"
+    )
+    wrong: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the phrases of style that are given to images of another phrase, for experiments",
+    )
+    seed: int = Field(0, description="which phrases these are")
 
 
 def vocabulary_file(captioner: str | Tagger, encoder: str | OpenClip) -> Path:
@@ -82,7 +97,31 @@ def read_vocabulary(path: Path) -> Vocabulary:
                 raise UserError(
                     f"{path}: {name}.prompts", found=repr(prompt), expected="one {} for the phrase"
                 )
-    return found
+    return damaged(found)
+
+
+def damaged(vocabulary: Vocabulary) -> Vocabulary:
+    """Return a vocabulary whose tags of style are missing and wrong at its own rates; content keeps all its phrases.
+
+    Of each group of style, the share `missing` of the phrases is dropped, so that its images get the next best, and the share
+    `wrong` of what is left is shifted round: an image of one such phrase is given the next one. At least one phrase stays.
+    """
+    groups = {}
+    for name, group in vocabulary.groups.items():
+        groups[name] = _damaged(group, vocabulary, name) if name in vocabulary.style else group
+    return vocabulary.model_copy(update={"groups": groups})
+
+
+def _damaged(group: Group, vocabulary: Vocabulary, name: str) -> Group:
+    rng = numpy_rng(vocabulary.seed, "damaged vocabulary", item=name)
+    order = rng.permutation(len(group.phrases))
+    gone = min(round(vocabulary.missing * len(order)), len(order) - 1)
+    kept = [group.phrases[place] for place in sorted(order[gone:])]
+    mixed = rng.permutation(len(kept))[: round(vocabulary.wrong * len(kept))]
+    if len(mixed) < 2:
+        return group.model_copy(update={"phrases": kept})
+    instead = {kept[said]: kept[meant] for said, meant in zip(mixed, np.roll(mixed, 1), strict=True)}
+    return group.model_copy(update={"phrases": kept, "instead": instead})
 
 
 def _slots(sentence: str, where: str) -> list[str]:

@@ -58,14 +58,15 @@ def build(run: RunContext) -> list[Path]:
 def _simulate(run: RunContext) -> None:
     """Make the simulated data set inside the run's folder, and put its truth where only evaluation looks."""
     from recgen.data.simulation.overlay import overlay
-    from recgen.data.simulation.simulator import simulate
+    from recgen.data.simulation.simulator import World, simulate
 
-    size = run.settings.simulator
-    assert size is not None
+    made = run.settings.simulator
+    assert made is not None
     if run.simulator_base is not None:
-        overlay(run.simulator_base, run.source, size.seed, run.settings.like_threshold or 4.0, run.separator)
+        threshold = run.settings.like_threshold or 4.0
+        overlay(run.simulator_base, run.source, made.seed, threshold, run.separator, made.tastes_in)
         return
-    simulate(run.source, size.users, size.items, size.seed, size.interactions_per_user, size.tastes_per_user)
+    simulate(run.source, World(**made.model_dump(include=set(World.__dataclass_fields__))), made.seed)
 
 
 def _keep_truth(run: RunContext) -> None:

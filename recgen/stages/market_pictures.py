@@ -22,6 +22,7 @@ from recgen.core.seeding import seed_for
 from recgen.data.requests import request_of
 from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import NAMES
+from recgen.data.simulation.factors import FACTORS
 from recgen.data.simulation.market import Pictures
 from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
@@ -44,16 +45,18 @@ class TrueTaste:
 
     def of_own(self, users: Sequence[str], items: Sequence[str]) -> np.ndarray:
         """Return each user's utility of an item's own image, float64 ``[n]``."""
-        return self.truth.utility(users, self.truth.attributes_of(items))
+        return self.truth.utility(users, self.truth.attributes_of(items), self.truth.factors_of(items))
 
     def read(self, images: Sequence[Image.Image]) -> pd.DataFrame:
-        """Return what images show, one row each."""
+        """Return what images show, one row each: attributes, and factors in degrees."""
         self._reader = self._reader or AttributeReader.load(asset_folder("attribute-reader"))
-        return pd.DataFrame(self._reader.read(images), columns=list(NAMES))
+        shown = pd.DataFrame(self._reader.read(images), columns=list(NAMES))
+        return pd.concat([shown, pd.DataFrame(self._reader.factors(images), columns=list(FACTORS))], axis=1)
 
     def of_read(self, users: Sequence[str], read: pd.DataFrame) -> np.ndarray:
         """Return each user's utility of an image that was read, float64 ``[n]``."""
-        return self.truth.utility(users, read[list(NAMES)].to_numpy(dtype=np.int64))
+        attributes = read[list(NAMES)].to_numpy(dtype=np.int64)
+        return self.truth.utility(users, attributes, read[list(FACTORS)].to_numpy())
 
 
 def original(taste: TrueTaste) -> Pictures:

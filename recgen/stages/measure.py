@@ -240,9 +240,11 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
     from recgen.data.simulation.simulator import Truth
 
     known = Truth.load(truth)
-    own = known.attributes_of(made.items)
-    seen = AttributeReader.load(asset_folder("attribute-reader")).read([_open(path) for path in made.paths])
-    before, after = known.utility(made.users, own), known.utility(made.users, seen)
+    own, images = known.attributes_of(made.items), [_open(path) for path in made.paths]
+    reader = AttributeReader.load(asset_folder("attribute-reader"))
+    seen = reader.read(images)
+    before = known.utility(made.users, own, known.factors_of(made.items))
+    after = known.utility(made.users, seen, reader.factors(images))
     return {
         "true_utility_gain": personalisation.true_utility_gain(before, after),
         "content_preservation": semantics.content_preservation(own[:, 0], seen[:, 0]),

@@ -14,7 +14,12 @@ from recgen.assets import asset_folder
 from recgen.core.errors import UserError
 from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import SIZES, Attributes
+from recgen.data.simulation.factors import FACTORS, NEUTRAL, Factors
 from recgen.data.simulation.renderer import render
+from recgen.data.simulation.tastes import draw_factors
+
+FACTOR_FLOORS = dict.fromkeys(FACTORS, 0.75)
+"""Of the correlation of what is read and what was drawn, on images with factors of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,32 @@ def test_reads_degraded_images(reader, images) -> None:
     assert ((reader.read([degrade(image) for image in shown]) == attributes).mean(axis=0) >= 0.97).all()
 
 
+@pytest.fixture(scope="module")
+def varied() -> tuple[list[Image.Image], np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(98)
+    attributes = rng.integers(SIZES, size=(300, 4))
+    factors = np.array([draw_factors(rng) for _ in attributes])
+    drawn = [
+        render(Attributes(*row.tolist()), 8_000_000 + n, Factors(*factors[n].tolist()))
+        for n, row in enumerate(attributes)
+    ]
+    return drawn, attributes, factors
+
+
+def test_reads_factors_in_degrees_and_attributes_beside_them(reader, varied) -> None:
+    shown, attributes, factors = varied
+    found = reader.factors(shown)
+    assert found.min() >= -1 and found.max() <= 1
+    for column, name in enumerate(FACTORS):
+        assert np.corrcoef(found[:, column], factors[:, column])[0, 1] > FACTOR_FLOORS[name], name
+    assert ((reader.read(shown) == attributes).mean(axis=0) >= 0.95).all()
+
+
+def test_images_without_factors_are_read_as_such(reader, images) -> None:
+    found = reader.factors(images[0]).mean(axis=0)
+    np.testing.assert_allclose(found, NEUTRAL, atol=0.15)
+
+
 def test_reads_any_size_and_mode(reader, images) -> None:
     shown, attributes = images
     large = [image.resize((256, 256), Image.Resampling.BICUBIC) for image in shown[:50]]
@@ -64,7 +95,7 @@ def test_probabilities_are_of_single_images(reader, images) -> None:
 
 
 def test_no_images_no_attributes(reader) -> None:
-    assert reader.read([]).shape == (0, 4)
+    assert reader.read([]).shape == (0, 4) and reader.factors([]).shape == (0, 7)
 
 
 def test_saved_and_loaded_is_the_same_and_small(reader, images, tmp_path: Path) -> None:
@@ -73,7 +104,10 @@ def test_saved_and_loaded_is_the_same_and_small(reader, images, tmp_path: Path) 
     for a, b in zip(reader.probabilities(images[0][:20]), again.probabilities(images[0][:20]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
-    assert json.loads((tmp_path / "config.json").read_text())["accuracy"] == reader.config["accuracy"]
+    assert (
+        json.loads((tmp_path / "config.json").read_text())["accuracy_plain"]
+        == reader.config["accuracy_plain"]
+    )
 
 
 def test_a_folder_without_a_reader_or_of_other_words_is_named(reader, tmp_path: Path) -> None:
@@ -84,4 +118,9 @@ def test_a_folder_without_a_reader_or_of_other_words_is_named(reader, tmp_path: 
     config["attributes"]["motif"] += 1
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="another vocabulary"):
+        AttributeReader.load(tmp_path)
+    reader.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "factors": config["factors"][:6]}))
+    with pytest.raises(UserError, match="grain"):
         AttributeReader.load(tmp_path)

@@ -11,8 +11,11 @@ from PIL import Image
 from scipy.special import expit
 
 from recgen.core.errors import UserError
-from recgen.data.simulation.attributes import MOTIFS
+from recgen.core.seeding import seed_for
+from recgen.data.simulation.attributes import MOTIFS, Attributes
+from recgen.data.simulation.factors import Factors
 from recgen.data.simulation.overlay import overlay
+from recgen.data.simulation.renderer import render
 from recgen.recommender.recbole import PACKAGED, data_folder
 
 BASE = data_folder({"dataset": PACKAGED})
@@ -117,3 +120,25 @@ def test_a_rated_film_without_an_item_is_named(tmp_path):
     (base / "b.item").write_text("item_id:token\tclass:token_seq\ny\tDrama\n")
     with pytest.raises(UserError, match="item 'x'"):
         overlay(base, tmp_path / "out", seed=1)
+
+
+def test_a_taste_in_factors_is_laid_over_as_well(tmp_path):
+    base = tmp_path / "base" / "part"
+    base.mkdir(parents=True)
+    rows = read(BASE, BASE.name, "inter")
+    films = read(BASE, BASE.name, "item").head(60)
+    met = rows[rows["user_id:token"].isin(["1", "7"]) & rows["item_id:token"].isin(films["item_id:token"])]
+    met.to_csv(base / "part.inter", sep="\t", index=False)
+    films.to_csv(base / "part.item", sep="\t", index=False)
+    truth = overlay(base, tmp_path / "out", seed=5, tastes_in="factors")
+    assert truth.sees_factors and not truth.style.any()
+    degrees = truth.factors_of(["2"])
+    poster = render(
+        Attributes(*truth.attributes_of(["2"])[0]),
+        seed_for(5, "overlay poster", item="2"),
+        Factors(*degrees[0]),
+    )
+    assert Image.open(tmp_path / "out/images/2.png").tobytes() == poster.tobytes()
+    look = truth.attributes_of(["2"])
+    best = np.sign(truth.factors[:1, 0])
+    assert truth.utility(["1"], look, best * 0.4) > truth.utility(["1"], look, -best * 0.4)

@@ -16,6 +16,7 @@ from recgen.data.simulation.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS
 from recgen.data.simulation.simulator import (
     LIKE_RATE,
     Truth,
+    World,
     draw_interactions,
     draw_truth,
     simulate,
@@ -26,14 +27,14 @@ from recgen.data.simulation.simulator import (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "sim"
-    simulate(out, users=15, items=40, seed=3, interactions_per_user=20)
+    simulate(out, World(15, 40, 20), seed=3)
     return out
 
 
 @pytest.fixture(scope="module")
 def large() -> tuple[Truth, pd.DataFrame]:
-    truth = draw_truth(400, 1000, seed=3)
-    return truth, draw_interactions(truth, 3, 100)
+    truth = draw_truth(World(400, 1000), seed=3)
+    return truth, draw_interactions(truth, 3, World(400, 1000))
 
 
 def read(folder: Path, suffix: str) -> pd.DataFrame:
@@ -96,16 +97,16 @@ def test_users_meet_an_item_once_and_time_goes_on(folder: Path) -> None:
 
 
 def test_same_seed_same_bytes_other_seed_other_data(folder: Path, tmp_path: Path) -> None:
-    simulate(tmp_path / "sim", users=15, items=40, seed=3, interactions_per_user=20)
+    simulate(tmp_path / "sim", World(15, 40, 20), seed=3)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert len(files) == 3 + 40 + 2
     assert all((folder / name).read_bytes() == (tmp_path / "sim" / name).read_bytes() for name in files)
-    other = draw_truth(15, 40, seed=4)
+    other = draw_truth(World(15, 40), seed=4)
     assert not np.array_equal(other.item_attributes, Truth.load(folder / "simulator").item_attributes)
 
 
 def test_a_user_does_not_depend_on_how_many_there_are() -> None:
-    few, many = draw_truth(5, 30, seed=3), draw_truth(50, 300, seed=3)
+    few, many = draw_truth(World(5, 30), seed=3), draw_truth(World(50, 300), seed=3)
     images = np.random.default_rng(0).integers(SIZES, size=(20, 4))
     np.testing.assert_allclose(few.utility(["u4"] * 20, images), many.utility(["u4"] * 20, images))
     np.testing.assert_array_equal(few.item_attributes, many.item_attributes[:30])
@@ -156,7 +157,7 @@ def test_true_auc_equals_scikit_learns(large: tuple[Truth, pd.DataFrame]) -> Non
 
 
 def test_one_style_taste_per_class_of_motifs() -> None:
-    truth = draw_truth(20, 10, seed=3, tastes_per_user=2)
+    truth = draw_truth(World(20, 10, tastes_per_user=2), seed=3)
     looks = np.array([[motif, colour, 0, 0] for motif in (0, 2, 1, 3) for colour in range(10)])
     utility = np.stack([truth.utility([user] * 40, looks) for user in truth.user_ids]).reshape(20, 4, 10)
     taste = utility - utility.mean(axis=2, keepdims=True)
@@ -171,12 +172,16 @@ def test_one_style_taste_per_class_of_motifs() -> None:
         ({"users": 0}, "users"),
         ({"items": 10, "interactions_per_user": 11}, "11 of 10 items"),
         ({"tastes_per_user": 0}, "tastes"),
+        ({"newcomers": 1.5}, "newcomers"),
+        ({"interaction": -0.1}, "interaction"),
     ],
 )
 def test_impossible_numbers_are_refused(numbers: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         simulate(
-            tmp_path / "sim", **{"users": 2, "items": 20, "seed": 1, "interactions_per_user": 5, **numbers}
+            tmp_path / "sim",
+            World(**{"users": 2, "items": 20, "interactions_per_user": 5, **numbers}),
+            seed=1,
         )
     assert not (tmp_path / "sim").exists()
 

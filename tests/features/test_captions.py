@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from recgen.assets import FOLDER
@@ -18,7 +20,7 @@ from recgen.data.simulation.renderer import render
 from recgen.features.captioner import Captioner
 from recgen.features.encoders import Encoder, load_encoder
 from recgen.features.tagger import best_phrases, tag
-from recgen.features.vocabulary import read_vocabulary, vocabulary_file
+from recgen.features.vocabulary import Vocabulary, read_vocabulary, vocabulary_file
 
 DEMO = read_vocabulary(FOLDER / "vocabularies/demo.yaml")
 AGREEMENT = {"motif": 0.99, "colour": 0.98, "ground": 0.99, "pattern": 0.98}
@@ -124,3 +126,33 @@ def test_what_is_no_captioner_is_named(tiny_llm, tmp_path):
     for spec in (str(tiny_llm), str(tmp_path / "absent")):
         with pytest.raises(UserError, match=r"recgen\.captioner: found .*clip-tagger"):
             Captioner(spec)
+
+
+def worn(tmp_path: Path, **rates: float) -> Vocabulary:
+    values = yaml.safe_load(vocabulary_file("clip-tagger", "demo-clip").read_text())
+    (tmp_path / "worn.yaml").write_text(yaml.safe_dump({**values, **rates}))
+    return read_vocabulary(tmp_path / "worn.yaml")
+
+
+def test_a_vocabulary_loses_phrases_of_style_at_its_rate(tmp_path):
+    half = worn(tmp_path, missing=0.5)
+    assert half.groups["motif"] == DEMO.groups["motif"]
+    for name, left in (("colour", 5), ("ground", 4), ("pattern", 3)):
+        phrases = half.groups[name].phrases
+        assert len(phrases) == left and set(phrases) < set(DEMO.groups[name].phrases)
+        assert phrases == sorted(phrases, key=DEMO.groups[name].phrases.index)
+    assert worn(tmp_path, missing=0.5) == half != worn(tmp_path, missing=0.5, seed=1)
+    assert len(worn(tmp_path, missing=0.99).groups["colour"].phrases) == 1
+    assert worn(tmp_path) == DEMO
+
+
+def test_wrong_tags_are_those_of_other_images(tmp_path, encoder):
+    wrong = worn(tmp_path, wrong=0.5).groups["colour"]
+    assert wrong.phrases == DEMO.groups["colour"].phrases
+    assert len(wrong.instead) == 5 and set(wrong.instead) == set(wrong.instead.values())
+    assert all(said != meant for said, meant in wrong.instead.items())
+    images = encoder.images([render(Attributes(3, colour, 0, 0), colour) for colour in range(10)])
+    right = best_phrases(images, wrong.phrases, wrong.prompts, encoder)
+    found = best_phrases(images, wrong.phrases, wrong.prompts, encoder, wrong.instead)
+    assert [wrong.instead.get(said, said) for said in found] == right
+    assert sum(a != b for a, b in zip(found, right, strict=True)) >= 4

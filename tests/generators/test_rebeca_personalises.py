@@ -13,7 +13,7 @@ from generators.rebeca.baselines import NoUE
 from recgen.assets import asset_folder
 from recgen.core.seeding import seed_for
 from recgen.data.simulation.attribute_reader import AttributeReader
-from recgen.data.simulation.simulator import Truth, simulate
+from recgen.data.simulation.simulator import Truth, World, simulate
 from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Sampling, load_backbone
 from recgen.features.encoders import load_encoder
@@ -35,7 +35,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def simulated(encoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunData, Truth]:
     folder = tmp_path_factory.mktemp("data") / "sim"
-    truth = simulate(folder, USERS, ITEMS, seed=11, interactions_per_user=PER_USER)
+    truth = simulate(folder, World(USERS, ITEMS, PER_USER), seed=11)
     log = pd.read_csv(folder / "sim.inter", sep="\t")
     texts = pd.read_csv(folder / "sim.item", sep="\t")["title:token_seq"].tolist()
     images: list[Path | None] = [folder / f"images/{item}.png" for item in truth.item_ids]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from recgen.config.loader import load_config
+from recgen.data.simulation.simulator import Truth
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.recommender.recbole import data_keys
@@ -128,10 +129,10 @@ def test_more_requests_keep_the_first_ones(small, tmp_path, write_config):
 
 
 def test_a_simulated_data_set_is_made_by_the_run(tmp_path, write_config):
-    size = "recgen.simulator={users: 6, items: 12, interactions_per_user: 12}"
+    size = "recgen.simulator={users: 6, items: 12, interactions_per_user: 12, tastes_in: factors}"
     tables = stage(tmp_path, write_config, size)
     assert len(tables["items"]) == 12 and tables["items"]["image"].notna().all()
-    assert (tmp_path / "run/dataset/simulator/truth.safetensors").is_file()
+    assert Truth.load(tmp_path / "run/dataset/simulator").sees_factors
 
 
 def test_the_keys_that_make_the_data_are_recboles():

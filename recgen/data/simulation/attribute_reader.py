@@ -1,4 +1,4 @@
-"""Reads motif, colour, ground and pattern off an image, so that a generated one can be checked against the truth.
+"""Reads attributes and factors off an image, so that a generated one can be checked against the truth.
 
 Only evaluation uses it: no generator and no ranking model ever sees it. Its weights and its measured accuracy are in
 ``recgen/assets/attribute-reader`` and are made by ``experiments/demo_models/train_reader.py``.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 
 from recgen.core.errors import UserError
 from recgen.data.simulation.attributes import NAMES, SIZES
+from recgen.data.simulation.factors import FACTORS
 
 SIDE = 64
 _BATCH = 256
 
 
 class ReaderNetwork(nn.Module):
-    """A small convolutional network: float ``[B, 3, 64, 64]`` in [0, 1] to logits ``[B, sum(SIZES)]``."""
+    """A small convolutional network: float ``[B, 3, 64, 64]`` in [0, 1] to ``[B, sum(SIZES) + factors]``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,10 +35,10 @@ class ReaderNetwork(nn.Module):
             *(_convolution(*shape) for shape in channels), nn.MaxPool2d(2), nn.Flatten()
         )
         self.hidden = nn.Sequential(nn.Linear(128 * 4 * 4, 64), nn.ReLU())
-        self.heads = nn.Linear(64, sum(SIZES))
+        self.heads = nn.Linear(64, sum(SIZES) + len(FACTORS))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the four attributes, one after the other."""
+        """Return the logits of the four attributes, one after the other, then the factors."""
         return self.heads(self.hidden(self.features(2 * images - 1)))
 
 
@@ -47,22 +49,30 @@ class AttributeReader:
         self.network, self.config = network.eval(), config
 
     @torch.no_grad()
-    def probabilities(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
-        """Return one float32 ``[n, SIZES[a]]`` per attribute; images of any size and mode are made 64 x 64 RGB."""
+    def _outputs(self, images: Sequence[Image.Image]) -> tuple[Tensor, ...]:
+        """Return the logits of each attribute, and the factors; images of any size and mode are made 64 x 64 RGB."""
         pieces = [self.network(to_tensor(images[i : i + _BATCH])) for i in range(0, len(images), _BATCH)]
-        logits = torch.cat(pieces) if pieces else torch.empty(0, sum(SIZES))
-        return [part.softmax(dim=1).numpy() for part in logits.split(SIZES, dim=1)]
+        outputs = torch.cat(pieces) if pieces else torch.empty(0, sum(SIZES) + len(FACTORS))
+        return outputs.split((*SIZES, len(FACTORS)), dim=1)
+
+    def probabilities(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """Return one float32 ``[n, SIZES[a]]`` per attribute."""
+        return [part.softmax(dim=1).numpy() for part in self._outputs(images)[:-1]]
 
     def read(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return the most probable motif, colour, ground and pattern of each image, int64 ``[n, 4]``."""
         return np.stack([part.argmax(axis=1) for part in self.probabilities(images)], axis=1)
+
+    def factors(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return the factors of each image, float64 ``[n, 7]`` in [-1, 1]: how strongly each is drawn."""
+        return self._outputs(images)[-1].clamp(-1, 1).numpy().astype(np.float64)
 
     def save(self, folder: Path) -> None:
         """Write half-precision weights and ``config.json`` to `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
         save_file(state, folder / "model.safetensors")
-        text = json.dumps({"attributes": dict(zip(NAMES, SIZES, strict=True)), **self.config}, indent=2)
+        text = json.dumps({**_vocabulary(), **self.config}, indent=2)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -80,12 +90,20 @@ class AttributeReader:
                 todo="Train one with experiments/demo_models/train_reader.py.",
             )  # fmt: skip
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config.pop("attributes") != dict(zip(NAMES, SIZES, strict=True)):
-            raise UserError(str(folder), found="another vocabulary", expected=f"attributes of sizes {SIZES}")
+        if {key: config.pop(key, None) for key in _vocabulary()} != _vocabulary():
+            raise UserError(
+                str(folder),
+                found="another vocabulary",
+                expected=f"attributes of sizes {SIZES} and the factors {', '.join(FACTORS)}",
+            )
         network = ReaderNetwork()
         state = load_file(folder / "model.safetensors")
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         return cls(network, config)
+
+
+def _vocabulary() -> dict[str, Any]:
+    return {"attributes": dict(zip(NAMES, SIZES, strict=True)), "factors": list(FACTORS)}
 
 
 def to_tensor(images: Sequence[Image.Image]) -> Tensor:

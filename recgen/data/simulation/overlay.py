@@ -1,10 +1,11 @@
 """A real log of films with a known taste in posters laid over it: semi-synthetic data.
 
 Users, films, encounters and ratings are those of a real data set. Each film gets a rendered poster: its motif follows from
-the first genre, its style (colour, ground, pattern) is drawn at random, so that it says nothing about the film. Each user
-gets a taste in styles from the simulator's model. A rating r is then made anew: the user likes the film with probability
+the first genre, its style (colour, ground, pattern) and its factors are drawn at random, so that they say nothing about the
+film. Each user gets a taste in posters from the simulator's model. A rating r is then made anew: the user likes the film with
+probability
 
-    sigmoid(intercept(user) + RATING_WEIGHT (r - the user's mean rating) + style(user, the poster's style))
+    sigmoid(intercept(user) + RATING_WEIGHT (r - the user's mean rating) + taste(user, the poster))
 
 where the intercept keeps the user's expected number of likes at what it was. What users think of films is therefore the
 log's; what they think of posters is known, and with it the true gain of any other poster of the same film.
@@ -24,15 +25,24 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.atomic import read_atomic
 from recgen.data.simulation.attributes import MOTIFS, SIZES, Attributes
-from recgen.data.simulation.renderer import movie_attributes, render
-from recgen.data.simulation.simulator import DISLIKED, LIKED, Truth, draw_tastes
+from recgen.data.simulation.factors import Factors
+from recgen.data.simulation.renderer import movie_attributes, render, seeded_factors
+from recgen.data.simulation.simulator import DISLIKED, LIKED, Truth
+from recgen.data.simulation.tastes import TastesIn, draw_factors, draw_tastes
 
 RATING_WEIGHT = 1.0
 """Logits per star. The style's utility has a standard deviation of 1.75 over a user's posters, about that of 1.6 stars."""
 _BISECTIONS = 50
 
 
-def overlay(base: Path, out: Path, seed: int, like_threshold: float = 4.0, separator: str = "\t") -> Truth:
+def overlay(
+    base: Path,
+    out: Path,
+    seed: int,
+    like_threshold: float = 4.0,
+    separator: str = "\t",
+    tastes_in: TastesIn = "words",
+) -> Truth:
     """Write the data set `out` made of the films and ratings of `base`.
 
     Parameters
@@ -48,6 +58,8 @@ def overlay(base: Path, out: Path, seed: int, like_threshold: float = 4.0, separ
         Ratings of `base` from here up count as likes when the number of a user's likes is kept.
     separator
         Separator of the atomic files' columns.
+    tastes_in
+        Where tastes in posters lie; in words alone, posters are drawn without factors of their own.
 
     Returns
     -------
@@ -61,7 +73,7 @@ def overlay(base: Path, out: Path, seed: int, like_threshold: float = 4.0, separ
     """
     log = read_atomic(base / f"{base.name}.inter", separator, ["user_id", "item_id", "rating"])
     films = read_atomic(base / f"{base.name}.item", separator, ["item_id", "class"])
-    truth = _truth(log["user_id"].unique().tolist(), films, seed)
+    truth = _truth(log["user_id"].unique().tolist(), films, seed, tastes_in)
     known = set(truth.item_ids)
     stranger = next((item for item in log["item_id"] if item not in known), None)
     if stranger is not None:
@@ -84,14 +96,26 @@ def overlay(base: Path, out: Path, seed: int, like_threshold: float = 4.0, separ
     return truth
 
 
-def _truth(user_ids: list[str], films: pd.DataFrame, seed: int) -> Truth:
+def _truth(user_ids: list[str], films: pd.DataFrame, seed: int, tastes_in: TastesIn) -> Truth:
     item_ids = films["item_id"].tolist()
     looks = np.stack(
         [_look(item, genres, seed) for item, genres in zip(item_ids, films["class"], strict=True)]
     )
-    _, style = draw_tastes(user_ids, seed)
+    tastes = draw_tastes(user_ids, seed, tastes_in=tastes_in)
+    factors = np.stack([_factors(item, seed, tastes_in) for item in item_ids])
     users = len(user_ids)
-    return Truth(user_ids, item_ids, np.zeros(users), np.zeros((users, len(MOTIFS))), style, looks)
+    content = np.zeros((users, len(MOTIFS)))
+    return Truth(user_ids, item_ids, np.zeros(users), content, tastes.style, looks, tastes.factors, factors)
+
+
+def _factors(item: str, seed: int, tastes_in: TastesIn) -> np.ndarray:
+    if tastes_in == "words":
+        return np.array(seeded_factors(_poster_seed(seed, item)))
+    return np.array(draw_factors(numpy_rng(seed, "overlay factors", item=item)))
+
+
+def _poster_seed(seed: int, item: str) -> int:
+    return seed_for(seed, "overlay poster", item=item)
 
 
 def _look(item: str, genres: str, seed: int) -> np.ndarray:
@@ -105,9 +129,9 @@ def _rate(truth: Truth, log: pd.DataFrame, seed: int, like_threshold: float) -> 
     """Return the new ratings, `LIKED` or `DISLIKED`, float64 ``[n]``, and set the users' intercepts in `truth`."""
     users = log["user_id"].tolist()
     deviation = log["rating"] - log.groupby("user_id")["rating"].transform("mean")
-    logit = RATING_WEIGHT * deviation.to_numpy() + truth.utility(
-        users, truth.attributes_of(log["item_id"].tolist())
-    )
+    items = log["item_id"].tolist()
+    taste = truth.utility(users, truth.attributes_of(items), truth.factors_of(items))
+    logit = RATING_WEIGHT * deviation.to_numpy() + taste
     liked = np.zeros(len(log), dtype=bool)
     for row, (user, places) in enumerate(_places(users, truth.user_ids)):
         was = (log["rating"].to_numpy()[places] >= like_threshold).sum()
@@ -135,7 +159,7 @@ def _intercept(logit: np.ndarray, likes: float) -> float:
 
 def _draw_posters(truth: Truth, folder: Path, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for item, look in zip(truth.item_ids, truth.item_attributes, strict=True):
-        render(Attributes(*look.tolist()), seed_for(seed, "overlay poster", item=item)).save(
-            folder / f"{item}.png"
-        )
+    for row, item in enumerate(truth.item_ids):
+        look = Attributes(*truth.item_attributes[row].tolist())
+        factors = Factors(*truth.item_factors[row].tolist()) if truth.sees_factors else None
+        render(look, _poster_seed(seed, item), factors).save(folder / f"{item}.png")

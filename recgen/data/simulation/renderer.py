@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
+from scipy.ndimage import distance_transform_cdt
 
 from recgen.data.simulation.attributes import COLOURS, GROUNDS, MOTIFS, PATTERNS, Attributes
+from recgen.data.simulation.factors import NEUTRAL, Factors
 from recgen.data.simulation.motifs import MASTER, silhouette
 
 SIZE = 64
@@ -25,24 +27,52 @@ _RGB = {
 }  # fmt: skip
 
 
-def render(attributes: Attributes, seed: int) -> Image.Image:
-    """Return the image: RGB, 64 x 64. The seed moves, turns and scales the motif and shifts pattern and tints."""
-    return _draw(attributes, seed)[0]
+TILT, SCALE, SCALE_SPAN = 35.0, 0.73, 0.2
+"""Degrees at the ends of the tilt; edge of the motif's square as a share of the picture's, and what the ends of the scale add."""
+STROKE, STROKE_SPAN = 7.0, 0.95
+"""Width of the outline, in pixels of a master silhouette, and the natural logarithm of what the ends multiply it with."""
+BORDER, GRAIN, GRAIN_CELL = 10.0, 34.0, 8
+"""Widest frame in pixels of the canvas, greatest deviation of the grain in levels, edge of a grain in pixels of the canvas."""
+WARMTH, SATURATION = 24.0, 0.5
+"""Levels that warmth adds to red and takes from blue, and share of the distance from grey that saturation adds, at 1."""
+_JITTER = 0.4
+"""Tints and shades vary less where warmth and saturation say how a picture is tinted."""
 
 
-def render_mask(attributes: Attributes, seed: int) -> Image.Image:
-    """Return the true foreground of `render(attributes, seed)`: mode L, 64 x 64, 255 on the motif and its outline."""
-    return _draw(attributes, seed)[1]
+def render(attributes: Attributes, seed: int, factors: Factors | None = None) -> Image.Image:
+    """Return the image: RGB, 64 x 64.
+
+    The seed moves the motif and shifts pattern and tints. Without `factors` it also turns and scales the motif a little, and the
+    rest is neutral: see `seeded_factors`.
+    """
+    return _draw(attributes, seed, factors)[0]
 
 
-def _draw(attributes: Attributes, seed: int) -> tuple[Image.Image, Image.Image]:
+def render_mask(attributes: Attributes, seed: int, factors: Factors | None = None) -> Image.Image:
+    """Return the true foreground of `render(attributes, seed, factors)`: mode L, 64 x 64, 255 on the motif and its outline."""
+    return _draw(attributes, seed, factors)[1]
+
+
+def seeded_factors(seed: int) -> Factors:
+    """Return the factors that a picture without any has by its seed: tilt and scale in a narrow band, the others neutral."""
+    rng = np.random.default_rng(seed)
+    angle, scale = rng.uniform(-10, 10), rng.uniform(0.66, 0.8)
+    return NEUTRAL._replace(tilt=angle / TILT, scale=(scale - SCALE) / SCALE_SPAN)
+
+
+def _draw(attributes: Attributes, seed: int, factors: Factors | None) -> tuple[Image.Image, Image.Image]:
     rng = np.random.default_rng(seed)
     angle, scale = rng.uniform(-10, 10), rng.uniform(0.66, 0.8)
     dx, dy = rng.uniform(-7, 7, 2)
     phase = rng.uniform(0, 1, 2)
     tint, shade = rng.uniform(-10, 10, (2, 3))
+    stroke = STROKE
+    if factors is not None:
+        angle, scale = TILT * factors.tilt, SCALE + SCALE_SPAN * factors.scale
+        stroke = STROKE * math.exp(STROKE_SPAN * factors.stroke)
+        tint, shade = _JITTER * tint, _JITTER * shade
     motif = _place(silhouette(attributes.motif), angle, scale, dx, dy)
-    outline = _place(_grown(attributes.motif), angle, scale, dx, dy)
+    outline = _place(_grown(attributes.motif, stroke), angle, scale, dx, dy)
     ground = np.clip(np.array(_RGB[GROUNDS[attributes.ground]]) + tint, 0, 255)
     colour = np.clip(np.array(_RGB[COLOURS[attributes.colour]]) + shade, 0, 255)
     mark = _pattern(PATTERNS[attributes.pattern], phase)[..., None]
@@ -51,6 +81,8 @@ def _draw(attributes: Attributes, seed: int) -> tuple[Image.Image, Image.Image]:
     body = np.asarray(motif, dtype=np.float64)[..., None] / 255
     canvas = canvas * (1 - edge) + _outline_colour(colour) * edge
     canvas = canvas * (1 - body) + colour * body
+    if factors is not None:
+        canvas = _finished(canvas, ground, factors, np.random.default_rng([seed, 1]))
     image = canvas.reshape(SIZE, 2, SIZE, 2, 3).mean(axis=(1, 3))
     mask = edge.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3))
     return Image.fromarray(image.round().astype(np.uint8)), Image.fromarray(
@@ -58,10 +90,31 @@ def _draw(attributes: Attributes, seed: int) -> tuple[Image.Image, Image.Image]:
     )
 
 
+def _finished(
+    canvas: np.ndarray, ground: np.ndarray, factors: Factors, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the canvas, float ``[canvas, canvas, 3]``, with frame, cast, saturation and grain, in [0, 255]."""
+    inner = np.minimum(np.arange(_CANVAS), np.arange(_CANVAS)[::-1])
+    inside = np.minimum(inner[:, None], inner[None, :])
+    frame = np.clip(BORDER * (factors.border + 1) / 2 - inside, 0, 1)[..., None]
+    canvas = canvas * (1 - frame) + _outline_colour(ground) * frame
+    grey = (canvas @ np.array((0.3, 0.59, 0.11)))[..., None]
+    canvas = grey + (1 + SATURATION * factors.saturation) * (canvas - grey)
+    canvas = canvas + WARMTH * factors.warmth * np.array((1.0, 0.0, -1.0))
+    cells = _CANVAS // GRAIN_CELL
+    grain = np.kron(rng.standard_normal((cells, cells)), np.ones((GRAIN_CELL, GRAIN_CELL)))
+    return np.clip(canvas + GRAIN * (factors.grain + 1) / 2 * grain[..., None], 0, 255)
+
+
 @cache
-def _grown(motif: int) -> Image.Image:
+def _distance(motif: int) -> np.ndarray:
+    """How far each pixel of the master lies outside the silhouette, along the farther axis: int ``[256, 256]``."""
+    return distance_transform_cdt(np.asarray(silhouette(motif)) == 0, metric="chessboard")
+
+
+def _grown(motif: int, stroke: float) -> Image.Image:
     """The silhouette with an outline's width added, so that a black motif shows on a dark ground."""
-    return silhouette(motif).filter(ImageFilter.MaxFilter(15))
+    return Image.fromarray((255 * np.clip(stroke + 1 - _distance(motif), 0, 1)).astype(np.uint8))
 
 
 def _place(master: Image.Image, angle: float, scale: float, dx: float, dy: float) -> Image.Image:

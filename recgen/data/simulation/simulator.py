@@ -1,13 +1,14 @@
 """A catalogue and a log whose truth is known: users with a taste for rendered pictures, and the clicks it causes.
 
-An item's content (its motif) is fixed and named by its text; its style (colour, ground, pattern) shows only in its image.
-A user meets items at random and likes one with probability sigmoid(utility); the utility of an image is
+An item's content (its motif) is fixed and named by its text; its style (colour, ground, pattern) shows only in its image, and
+so do its factors (`recgen.data.simulation.factors`), for which nothing has a word. A user meets items at random and likes one
+with probability sigmoid(utility); the utility of an image is
 
     intercept(user) + content(user, motif) + sum over colour, ground, pattern of style(user, class of motif, attribute)
+                    + graded(factors(user, class of motif), the image's factors)
 
-Tastes are low-rank: a user's is a point in `TASTE_DIMENSIONS` normal dimensions around a point that all users share, which
-loadings turn into likings for single colours, grounds, patterns and motifs. The intercept makes a user like about `LIKE_RATE`
-of all possible images.
+with tastes as in `recgen.data.simulation.tastes`. The intercept makes a user like about `LIKE_RATE` of all possible images.
+Where tastes are in words the last term is zero and images are drawn without factors of their own.
 """
 
 from __future__ import annotations
@@ -27,13 +28,10 @@ from scipy.stats import rankdata
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.simulation.attributes import MOTIFS, SIZES, Attributes
-from recgen.data.simulation.renderer import render
+from recgen.data.simulation.factors import FACTORS, NEUTRAL, Factors
+from recgen.data.simulation.renderer import render, seeded_factors
+from recgen.data.simulation.tastes import TastesIn, draw_factors, draw_tastes, graded
 
-TASTE_DIMENSIONS = 6
-SHARED_TASTE = 0.4
-"""Standard deviation of the shared point's coordinates; a user's deviate from it with standard deviation 1."""
-CONTENT_SCALE, STYLE_SCALES = 0.8, (1.2, 1.0, 0.8)
-"""Standard deviations over users of the utility of one motif, and of one colour, one ground and one pattern."""
 LIKE_RATE, LIKE_RATE_SPREAD = 0.35, 0.05
 """Mean and standard deviation over users of the share of all possible images a user likes."""
 LIKED, DISLIKED = 5.0, 1.0
@@ -76,6 +74,10 @@ class Truth:
         float64 ``[users, tastes, colours + grounds + patterns]``; a motif is of class ``motif % tastes``.
     item_attributes
         int64 ``[items, 4]``: what each item's own image shows.
+    factors
+        float64 ``[users, tastes, 7]``: the weights of the factors; zero where tastes are in words.
+    item_factors
+        float64 ``[items, 7]``: the factors of each item's own image.
     """
 
     user_ids: list[str]
@@ -84,14 +86,34 @@ class Truth:
     content: np.ndarray
     style: np.ndarray
     item_attributes: np.ndarray
+    factors: np.ndarray
+    item_factors: np.ndarray
 
-    def utility(self, users: Sequence[str], attributes: np.ndarray) -> np.ndarray:
-        """Return the logit of liking, float64 ``[n]``, of user ``users[i]`` for an image of ``attributes[i]`` (int ``[n, 4]``).
+    @property
+    def sees_factors(self) -> bool:
+        """Whether utility depends on factors; else images were drawn without any of their own."""
+        return bool(self.factors.any())
+
+    def utility(
+        self, users: Sequence[str], attributes: np.ndarray, factors: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the logit of liking, float64 ``[n]``, of user ``users[i]`` for the image ``i``.
+
+        Parameters
+        ----------
+        users
+            Tokens.
+        attributes
+            int ``[n, 4]``: what the images show.
+        factors
+            float ``[n, 7]``: their factors. May be left out only where tastes are in words.
 
         Raises
         ------
         UserError
             If a user is not of this simulation.
+        ValueError
+            Without `factors` where utility depends on them.
         """
         rows = self._rows(self._user_rows(), users, "user")
         attributes = np.asarray(attributes).reshape(-1, 4)
@@ -100,21 +122,33 @@ class Truth:
         total = self.intercept[rows] + self.content[rows, motif]
         for start, column in zip(_style_starts(), (1, 2, 3), strict=True):
             total = total + self.style[rows, taste, start + attributes[:, column]]
+        if self.sees_factors:
+            if factors is None:
+                raise ValueError("the utility of this simulation depends on factors, and none are given")
+            total = total + graded(self.factors[rows, taste], np.asarray(factors).reshape(-1, len(FACTORS)))
         return total
 
-    def probability(self, users: Sequence[str], attributes: np.ndarray) -> np.ndarray:
+    def probability(
+        self, users: Sequence[str], attributes: np.ndarray, factors: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the probability of liking, float64 ``[n]``; arguments as for `utility`."""
-        return expit(self.utility(users, attributes))
+        return expit(self.utility(users, attributes, factors))
 
     def attributes_of(self, items: Sequence[str]) -> np.ndarray:
         """Return what the items' own images show, int64 ``[n, 4]``."""
         index = {token: row for row, token in enumerate(self.item_ids)}
         return self.item_attributes[self._rows(index, items, "item")]
 
+    def factors_of(self, items: Sequence[str]) -> np.ndarray:
+        """Return the factors of the items' own images, float64 ``[n, 7]``."""
+        index = {token: row for row, token in enumerate(self.item_ids)}
+        return self.item_factors[self._rows(index, items, "item")]
+
     def save(self, folder: Path) -> None:
         """Write ``truth.safetensors`` and ``truth.json`` to `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: getattr(self, name) for name in ("intercept", "content", "style", "item_attributes")}
+        names = ("intercept", "content", "style", "item_attributes", "factors", "item_factors")
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in names}
         save_file(arrays, folder / "truth.safetensors")
         ids = {"user_ids": self.user_ids, "item_ids": self.item_ids}
         (folder / "truth.json").write_text(json.dumps(ids), encoding="utf-8")
@@ -135,6 +169,10 @@ class Truth:
             )  # fmt: skip
         ids = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         arrays: dict[str, Any] = load_file(folder / "truth.safetensors")
+        if "factors" not in arrays:  # written before images had factors
+            users, tastes, _ = arrays["style"].shape
+            arrays["factors"] = np.zeros((users, tastes, len(FACTORS)))
+            arrays["item_factors"] = np.tile(NEUTRAL, (len(ids["item_ids"]), 1)).astype(np.float64)
         return cls(**ids, **arrays)
 
     def _user_rows(self) -> dict[str, int]:
@@ -150,7 +188,13 @@ class Truth:
         return np.array([index[token] for token in tokens], dtype=np.int64)
 
 
-def true_auc(truth: Truth, users: Sequence[str], attributes: np.ndarray, likes: np.ndarray) -> float:
+def true_auc(
+    truth: Truth,
+    users: Sequence[str],
+    attributes: np.ndarray,
+    likes: np.ndarray,
+    factors: np.ndarray | None = None,
+) -> float:
     """Return the AUC of the true probability for `likes` (bool ``[n]``): what a perfect verifier would reach, or NaN.
 
     The area under the ROC curve over all pairs of a liked and a disliked image, ties counted half.
@@ -159,27 +203,47 @@ def true_auc(truth: Truth, users: Sequence[str], attributes: np.ndarray, likes: 
     positives, negatives = int(likes.sum()), int((~likes).sum())
     if not positives or not negatives:
         return float("nan")
-    ranks = rankdata(truth.utility(users, attributes))
+    ranks = rankdata(truth.utility(users, attributes, factors))
     return float((ranks[likes].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def simulate(
-    out: Path, users: int, items: int, seed: int, interactions_per_user: int = 100, tastes_per_user: int = 1
-) -> Truth:
+@dataclass(frozen=True)
+class World:
+    """How a simulated world's users and items are made.
+
+    Attributes
+    ----------
+    users, items
+        How many of each; a user's taste and an item's look depend on the seed and their own token only.
+    interactions_per_user
+        Different items each user meets, at random (at most `items`).
+    tastes_per_user, tastes_in, interaction
+        See `recgen.data.simulation.tastes.draw_tastes`.
+    newcomers, newcomer_interactions
+        Share of users who are new, and how many items these meet.
+    """
+
+    users: int
+    items: int
+    interactions_per_user: int = 100
+    tastes_per_user: int = 1
+    tastes_in: TastesIn = "words"
+    interaction: float = 1.0
+    newcomers: float = 0.0
+    newcomer_interactions: int = 8
+
+
+def simulate(out: Path, world: World, seed: int) -> Truth:
     """Write a simulated data set to `out` as RecBole atomic files named after the folder.
 
     Parameters
     ----------
     out
         The folder: ``<name>.inter``, ``.item``, ``.user``, ``images/<item>.png`` and ``simulator/``.
-    users, items
-        How many of each; a user's taste and an item's look depend on `seed` and their own token only.
+    world
+        Its users and items.
     seed
         Seed of everything.
-    interactions_per_user
-        Different items each user meets, at random (at most `items`).
-    tastes_per_user
-        Style tastes per user: one for each class of motifs.
 
     Returns
     -------
@@ -191,14 +255,14 @@ def simulate(
     UserError
         If a number is not positive or more interactions than items are asked for.
     """
-    _check(users, items, interactions_per_user, tastes_per_user)
-    truth = draw_truth(users, items, seed, tastes_per_user)
+    _check(world)
+    truth = draw_truth(world, seed)
     (out / "images").mkdir(parents=True, exist_ok=True)
-    for item, attributes in zip(truth.item_ids, truth.item_attributes, strict=True):
-        render(Attributes(*attributes.tolist()), seed_for(seed, "simulator picture", "", item)).save(
-            out / f"images/{item}.png"
-        )
-    _write_atomic(draw_interactions(truth, seed, interactions_per_user), out, "inter")
+    for row, item in enumerate(truth.item_ids):
+        look = Attributes(*truth.item_attributes[row].tolist())
+        factors = Factors(*truth.item_factors[row].tolist()) if truth.sees_factors else None
+        render(look, picture_seed(seed, item), factors).save(out / f"images/{item}.png")
+    _write_atomic(draw_interactions(truth, seed, world), out, "inter")
     texts = [
         item_text(seed, item, motif)
         for item, motif in zip(truth.item_ids, truth.item_attributes[:, 0], strict=True)
@@ -209,41 +273,45 @@ def simulate(
     return truth
 
 
-def draw_truth(users: int, items: int, seed: int, tastes_per_user: int = 1) -> Truth:
+def picture_seed(seed: int, item: str) -> int:
+    """Return what an item's own image is rendered with."""
+    return seed_for(seed, "simulator picture", "", item)
+
+
+def draw_truth(world: World, seed: int) -> Truth:
     """Draw tastes and looks without writing anything; see `simulate`."""
-    user_ids = [f"u{n}" for n in range(1, users + 1)]
-    item_ids = [f"i{n}" for n in range(1, items + 1)]
-    content, style = draw_tastes(user_ids, seed, tastes_per_user)
+    user_ids = [f"u{n}" for n in range(1, world.users + 1)]
+    item_ids = [f"i{n}" for n in range(1, world.items + 1)]
+    tastes = draw_tastes(user_ids, seed, world.tastes_per_user, world.tastes_in, world.interaction)
     looks = [numpy_rng(seed, "simulator look", "", item).integers(SIZES) for item in item_ids]
-    truth = Truth(user_ids, item_ids, np.zeros(users), content, style, np.stack(looks))
+    factors = np.stack([_item_factors(seed, item, world.tastes_in) for item in item_ids])
+    intercept = np.zeros(world.users)
+    truth = Truth(
+        user_ids, item_ids, intercept, tastes.content, tastes.style, np.stack(looks), tastes.factors, factors
+    )
     truth.intercept[:] = _intercepts(truth, seed)
     return truth
 
 
-def draw_tastes(
-    user_ids: Sequence[str], seed: int, tastes_per_user: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return users' likings of contents, float64 ``[users, motifs]``, and of styles, as in `Truth.style`."""
-    content_loadings, style_loadings = _loadings(seed, tastes_per_user)
-    tastes = np.stack(
-        [numpy_rng(seed, "simulator taste", user).standard_normal(TASTE_DIMENSIONS) for user in user_ids]
-    )
-    tastes += SHARED_TASTE * numpy_rng(seed, "simulator shared taste").standard_normal(TASTE_DIMENSIONS)
-    return tastes @ content_loadings, np.einsum("ud,kdv->ukv", tastes, style_loadings)
+def _item_factors(seed: int, item: str, tastes_in: TastesIn) -> np.ndarray:
+    if tastes_in == "words":
+        return np.array(seeded_factors(picture_seed(seed, item)))
+    return np.array(draw_factors(numpy_rng(seed, "simulator factors", "", item)))
 
 
-def draw_interactions(truth: Truth, seed: int, per_user: int) -> pd.DataFrame:
-    """Draw `per_user` encounters of every user, as the columns of an ``.inter`` file, each user's in order of time."""
+def draw_interactions(truth: Truth, seed: int, world: World) -> pd.DataFrame:
+    """Draw the encounters of every user, as the columns of an ``.inter`` file, each user's in order of time."""
     frames = []
     for user in truth.user_ids:
         rng = numpy_rng(seed, "simulator encounters", user)
-        met = rng.choice(len(truth.item_ids), size=per_user, replace=False)
-        probability = truth.probability([user] * per_user, truth.item_attributes[met])
-        likes = rng.random(per_user) < probability
+        count = world.interactions_per_user
+        if world.newcomers and numpy_rng(seed, "simulator newcomer", user).random() < world.newcomers:
+            count = min(count, world.newcomer_interactions)
+        met = rng.choice(len(truth.item_ids), size=count, replace=False)
+        probability = truth.probability([user] * count, truth.item_attributes[met], truth.item_factors[met])
+        likes = rng.random(count) < probability
         times = (
-            FIRST_TIMESTAMP
-            + SECONDS_BETWEEN * np.arange(per_user)
-            + rng.integers(SECONDS_BETWEEN, size=per_user)
+            FIRST_TIMESTAMP + SECONDS_BETWEEN * np.arange(count) + rng.integers(SECONDS_BETWEEN, size=count)
         )
         frames.append(
             pd.DataFrame(
@@ -270,26 +338,11 @@ def _style_starts() -> tuple[int, int, int]:
     return 0, SIZES[1], SIZES[1] + SIZES[2]
 
 
-def _loadings(seed: int, tastes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the loadings of content ``[dimensions, motifs]`` and of style ``[tastes, dimensions, style words]``."""
-    rng = numpy_rng(seed, "simulator loadings")
-    content = _unit_columns(rng.standard_normal((TASTE_DIMENSIONS, SIZES[0]))) * CONTENT_SCALE
-    scales = np.repeat(STYLE_SCALES, SIZES[1:])
-    style = [
-        _unit_columns(rng.standard_normal((TASTE_DIMENSIONS, len(scales)))) * scales for _ in range(tastes)
-    ]
-    return content, np.stack(style)
-
-
-def _unit_columns(matrix: np.ndarray) -> np.ndarray:
-    """Scale columns to length 1, so that standard normal tastes give likings of variance 1."""
-    return matrix / np.linalg.norm(matrix, axis=0)
-
-
 def _intercepts(truth: Truth, seed: int) -> np.ndarray:
     """Solve each user's intercept by bisection so that they like their own target share of random images."""
     images = numpy_rng(seed, "simulator calibration").integers(SIZES, size=(_CALIBRATION_IMAGES, 4))
-    logits = np.stack([truth.utility([user] * len(images), images) for user in truth.user_ids])
+    factors = numpy_rng(seed, "simulator calibration of factors").uniform(-1, 1, (len(images), len(FACTORS)))
+    logits = np.stack([truth.utility([user] * len(images), images, factors) for user in truth.user_ids])
     draws = [numpy_rng(seed, "simulator like rate", user).standard_normal() for user in truth.user_ids]
     target = (LIKE_RATE + LIKE_RATE_SPREAD * np.array(draws)).clip(0.1, 0.9)
     low, high = np.full(len(target), -20.0), np.full(len(target), 20.0)
@@ -304,18 +357,17 @@ def _write_atomic(table: pd.DataFrame, out: Path, suffix: str) -> None:
     table.to_csv(out / f"{out.resolve().name}.{suffix}", sep="\t", index=False)
 
 
-def _check(users: int, items: int, interactions_per_user: int, tastes_per_user: int) -> None:
-    numbers = {
-        "users": users,
-        "items": items,
-        "interactions_per_user": interactions_per_user,
-        "tastes_per_user": tastes_per_user,
-    }
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"simulate: {name}", found=str(value), expected="a positive whole number")
-    if interactions_per_user > items:
+def _check(world: World) -> None:
+    for name in ("users", "items", "interactions_per_user", "tastes_per_user", "newcomer_interactions"):
+        if getattr(world, name) < 1:
+            raise UserError(
+                f"simulate: {name}", found=str(getattr(world, name)), expected="a positive whole number"
+            )
+    for name in ("newcomers", "interaction"):
+        if not 0 <= getattr(world, name) <= 1:
+            raise UserError(f"simulate: {name}", found=str(getattr(world, name)), expected="a share, 0 to 1")
+    if world.interactions_per_user > world.items:
         raise UserError(
-            "simulate: interactions_per_user", found=f"{interactions_per_user} of {items} items",
+            "simulate: interactions_per_user", found=f"{world.interactions_per_user} of {world.items} items",
             expected="at most the number of items", todo="Ask for more items or fewer interactions.",
         )  # fmt: skip

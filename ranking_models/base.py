@@ -49,7 +49,7 @@ def read_settings(kind: type[Settings], model_name: str, config: Any) -> Any:
         ) from None
 
 
-class FeatureRecommender(GeneralRecommender):
+class FeatureRecommender(GeneralRecommender):  # type: ignore[misc]  # untyped
     """A RecBole general recommender over frozen item features.
 
     Buffers ``features_<modality>`` ``[n_items, D]`` are not part of the state dict: a saved model names what it was trained

@@ -25,7 +25,7 @@ SCORES_PER_STEP = 1 << 22
 """Scores of one evaluation step: 16 MB; the number of users follows from the number of items."""
 
 
-class RankingTrainer(Trainer):
+class RankingTrainer(Trainer):  # type: ignore[misc]  # untyped
     """RecBole's `Trainer` with what our models need; RecBole's own models may be trained by it too.
 
     Parameters
@@ -65,7 +65,7 @@ class RankingTrainer(Trainer):
             # specification 4.6: with gradients set to None, torch 2's Adam leaves the graph's parameters where they are
             # in all batches but one an epoch, and they move ten times less than the reference's
             set_to_zero = optimizer.zero_grad
-            optimizer.zero_grad = lambda set_to_none=False: set_to_zero(set_to_none=False)  # type: ignore[method-assign]
+            optimizer.zero_grad = lambda set_to_none=False: set_to_zero(set_to_none=False)
         return optimizer
 
     def _train_epoch(

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from recgen.assets import asset_folder
-from recgen.config.loader import load_config, plugins, shipped
+from recgen.config import plugins
+from recgen.config.loader import load_config, shipped
 from recgen.core.machine import cores
 from recgen.core.version import __version__
 from recgen.pipeline.preflight import isnet_weights

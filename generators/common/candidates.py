@@ -13,7 +13,7 @@ from generators.base import Generator, Progress
 from generators.common.sampling import Drawing, finish
 from recgen.core.seeding import seed_for
 from recgen.data.types import Creative, Request
-from recgen.diffusion.backbone import Sampling
+from recgen.diffusion.sampling import Sampling
 
 _AT_ONCE = 64  # images that are held until the best of them are known
 

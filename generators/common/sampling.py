@@ -10,7 +10,8 @@ from PIL import Image
 
 from generators.base import Generator, Progress
 from recgen.data.types import Creative, Request
-from recgen.diffusion.backbone import Condition, Sampling
+from recgen.diffusion.backbone import Condition
+from recgen.diffusion.sampling import Sampling
 
 Drawing = tuple[Condition, dict[str, Any]]
 """What an image is drawn from, and what the recipe says of it beside backbone and sampling."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from recgen.config import plugins
 from recgen.config.describe import keys
-from recgen.config.loader import parse_yaml
+from recgen.config.yaml_text import parse_yaml
 from recgen.core.errors import UserError
 
 

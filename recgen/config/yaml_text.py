@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that also reads `1e-5` as a number, as RecBole does and YAML 1.1 does not, and takes no key twice."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":

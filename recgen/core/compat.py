@@ -99,7 +99,7 @@ def recbole_csv() -> Iterator[None]:
             kwargs |= {"engine": "c", "low_memory": False}
         return original(*args, **kwargs)
 
-    pd.read_csv = read_csv  # type: ignore[assignment]
+    pd.read_csv = read_csv
     try:
         yield
     finally:

@@ -153,12 +153,12 @@ def _checked(connected: socket.socket) -> socket.socket:
 
 
 class _Http(HTTPConnection):
-    def getresponse(self) -> Any:  # type: ignore[override]
+    def getresponse(self) -> Any:
         return _until_deadline(self, super().getresponse)
 
 
 class _Https(HTTPSConnection):
-    def getresponse(self) -> Any:  # type: ignore[override]
+    def getresponse(self) -> Any:
         return _until_deadline(self, super().getresponse)
 
 

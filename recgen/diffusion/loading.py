@@ -40,7 +40,7 @@ class _OwnEmbeddings:
         return [embeds.to(device=device, dtype=self.unet.dtype) for embeds in ip_adapter_image_embeds]
 
 
-class _StableDiffusion(_OwnEmbeddings, StableDiffusionPipeline):
+class _StableDiffusion(_OwnEmbeddings, StableDiffusionPipeline):  # type: ignore[misc]  # untyped
     """Stable Diffusion 1.x and 2.x."""
 
     family = "stable-diffusion"
@@ -57,7 +57,7 @@ class _StableDiffusion(_OwnEmbeddings, StableDiffusionPipeline):
         return {}
 
 
-class _StableDiffusionXL(_OwnEmbeddings, StableDiffusionXLPipeline):
+class _StableDiffusionXL(_OwnEmbeddings, StableDiffusionXLPipeline):  # type: ignore[misc]  # untyped
     """Stable Diffusion XL: two text encoders side by side, the second one's pooled embedding, and the image's sizes."""
 
     family = "stable-diffusion-xl"

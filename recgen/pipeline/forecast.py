@@ -7,6 +7,7 @@ from pathlib import Path
 from recgen.core.machine import cores
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.tasks import tasks
 from recgen.planning import machines, memory, speeds
 from recgen.planning import sizes as counting
 from recgen.planning.clock import Clock
@@ -76,4 +77,4 @@ def _costs(run: RunContext, found: Sizes | None, machine: machines.Machine) -> d
     if found is None:
         return {}
     estimator = Estimator(run.config, found, machine)
-    return {task.name: estimator.cost(task.stage, task.name) for task in pipeline.tasks(run)}
+    return {task.name: estimator.cost(task.stage, task.name) for task in tasks(run)}

@@ -13,9 +13,10 @@ from typing import Any
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
-from recgen.pipeline import forecast, pipeline
+from recgen.pipeline import forecast, pipeline, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.tasks import tasks
 from recgen.planning.plan import Plan
 
 logger = logging.getLogger("recgen")
@@ -124,7 +125,7 @@ def market(folder: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     if loaded.settings.market is None:
         loaded = load_config(str(config), [*overrides, "recgen.market={}"])
     work = RunContext(loaded, folder)
-    pipeline.preflight.check_market(work)
+    preflight.check_market(work)
     with work.workspace.lock(), logging_to(folder / "log.txt"):
         started = time.perf_counter()
         work.write_config()
@@ -136,7 +137,7 @@ def market(folder: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 def _conclude(work: RunContext, done: list[str], seconds: float) -> None:
     if done:
-        logger.info("%d of %d tasks done in %.0f s", len(done), len(pipeline.tasks(work)), seconds)
+        logger.info("%d of %d tasks done in %.0f s", len(done), len(tasks(work)), seconds)
     else:
         logger.info("Nothing to do: everything asked for is done already in %s", work.folder)
 

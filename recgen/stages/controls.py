@@ -15,7 +15,7 @@ from generators.controls.swapped import donors
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import KINDS, PREFIX, SWAPPED
-from recgen.stages.generate import creatives, fitted, intact, keep, write_shard
+from recgen.stages.generate import creatives, finished_rows, fitted, keep, shard_files, write_shard
 from recgen.stages.ranker import reward_model
 
 
@@ -28,9 +28,11 @@ def draw(run: RunContext, name: str) -> list[Path]:
         learner.fit(run.data, reward=reward)
     outputs: list[Path] = []
     for block, table in _shards(run, name, asked):
-        if not intact(run.folder, table):
-            write_shard(table, *keep(run, name, list(learner.generate(block, run.data, reward=reward))))
-        outputs += _outputs(run, table)
+        rows = finished_rows(run.folder, table)
+        if rows is None:
+            rows, embeddings = keep(run, name, list(learner.generate(block, run.data, reward=reward)))
+            write_shard(table, rows, embeddings)
+        outputs += shard_files(run.folder, table, rows)
     return outputs
 
 
@@ -68,9 +70,11 @@ def swap(run: RunContext, name: str) -> list[Path]:
     ]
     outputs: list[Path] = []
     for block, table in _shards(run, name, pairs):
-        if not intact(run.folder, table):
-            write_shard(table, *_swapped(run, name, block, (made, embeddings, places)))
-        outputs += _outputs(run, table)
+        rows = finished_rows(run.folder, table)
+        if rows is None:
+            rows, swapped = _swapped(run, name, block, (made, embeddings, places))
+            write_shard(table, rows, swapped)
+        outputs += shard_files(run.folder, table, rows)
     return outputs
 
 
@@ -111,8 +115,3 @@ def _shards(run: RunContext, name: str, asked: Sequence[Any]) -> Iterator[tuple[
     size = run.settings.shard_size
     for start in range(0, len(asked), size):
         yield asked[start : start + size], run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-
-
-def _outputs(run: RunContext, table: Path) -> list[Path]:
-    paths = pd.read_parquet(table, columns=["path"])["path"]
-    return [table, table.with_suffix(".safetensors"), *(run.folder / path for path in paths)]

@@ -92,21 +92,26 @@ def generate(run: RunContext, name: str) -> list[Path]:
     outputs = []
     for start in range(0, len(run.requests), size):
         table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        if not intact(run.folder, table):
+        rows = finished_rows(run.folder, table)
+        if rows is None:
             drawer = drawer or fitted(run, name)
-            _draw(run, drawer, name, run.requests[start : start + size], table)
+            rows = _draw(run, drawer, name, run.requests[start : start + size], table)
             show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
-        paths = pd.read_parquet(table, columns=["path"])["path"]
-        outputs += [table, table.with_suffix(".safetensors"), *(run.folder / path for path in paths)]
+        outputs += shard_files(run.folder, table, rows)
     return outputs
 
 
-def intact(folder: Path, table: Path) -> bool:
-    """Return whether a chunk is finished and each of its images is the one that its table has the digest of."""
+def finished_rows(folder: Path, table: Path) -> pd.DataFrame | None:
+    """Return the columns ``path`` and ``sha256`` of a finished shard; None where it, or an image of it, is absent or damaged."""
     if not table.exists() or not table.with_suffix(".safetensors").exists():
-        return False
+        return None
     rows = pd.read_parquet(table, columns=["path", "sha256"])
-    return not damaged_images(folder, rows)
+    return None if damaged_images(folder, rows) else rows
+
+
+def shard_files(folder: Path, table: Path, rows: pd.DataFrame) -> list[Path]:
+    """Return all files of a shard, whose images are those of the column ``path`` of `rows`."""
+    return [table, table.with_suffix(".safetensors"), *(folder / path for path in rows["path"])]
 
 
 def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
@@ -135,8 +140,8 @@ def fitted(run: RunContext, name: str) -> Any:
     return learner
 
 
-def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> None:
-    """Draw, encode and write one shard."""
+def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> pd.DataFrame:
+    """Draw, encode and write one shard; return its rows of the manifest."""
     spec = run.config.generators[name]
     try:
         with calling(spec, "generate"):
@@ -144,7 +149,9 @@ def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], 
         found = checked(spec, yielded, requests)
     except BrokenImageError as error:
         raise broken(name, requests, error) from error
-    write_shard(table, *keep(run, name, found))
+    rows, embeddings = keep(run, name, found)
+    write_shard(table, rows, embeddings)
+    return rows
 
 
 def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:

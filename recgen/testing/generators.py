@@ -16,7 +16,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from generators.base import Generator, GeneratorConfig
+from generators.base import Generator
+from generators.settings import GeneratorConfig
 from recgen.core.seeding import seed_for
 from recgen.data.types import Creative, Request, RunData
 

@@ -31,8 +31,7 @@ from optuna.study import Study
 from recgen.config.loader import Config, load_config
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
-from recgen.core.machine import cores
-from recgen.pipeline import cache as sharing
+from recgen.core.machine import cores, wait_lock
 from recgen.pipeline import session
 from recgen.tuning.page import build
 from recgen.tuning.plots import plots
@@ -89,7 +88,7 @@ def tune(
         storage = open_storage(url, root, setting.tune.heartbeat)
         name = setting.tune.study or Path(config).stem
         study = _opened(setting, storage, name)
-        with sharing.file_lock(root / ".base"):
+        with wait_lock(root / ".base"):
             prepare(setting)
         _work(setting, storage, name, url, trials, workers)
         _conclude(setting, storage, name, study, url)
@@ -98,7 +97,7 @@ def tune(
 def _setting(root: Path, config: Config, workers: int) -> StudyContext:
     """Write the base configuration, or check that the study of this folder was begun with the same one."""
     path = root / BASE
-    with sharing.file_lock(root / ".base"):
+    with wait_lock(root / ".base"):
         if not path.exists():
             threads = config.settings.threads or max(1, cores() // workers)
             settings = config.settings.model_copy(update={"threads": threads})
@@ -254,7 +253,7 @@ def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Stu
     if claimed["id"] == mine:
         params = study.trials[claimed["trial"]].params
         path = setting.root / "best.yaml"
-        with sharing.file_lock(setting.root / ".winner"):
+        with wait_lock(setting.root / ".winner"):
             write_yaml(path, setting.variant(params, "test", setting.config.settings.generators))
             session.run(str(path), str(setting.root / "winner"), ())
     else:

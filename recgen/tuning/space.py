@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
-from recgen.config.loader import Config, plugins, validate
+from recgen.config import plugins
+from recgen.config.loader import Config
 from recgen.config.tune import Choice, Range
+from recgen.config.validation import validate
 from recgen.core.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recgen.config.tune import Tune
 from recgen.core.errors import UserError
+from recgen.core.machine import wait_lock
 from recgen.core.seeding import seed_for
-from recgen.pipeline import cache as sharing
 from recgen.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def study_lock(storage: BaseStorage, root: Path, name: str) -> Iterator[None]:
         with _database_turn(storage.engine, f"study {name}"):
             yield
     else:
-        with sharing.file_lock(root / ".turn"):
+        with wait_lock(root / ".turn"):
             yield
 
 

@@ -30,6 +30,7 @@ from recgen.pipeline import pipeline, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.session import logging_to
+from recgen.pipeline.tasks import tasks
 from recgen.pipeline.workspace import Workspace
 from recgen.stages.downstream import CUTOFF, ORIGINAL
 from recgen.tuning.space import Space, suggest, tuned
@@ -81,7 +82,7 @@ def prepare(setting: StudyContext) -> None:
     run = RunContext(setting.measured({}), setting.root / "trials/base")
     with run.workspace.lock(), logging_to(run.folder / "log.txt"):
         run.write_config()
-        work, seeds = pipeline.tasks(run), range(run.settings.downstream.seeds)
+        work, seeds = tasks(run), range(run.settings.downstream.seeds)
         prints = pipeline.fingerprints(work, run.settings.seed)
         wanted = pipeline.needed(
             work, [f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds]

@@ -207,3 +207,8 @@ def _metrics(per_request, generators, downstream, rng) -> dict:
             "same_judge": False,
         },
     }
+
+
+def metrics_of(folder: Path) -> dict:
+    """Return what a run's metrics.json says."""
+    return json.loads((folder / "metrics.json").read_text())

@@ -65,4 +65,4 @@ def contrastive_loss(a: torch.Tensor, b: torch.Tensor, temperature: float, popul
         which makes each an unbiased estimate of the sum over the whole catalogue; with S = population C is exact.
     """
     scale = (population - 1) / (len(a) - 1) if len(a) > 1 else 1.0
-    return _ContrastiveLoss.apply(normalize(a), normalize(b), temperature, scale)
+    return _ContrastiveLoss.apply(normalize(a), normalize(b), temperature, scale)  # type: ignore[no-untyped-call]

@@ -83,7 +83,7 @@ class _Propagate(torch.autograd.Function):
 
 def propagate(pattern: SparsePattern, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
     """Sparse times dense, differentiable in the values ``[nnz]`` and in ``dense [n_columns, d]``; ``[n_rows, d]``."""
-    return _Propagate.apply(values, dense, pattern)
+    return _Propagate.apply(values, dense, pattern)  # type: ignore[no-untyped-call]
 
 
 def edge_products(
@@ -110,7 +110,7 @@ class _EdgeSimilarity(torch.autograd.Function):
 
 def edge_similarity(pattern: SparsePattern, unit: torch.Tensor) -> torch.Tensor:
     """Return the dot products of the end points' rows of ``unit [n, d]`` per edge ``[nnz]``, differentiable."""
-    return _EdgeSimilarity.apply(unit, pattern)
+    return _EdgeSimilarity.apply(unit, pattern)  # type: ignore[no-untyped-call]
 
 
 def interaction_graph(interactions: sp.coo_matrix, norm: str) -> tuple[SparsePattern, torch.Tensor]:

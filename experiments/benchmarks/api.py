@@ -4,7 +4,7 @@ A run on a few simulated users is fitted with the drawing settings of the config
 3), on one thread. Every generator draws one pair, which loads what it needs, and then `--draws` pairs that the run has not drawn,
 each timed in wall and CPU seconds. The import is timed in processes of its own, without the interpreter's start.
 
-usage: python experiments/benchmarks/api.py [--draws 8] [--imports 7]
+usage: python experiments/benchmarks/api.py [--draws 8] [--imports 7] [--generators NAME ...]
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ GENERATORS = ("stable_diffusion", "ip_adapter_mean", "taste")
 SMALL: dict[str, Any] = {
     "simulator": {"users": 24, "items": 30, "seed": 0, "interactions_per_user": 24},
     "threads": 1,
-    "requests": 2,
+    "requests": 6,
     "ranker__settings": {"Verifier": {"hidden_size": 32}},
-    "generators": list(GENERATORS),
     "controls": [],
 }
 IMPORT = """
@@ -49,9 +48,9 @@ def importing(count: int) -> dict[str, float]:
 
 def drawing(run: recgen.Run, name: str, count: int) -> dict[str, Any]:
     """Return the seconds of the first draw and the median and the longest of `count` more, of other users and items."""
-    users, items = (sorted(set(run.requests[key])) for key in ("user_id", "item_id"))
+    asked = {(request.user_id, request.item_id) for request in run.requests}
+    users, items = (sorted(set(each)) for each in zip(*asked, strict=True))
     pairs = [(user, item) for user in users for item in items]
-    asked = set(zip(run.requests["user_id"], run.requests["item_id"], strict=True))
     first, *others = [pair for pair in pairs if pair not in asked][: count + 1]
     with Clock() as cold:
         run.draw(*first, generator=name)
@@ -72,13 +71,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--imports", type=int, default=7)
+    parser.add_argument("--generators", nargs="+", default=GENERATORS)
     options = parser.parse_args()
     found: dict[str, Any] = {"import": importing(options.imports)}
     with tempfile.TemporaryDirectory() as folder:
         run = recgen.run(
-            "simulated", f"{folder}/run", ["epochs=4", "use_gpu=False"], until="generator.fit", **SMALL
+            "simulated",
+            f"{folder}/run",
+            ["epochs=4", "use_gpu=False"],
+            until="generator.fit",
+            **SMALL,
+            generators=list(options.generators),
         )
-        found["draw"] = {name: drawing(run, name, options.draws) for name in GENERATORS}
+        found["draw"] = {name: drawing(run, name, options.draws) for name in options.generators}
     write_result(Path(__file__), {**found, "environment": environment()})
 
 

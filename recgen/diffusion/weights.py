@@ -79,7 +79,10 @@ def _from_cache(repository: str, file: str) -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository, file)
+    try:
+        found = try_to_load_from_cache(repository, file)
+    except ValueError:
+        return None  # no name that a repository can have
     return Path(found) if isinstance(found, str) else None
 
 

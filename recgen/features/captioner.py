@@ -17,6 +17,8 @@ from recgen.features.loading import loaded, pretrained
 _BATCH = 16
 _LONGEST = 40  # tokens of a caption
 _ANSWER = 64  # tokens of an answer to a question
+_QUESTIONS = {"blip-2": "Question: {} Answer:"}
+"""How models whose processor has no chat template are asked, by type: as BLIP-2's card and paper do."""
 
 
 class Captioner:
@@ -87,7 +89,8 @@ class Captioner:
         if question is None:
             return self.processor(images=list(images), return_tensors="pt")
         if getattr(self.processor, "chat_template", None) is None:
-            return self.processor(images=list(images), text=[question] * len(images), return_tensors="pt")
+            asked = _QUESTIONS.get(self.model.config.model_type, "{}").format(question)
+            return self.processor(images=list(images), text=[asked] * len(images), return_tensors="pt")
         turn = [{"type": "image"}, {"type": "text", "text": question}]
         prompt = self.processor.apply_chat_template(
             [{"role": "user", "content": turn}], add_generation_prompt=True

@@ -41,6 +41,8 @@ def test_ids_are_known_or_taken_for_the_commonest(monkeypatch, tmp_path):
     assert recognise("SimianLuo/LCM_Dreamshaper_v7").name == "lcm"
     assert recognise("someone/finetuned") is None and profile_of("someone/finetuned").name == "sd15"
     assert profile_of("someone/finetuned", "sdxl").name == "sdxl"
+    for name in ("", "\0", "../..", "--/..", "a/b/c", "/"):
+        assert profile_of(name).name == "sd15", name
 
 
 def written(path: Path, **ours) -> str:

@@ -156,3 +156,16 @@ def test_wrong_tags_are_those_of_other_images(tmp_path, encoder):
     found = best_phrases(images, wrong.phrases, wrong.prompts, encoder, wrong.instead)
     assert [wrong.instead.get(said, said) for said in found] == right
     assert sum(a != b for a, b in zip(found, right, strict=True)) >= 4
+
+
+def test_blip2_is_asked_as_its_card_says(blip2, tmp_path, monkeypatch):
+    render(Attributes(0, 0, 0, 0), 1).save(tmp_path / "a.png")
+    captioner, asked = Captioner(str(blip2)), []
+
+    def processor(images, text, return_tensors):
+        asked.extend(text)
+        return {"pixel_values": len(images)}
+
+    monkeypatch.setattr(captioner, "processor", processor)
+    captioner._inputs([Image.open(tmp_path / "a.png").convert("RGB")], "What is it?")
+    assert asked == ["Question: What is it? Answer:"]

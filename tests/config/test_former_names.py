@@ -182,10 +182,10 @@ def test_mistakes_under_the_shared_name_are_named(tmp_path, wrong):
 
 
 def test_the_yaml_of_an_old_run_says_the_same_today(old_run):
-    given, resolved = load_config("tiny.yaml"), open_run(str(old_run)).config
-    at_the_time = given.settings.model_copy(
-        update={"precision": "float32"}
-    )  # the default then; on a CPU auto is it too
+    """But for what is the backbone's by now, and was the same for all: the demo's strength and batch; and `precision: auto`."""
+    given = load_config("tiny.yaml", ["recgen.profile=demo-sd"])
+    resolved = open_run(str(old_run)).config
+    at_the_time = given.settings.model_copy(update={"precision": "float32", "profile": "auto"})
     assert at_the_time == resolved.settings and given.generators == resolved.generators
     assert resolved.settings.shard_size == 5 and list(resolved.generators) == [
         "stable_diffusion",

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from generators.common.settings import Refinement
-from recgen.diffusion.backbone import Backbone, Condition
+from recgen.diffusion.backbone import Backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.gradient import LastSteps
 from recgen.diffusion.sampling import Sampling
 from recgen.features.encoders import Encoder

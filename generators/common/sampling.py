@@ -10,7 +10,7 @@ from PIL import Image
 
 from generators.base import Generator, Progress
 from recgen.data.types import Creative, Request
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
 
 Drawing = tuple[Condition, dict[str, Any]]

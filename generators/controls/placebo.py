@@ -13,7 +13,7 @@ from generators.common.sampling import finish
 from generators.controls.settings import PlaceboSettings
 from recgen.core.seeding import seed_for
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 
 
 class Placebo(Generator):

@@ -29,7 +29,8 @@ from generators.dreambooth.settings import Settings
 from recgen.core.errors import UserError, brief
 from recgen.core.seeding import numpy_rng, seed_for, torch_generator
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Backbone, Condition
+from recgen.diffusion.backbone import Backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.weights import LORA_FILE
 from recgen.recommender.reward import RewardModel
 

@@ -25,7 +25,7 @@ from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
 from generators.iamg.train import Trainer, parameters, training_examples
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 

@@ -13,7 +13,7 @@ from generators.common.prompted import Prompted
 from generators.common.sampling import Drawing
 from generators.ip_adapter_mean.settings import Settings
 from recgen.data.types import Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 
 
 class IPAdapterMean(Prompted):

@@ -33,7 +33,7 @@ from generators.pmg.model import PreferenceEncoder
 from generators.pmg.settings import Settings
 from generators.pmg.train import Trainer, keywords_of, training_examples
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 _BATCH = 32  # requests whose images are drawn and compared together

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from generators.ragar.settings import Settings
 from recgen.core.seeding import seed_for, torch_generator
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 
 
 def perturbations(

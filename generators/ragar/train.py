@@ -17,7 +17,7 @@ from generators.ragar.model import Model, Output
 from generators.ragar.reflection import advantages, rank_loss, rewards, squared_distance, total_loss
 from generators.ragar.settings import Settings
 from recgen.core.seeding import seed_for
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.features.encoders import Encoder
 
 

@@ -28,7 +28,7 @@ from generators.rebeca.settings import PROMPTS, Settings
 from generators.rebeca.train import Ratings, train_prior
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 

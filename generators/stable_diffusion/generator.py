@@ -10,7 +10,7 @@ from generators.common.prompted import Prompted
 from generators.common.sampling import Drawing
 from generators.stable_diffusion.settings import OpenjourneySettings, Settings
 from recgen.data.types import Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 
 
 class StableDiffusion(Prompted):

@@ -38,7 +38,7 @@ from generators.taste.shown import ShownImage, Word, best_words, prompt, top_ima
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
 from recgen.recommender.reward import RewardModel
 

@@ -29,7 +29,8 @@ from generators.common.settings import PLACE
 from generators.textual_inversion.settings import STYLE, Settings
 from recgen.core.errors import UserError
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Backbone, Condition
+from recgen.diffusion.backbone import Backbone
+from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recgen.diffusion.backbone import Backbone, Condition
+from recgen.diffusion.backbone import Backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.latents import decode
 from recgen.diffusion.sampling import Sampling, scheduler
 

@@ -19,7 +19,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
-from recgen.diffusion.backbone import BrokenImageError
+from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.stages.plugin_calls import calling, checked, title
 from recgen.stages.ranker import judge_of_generators, reward_model

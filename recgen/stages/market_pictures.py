@@ -26,7 +26,7 @@ from recgen.data.simulation.factors import FACTORS
 from recgen.data.simulation.market import Pictures
 from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
-from recgen.diffusion.backbone import BrokenImageError
+from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.stages.generate import broken, damaged_images, fitted, write_image
 from recgen.stages.plugin_calls import calling, checked

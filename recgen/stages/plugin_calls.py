@@ -14,7 +14,7 @@ from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.core.errors import UserError, brief
 from recgen.data.types import Creative, Request
-from recgen.diffusion.backbone import BrokenImageError
+from recgen.diffusion.conditions import BrokenImageError
 
 
 class GeneratorFailedError(RuntimeError):

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from recgen.data.types import Request
-from recgen.diffusion.backbone import BrokenImageError, Condition, load_backbone
+from recgen.diffusion.backbone import load_backbone
+from recgen.diffusion.conditions import BrokenImageError, Condition
 from recgen.diffusion.sampling import Sampling
 from recgen.stages.generate import broken
 

@@ -11,7 +11,8 @@ from recgen.core.compat import prepare_torchvision
 from recgen.core.errors import UserError
 from recgen.data.simulation.attributes import Attributes, caption
 from recgen.data.simulation.renderer import render
-from recgen.diffusion.backbone import Condition, Sampling, load_backbone
+from recgen.diffusion.backbone import Sampling, load_backbone
+from recgen.diffusion.conditions import Condition
 from recgen.features.encoders import load_encoder
 
 prepare_torchvision()

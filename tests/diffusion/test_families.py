@@ -20,7 +20,8 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from recgen.core.errors import UserError
-from recgen.diffusion.backbone import Condition, Sampling, load_backbone
+from recgen.diffusion.backbone import Sampling, load_backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.weights import family
 
 SAMPLING = Sampling(steps=2, guidance_scale=2.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recgen.diffusion.backbone import Condition, load_backbone
+from recgen.diffusion.backbone import load_backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.gradient import LastSteps
 from recgen.diffusion.sampling import Sampling
 from recgen.features.encoders import load_encoder

@@ -8,7 +8,8 @@ import torch
 from adapters import random_adapter
 
 from recgen.core.batching import Batcher
-from recgen.diffusion.backbone import Condition, load_backbone
+from recgen.diffusion.backbone import load_backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.economy import Memory
 from recgen.diffusion.sampling import Sampling
 

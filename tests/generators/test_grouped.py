@@ -27,7 +27,8 @@ from recgen.core.errors import UserError
 from recgen.data.simulation.attributes import MOTIFS, Attributes
 from recgen.data.simulation.renderer import render
 from recgen.data.types import RunData
-from recgen.diffusion.backbone import Backbone, Condition, Sampling, load_backbone
+from recgen.diffusion.backbone import Backbone, Sampling, load_backbone
+from recgen.diffusion.conditions import Condition
 
 
 @pytest.fixture(scope="module")

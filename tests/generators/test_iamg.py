@@ -23,7 +23,8 @@ from generators.iamg.settings import Settings
 from generators.iamg.train import Example, Trainer, training_examples
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
-from recgen.diffusion.backbone import Condition, Sampling, load_backbone
+from recgen.diffusion.backbone import Sampling, load_backbone
+from recgen.diffusion.conditions import Condition
 
 WORDS = ("a", "b", "c", "d", "e", "f")
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from generators import ip_adapter_mean, stable_diffusion
 from generators.ip_adapter_mean import IPAdapterMean
 from generators.stable_diffusion import Openjourney, StableDiffusion
-from recgen.diffusion.backbone import Condition, Sampling
+from recgen.diffusion.backbone import Sampling
+from recgen.diffusion.conditions import Condition
 
 DECODE = {"steps": 2, "guidance_scale": 2.0}
 

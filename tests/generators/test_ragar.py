@@ -24,7 +24,8 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 from recgen.data.requests import HISTORY
 from recgen.data.types import RunData
-from recgen.diffusion.backbone import Condition, Sampling
+from recgen.diffusion.backbone import Sampling
+from recgen.diffusion.conditions import Condition
 from recgen.features.language import LanguageModel
 from recgen.features.prompts import preference_prompt
 

@@ -33,7 +33,8 @@ from generators.rebeca.train import (
 )
 from recgen.core.errors import UserError
 from recgen.core.seeding import torch_generator
-from recgen.diffusion.backbone import Condition, Sampling
+from recgen.diffusion.backbone import Sampling
+from recgen.diffusion.conditions import Condition
 
 DECODE = Sampling(steps=2, guidance_scale=2.0)
 

@@ -8,7 +8,8 @@ import torch
 
 from generators.common.refinement import refine
 from generators.common.settings import Refinement
-from recgen.diffusion.backbone import Condition, load_backbone
+from recgen.diffusion.backbone import load_backbone
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
 from recgen.features.encoders import load_encoder
 

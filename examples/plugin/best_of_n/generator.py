@@ -11,7 +11,7 @@ from generators.common.candidates import candidate_seeds, draw_best
 from generators.common.prompted import Prompted, fill
 from generators.common.sampling import Drawing
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 
 
 class BestOfN(Prompted):

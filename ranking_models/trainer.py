@@ -41,6 +41,8 @@ class RankingTrainer(Trainer):  # type: ignore[misc]  # untyped
     ----------
     history
         One dict per epoch: epoch, seconds, losses (list of float), and valid (dict) if it was validated.
+    on_epoch
+        Called with the number of the epochs trained so far and of all, after each; None for silence.
     """
 
     saved_model_file: str
@@ -57,6 +59,7 @@ class RankingTrainer(Trainer):  # type: ignore[misc]  # untyped
                 todo="Set sampling: interactions.",
             )
         self.history: list[dict[str, Any]] = []
+        self.on_epoch: Callable[[int, int], None] | None = None
         self._best: tuple[dict[str, torch.Tensor], Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -80,6 +83,8 @@ class RankingTrainer(Trainer):  # type: ignore[misc]  # untyped
         steps = len(train_data)
         means = [loss / steps for loss in (losses if isinstance(losses, tuple) else (losses,))]
         self.history.append({"epoch": epoch_idx, "seconds": time.perf_counter() - started, "losses": means})
+        if self.on_epoch is not None:
+            self.on_epoch(epoch_idx + 1, self.epochs)
         return losses
 
     @contextmanager

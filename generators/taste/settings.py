@@ -78,4 +78,4 @@ class Settings(GeneratorConfig):
         trials = 0 if self.keep is None else _STRENGTHS * min(self.trials, users)
         draw = sampled(requests, decode.steps, decode.guidance_scale)
         draw += Effort(trained=requests * steps * self.refine.last, images=requests * steps)
-        return Workload(sampled(trials, decode.steps, decode.guidance_scale) + Effort(steps=users), draw)
+        return Workload(sampled(trials, decode.steps, decode.guidance_scale) + Effort(steps=users / 10), draw)

@@ -6,12 +6,14 @@ import os
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
 
+from recgen.cli import completion as completing
 from recgen.cli.data import data
-from recgen.cli.options import CONFIG, SET, SOME, Command, out_option, run_option
+from recgen.cli.options import CONFIG, FORCE, SET, SOME, UNTIL, Command, out_option, run_option
 from recgen.core.errors import UserError
 from recgen.core.version import __version__
 
@@ -26,8 +28,8 @@ def recgen() -> None:
 @CONFIG
 @out_option()
 @SET
-@click.option("--until", metavar="STAGE", help="Stop after this stage.")
-@click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
+@UNTIL
+@FORCE
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what is done already; do nothing.")
 def run(
     config: str,
@@ -50,13 +52,34 @@ def run(
         click.echo(listing.results(done.metrics))
 
 
+@recgen.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=".",
+    help="Where the YAML and the data set go; here by default.",
+)
+@click.option("--images", type=click.Path(path_type=Path), help="A folder or zip of images named by item id.")
+def init(folder: Path, out: Path, images: Path | None) -> None:
+    """Look at a folder of tables and images, and write a configuration that runs."""
+    from recgen.starter import start
+
+    click.echo(start.init(folder, out, images))
+
+
 @recgen.command(cls=Command)
 @CONFIG
 @out_option()
 @SET
-@click.option("--until", metavar="STAGE", help="Stop after this stage.")
-@click.option("--force", metavar="STAGE", help="Do this stage and what follows it again.")
-@click.option("--gpu", metavar="NAME", help="A GPU to estimate for: a100, h100, 4090, 3090, v100, a10, t4.")
+@UNTIL
+@FORCE
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    help="A GPU to estimate for: a100, h100, 4090, 3090, v100, a10, t4.",
+    shell_complete=completing.gpus,
+)
 @click.option("--price", type=click.FloatRange(0), help="Of an hour of the machine, in any currency.")
 def plan(
     config: str,
@@ -264,6 +287,31 @@ def verify(folder: str) -> None:
 
 
 @recgen.command()
+@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run's folder.")
+@click.option("--all", "everything", is_flag=True, help="The whole run.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def clean(folder: Path, everything: bool, yes: bool) -> None:
+    """Delete what a run's folder holds and no task has on record, or the run; says first what that is."""
+    from recgen.pipeline import cleaning
+    from recgen.pipeline.workspace import Workspace
+
+    files = cleaning.everything(folder) if everything else cleaning.leftovers(folder)
+    click.echo(cleaning.listed(files, folder))
+    if not files or not (yes or click.confirm("Delete them?")):
+        return
+    with Workspace(folder).lock():
+        cleaning.delete_all(folder) if everything else cleaning.delete(folder, files)
+    click.echo(f"{folder}: deleted {len(files):,} files")
+
+
+@recgen.command("completion")
+@click.argument("shell", type=click.Choice(completing.SHELLS))
+def completion_(shell: str) -> None:
+    """Print what makes a shell complete recgen: eval "$(recgen completion bash)"."""
+    click.echo(completing.script(recgen, shell))
+
+
+@recgen.command()
 def doctor() -> None:
     """Say what is installed, what is here, and what to do about what is missing."""
     from recgen import doctor as examination
@@ -275,17 +323,20 @@ recgen.add_command(data)
 
 
 def main() -> None:
-    """Run a command; exit with 0 when done, 2 for a mistake in what the user gave, 1 for anything else."""
+    """Run a command; exit with 0 when done, 2 for a mistake in what the user gave, 130 when interrupted, 1 for anything else."""
     # Threads that wait for work sleep instead of spinning: on cores shared with others a training was 20 times slower spinning.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        recgen(prog_name="recgen")
+        sys.exit(recgen(prog_name="recgen", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except UserError as error:
         click.echo(f"recgen: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        click.echo("recgen: interrupted; the same command goes on where it stopped.", err=True)
-        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nrecgen: interrupted; the same command goes on where it stopped.", err=True)
+        sys.exit(130)  # as shells have it for SIGINT
     except Exception as error:
         log = getattr(error, "log", None) or _written(error)
         click.echo(f"recgen: {type(error).__name__}: {error}\nThe log has the details: {log}", err=True)

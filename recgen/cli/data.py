@@ -82,6 +82,14 @@ def _drawn(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
+def _tell(target: Any) -> None:
+    """Print a converter's report, and what a first run would take."""
+    from recgen.starter.start import estimate
+
+    click.echo(target.summary())
+    click.echo(estimate(target.out))
+
+
 _images = click.option("--images", type=_PATH, help="Images named by item id: a folder or a zip.")
 
 
@@ -98,7 +106,7 @@ def movielens(raw: Path, out: Path, **options: Any) -> None:
     """MovieLens 100K, 1M, or latest-small and 25M; told by the files in --raw."""
     from recgen.data.convert import movielens
 
-    click.echo(movielens.prepare(raw, out, **options).summary())
+    _tell(movielens.prepare(raw, out, **options))
 
 
 @prepare.command(cls=Command)
@@ -108,7 +116,7 @@ def pog(raw: Path, out: Path, **options: Any) -> None:
     """POG: user_data.txt and item_data.txt; RAGAR has --users 1000."""
     from recgen.data.convert import pog
 
-    click.echo(pog.prepare(raw, out, **options).summary())
+    _tell(pog.prepare(raw, out, **options))
 
 
 @prepare.command(cls=Command)
@@ -120,7 +128,7 @@ def ser30k(raw: Path, out: Path, **options: Any) -> None:
     """SER30K: the folder SER_Dataset; two themes make a history, a third the reference."""
     from recgen.data.convert import ser30k
 
-    click.echo(ser30k.prepare(raw, out, **options).summary())
+    _tell(ser30k.prepare(raw, out, **options))
 
 
 @prepare.command(cls=Command)
@@ -131,7 +139,7 @@ def mind(raw: Path, out: Path, **options: Any) -> None:
     """MIND: behaviors.tsv and news.tsv, in --raw or in folders there."""
     from recgen.data.convert import mind
 
-    click.echo(mind.prepare(raw, out, **options).summary())
+    _tell(mind.prepare(raw, out, **options))
 
 
 @prepare.command("flickr-aes", cls=Command)
@@ -145,7 +153,7 @@ def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
     """FLICKR-AES: the workers' ratings, and the photos in 40K."""
     from recgen.data.convert import flickr_aes
 
-    click.echo(flickr_aes.prepare(raw, out, **options).summary())
+    _tell(flickr_aes.prepare(raw, out, **options))
 
 
 @prepare.command(cls=Command)
@@ -163,4 +171,4 @@ def table(raw: Path, out: Path, **options: Any) -> None:
     """Any items.csv|parquet, interactions.csv|parquet, users.csv|parquet and images/."""
     from recgen.data.convert import table
 
-    click.echo(table.prepare(raw, out, **options).summary())
+    _tell(table.prepare(raw, out, **options))

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from recgen.cli import completion
+
 SOME = click.IntRange(min=1)
 
 FORMER_OPTIONS = {
@@ -56,13 +58,28 @@ class Command(click.Command):
         return spread
 
 
-CONFIG = click.option("--config", required=True, help="A YAML file, or the name of one in recbole_configs.")
+CONFIG = click.option(
+    "--config",
+    required=True,
+    help="A YAML file, or the name of one in recbole_configs.",
+    shell_complete=completion.configurations,
+)
+UNTIL = click.option(
+    "--until", metavar="STAGE", help="Stop after this stage.", shell_complete=completion.stages
+)
+FORCE = click.option(
+    "--force",
+    metavar="STAGE",
+    help="Do this stage and what follows it again.",
+    shell_complete=completion.stages,
+)
 SET = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE ...",
     help="Override keys, dotted: recgen.seed=7 recgen.ragar.k=3.",
+    shell_complete=completion.settings,
 )
 
 

@@ -76,8 +76,8 @@ def _only_what_is_free(block: dict[str, Any], ours: Mapping[str, Any], recbole: 
     """Take out of a preset's block, in place, RecBole keys that the YAML has for all models, and models that the run has not."""
     ranker, downstream = _mapping(ours.get("ranker")), _mapping(ours.get("downstream"))
     defaults = Rankers.model_fields
-    used = {ranker.get(role, defaults[role].default) for role in ("reward", "judge", "verifier")}
-    used.add(downstream.get("model"))
+    named = [ranker.get(role, defaults[role].default) for role in ("reward", "judge", "verifier")]
+    used = {name for name in (*named, downstream.get("model")) if isinstance(name, str)}
     trainings = _mapping(block.get("ranker")).get("settings", {})
     for model in set(trainings) - used:
         del trainings[model]

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from recgen.config import recbole_values
 from recgen.config.schema import Settings
 from recgen.core.errors import UserError, nearest
 
@@ -59,6 +60,9 @@ def check(values: Mapping[str, Any], settings: Settings, where: str) -> None:
     _check(settings.downstream.settings, settings.extra_keys, f"{where}: recgen.downstream.settings.")
     for model, block in settings.ranker.settings.items():
         _check(block, settings.extra_keys, f"{where}: recgen.ranker.settings.{model}.")
+        recbole_values.check(block, f"{where}: recgen.ranker.settings.{model}.")
+    recbole_values.check(values, f"{where}: ")
+    recbole_values.check(settings.downstream.settings, f"{where}: recgen.downstream.settings.")
 
 
 def _check(keys: Iterable[str], extra: list[str], prefix: str) -> None:

@@ -193,7 +193,8 @@ class Settings(Strict):
         What the run is about: `test`, each user's last like; or `validation`, which runs everything on data that end before the
         test part, so that what was for validation takes its place. That is how `recgen tune` measures.
     threads
-        CPU threads of torch; null takes what the machine has and stays with that for the run's folder.
+        CPU threads of torch; null takes OMP_NUM_THREADS where that is set, else what the machine has, and stays with it for the
+        run's folder.
     download
         How to come by the data set, for the message that is given when it is not here.
     images
@@ -202,7 +203,8 @@ class Settings(Strict):
     image_ids
         A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
     text_fields
-        Columns of `.item` that make an item's text; null takes every token column but the item's id and image.
+        Columns of `.item` that make an item's text; null takes those of `load_col.item`, or where that names the id alone, every
+        token column but the item's id and image.
     encoder, backbone, ip_adapter
         `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
     lcm_lora

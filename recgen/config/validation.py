@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from recgen.core.errors import UserError, nearest, without_credentials
 
@@ -18,12 +19,13 @@ def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
         first = min(
             found, key=lambda one: one["type"] != "extra_forbidden"
         )  # a misspelt key, before the key that it leaves out
-        parts = [str(part) for part in first["loc"]]
+        parts = list(_keys(first["loc"], values))
         key = ".".join([prefix, *parts])
         if first["type"] == "extra_forbidden":
             todo = nearest(parts[-1], _fields(model, parts[:-1]))
+            block = ".".join([prefix, *parts[:-1]])
             raise UserError(
-                f"{where}: {key}", found="an unknown key", expected=f"a key of {prefix}", todo=todo
+                f"{where}: {key}", found="an unknown key", expected=f"a key of {block}", todo=todo
             ) from error
         message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         raise UserError(
@@ -31,9 +33,37 @@ def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
         ) from error
 
 
+def _keys(place: tuple[int | str, ...], values: Any) -> Iterator[str]:
+    """Yield the keys of a place in `values`, without the names of types that pydantic puts between them.
+
+    What stands last may be a key that is missing.
+    """
+    holder = values
+    for number, part in enumerate(place):
+        inside = isinstance(holder, dict | list) and _has(holder, part)
+        if inside:
+            holder = holder[part]
+        if inside or (number == len(place) - 1 and isinstance(holder, dict)):
+            yield str(part)
+
+
+def _has(holder: Any, part: int | str) -> bool:
+    return part in holder if isinstance(holder, dict) else isinstance(part, int) and part < len(holder)
+
+
 def _fields(model: Any, path: list[str]) -> list[str]:
-    """Return the field names of the block at `path` below `model`."""
+    """Return the field names of the blocks that may stand at `path` below `model`."""
+    blocks = [model]
     for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field is not None else None
-    return list(getattr(model, "model_fields", {}))
+        fields = [each.model_fields[part] for each in blocks if part in each.model_fields]
+        # what is no field is a name of the user's in a mapping, whose values are the blocks already
+        blocks = [found for field in fields for found in _blocks(field.annotation)] or blocks
+    return [name for each in blocks for name in each.model_fields]
+
+
+def _blocks(kind: Any) -> Iterator[type[BaseModel]]:
+    """Yield the blocks that a type names, alone, beside others or inside lists and mappings."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for inner in get_args(kind):
+        yield from _blocks(inner)

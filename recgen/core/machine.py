@@ -25,6 +25,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads() -> int:
+    """Return how many threads networks should take: what the user's OMP_NUM_THREADS says, else a thread a core."""
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(told) if told.isdigit() and int(told) > 0 else cores()
+
+
 @contextmanager
 def try_lock(file: Path) -> Iterator[None]:
     """Hold a file against other processes; the system lets go of it when this process ends, however it ends.

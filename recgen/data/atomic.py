@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,14 @@ import pandas as pd
 
 from recgen.core.errors import UserError, nearest
 
+logger = logging.getLogger("recgen")
 _TYPES = ("token", "token_seq", "float", "float_seq")
+MISSING = frozenset(
+    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|[PAD]".split(
+        "|"
+    )
+)
+"""Ids that RecBole reads as missing: pandas' words for that, and RecBole's own padding."""
 
 
 def columns(path: Path, separator: str) -> list[str]:
@@ -21,10 +29,11 @@ def columns(path: Path, separator: str) -> list[str]:
     UserError
         When the file is absent or its header is not made of ``name:type``.
     """
-    return list(_header(path, separator))
+    return list(fields(path, separator))
 
 
-def _header(path: Path, separator: str) -> dict[str, str]:
+def fields(path: Path, separator: str) -> dict[str, str]:
+    """Return the type of each field of an atomic file, by its name; raises as `columns` does."""
     try:
         with path.open(encoding="utf-8") as file:
             line = file.readline().rstrip("\r\n")
@@ -41,7 +50,7 @@ def _header(path: Path, separator: str) -> dict[str, str]:
             expected="UTF-8 without one: RecBole takes it for part of the column's name",
             todo="Save the file as UTF-8 without BOM.",
         )
-    fields = {}
+    found = {}
     for column in line.split(separator):
         name, _, kind = column.partition(":")
         if kind not in _TYPES:
@@ -50,8 +59,8 @@ def _header(path: Path, separator: str) -> dict[str, str]:
                 found=repr(column[:80]),
                 expected=f"name:type with a type of {', '.join(_TYPES)}",
             )
-        fields[name] = kind
-    return fields
+        found[name] = kind
+    return found
 
 
 def read_atomic(path: Path, separator: str, needed: Sequence[str], ids: Sequence[str] = ()) -> pd.DataFrame:
@@ -76,22 +85,36 @@ def read_atomic(path: Path, separator: str, needed: Sequence[str], ids: Sequence
     Raises
     ------
     UserError
-        For a missing field, a row with too many columns, a float field that holds something else, or an id that holds a line
-        break, the separator or a byte order mark, as one does behind a quote that is never closed; the row is named.
+        For a missing field, a row with too many columns, a float field that holds something else, a carriage return that ends no
+        line, or an id that RecBole reads as missing or that holds a line break, the separator or a byte order mark, as one does
+        behind a quote that is never closed; the row is named.
+
+    Notes
+    -----
+    Rows with fewer columns than the header are read, as RecBole reads them, and counted in a warning.
     """
-    fields = _header(path, separator)
+    _check_line_ends(path)
+    kinds = fields(path, separator)
     for name in needed:
-        if name not in fields:
-            found = f"columns {', '.join(fields)}"
-            raise UserError(str(path), found=found, expected=f"a column {name!r}", todo=nearest(name, fields))
+        if name not in kinds:
+            found = f"columns {', '.join(kinds)}"
+            raise UserError(str(path), found=found, expected=f"a column {name!r}", todo=nearest(name, kinds))
     try:
         table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
     except pd.errors.ParserError as error:
         raise _unparsable(path, str(error)) from error
     except UnicodeDecodeError as error:
         raise UserError(str(path), found=str(error), expected="one value per column in every row") from error
-    table.columns = pd.Index(list(fields))
-    for name, kind in fields.items():
+    table.columns = pd.Index(list(kinds))
+    short = table.isna().any(axis=1)  # what is there and empty is the empty string
+    if short.any():
+        logger.warning(
+            "%s: %d rows have fewer columns than the header (first: row %d); what is missing counts as empty",
+            path,
+            short.sum(),
+            int(short.to_numpy().argmax()) + 2,
+        )
+    for name, kind in kinds.items():
         if kind == "float":
             table[name] = _numbers(table[name], path)
     for name in ids:
@@ -112,6 +135,25 @@ def _unparsable(path: Path, problem: str) -> UserError:
     )
 
 
+def _check_line_ends(path: Path) -> None:
+    """Raise `UserError` for a carriage return inside a line, at which parsers would begin another row."""
+    line = 1
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            if block.endswith(b"\r"):
+                block += file.read(1)
+            lone = re.search(rb"\r(?!\n)", block)
+            if lone is not None:
+                row = line + block[: lone.start()].count(b"\n")
+                raise UserError(
+                    f"{path}, row {row}",
+                    found="a carriage return inside the line",
+                    expected=r"lines that end in \n or \r\n, and no others",
+                    todo="Replace the character, as by a space.",
+                )
+            line += block.count(b"\n")
+
+
 def _check_ids(column: pd.Series, path: Path, separator: str) -> None:
     wrong = column.str.contains(f"[\ufeff\n\r\0{re.escape(separator)}]", regex=True)
     if wrong.any():
@@ -121,6 +163,15 @@ def _check_ids(column: pd.Series, path: Path, separator: str) -> None:
             found=repr(column.iloc[row][:80]),
             expected="an id without line breaks, separators and byte order marks",
             todo="A quote at an id's beginning takes in what follows, up to the next quote: take it away.",
+        )
+    missing = column.isin(MISSING)
+    if missing.any():
+        row = int(missing.to_numpy().argmax())
+        raise UserError(
+            f"{path}, row {row + 2}, column {column.name}",
+            found=f"the id {column.iloc[row]!r}, which RecBole reads as missing",
+            expected="another id",
+            todo="Rename it, as to id_" + str(column.iloc[row]).strip("<>[]#") + ", wherever it stands.",
         )
 
 

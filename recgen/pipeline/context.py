@@ -11,7 +11,7 @@ import yaml
 
 from recgen.config.loader import Config
 from recgen.core.io import read_features, read_table, write_bytes
-from recgen.core.machine import cores
+from recgen.core.machine import threads
 from recgen.data.types import Request, RunData
 from recgen.diffusion.profiles import profile_of
 from recgen.pipeline.workspace import Workspace
@@ -52,7 +52,7 @@ class RunContext:
 
     @cached_property
     def threads(self) -> int:
-        """CPU threads of torch: as asked for, else as in this folder before, else what this process may use.
+        """CPU threads of torch: as asked for, else as in this folder before, else by OMP_NUM_THREADS, else a thread a core.
 
         The order of a floating-point sum follows the number of threads, so a run that is taken up again keeps it.
         """
@@ -60,7 +60,7 @@ class RunContext:
         if self.settings.threads is not None:
             return self.settings.threads
         if not record.exists():
-            write_bytes(record, f"{cores()}\n".encode())
+            write_bytes(record, f"{threads()}\n".encode())
         return int(record.read_text())
 
     def prepare_torch(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recgen.core.machine import cores
+from recgen.core.machine import threads
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.tasks import tasks
@@ -41,7 +41,7 @@ def plan(
     left, found = any(not done for _, done in listed), sizes(run)
     card = None if gpu is None else machines.gpu(gpu)
     speed = machines.probe() if left and found else 1.0
-    machine = machines.Machine(speed, run.settings.threads or cores(), card)
+    machine = machines.Machine(speed, run.settings.threads or threads(), card)
     costs = _costs(run, found, machine)
     tasks = [PlannedTask(name, done, costs.get(name, Cost("small", 0.0))) for name, done in listed]
     device = gpu or "cpu"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from recgen.core.progress import duration
 from recgen.planning.estimate import Cost
-from recgen.planning.plan import Plan, duration
+from recgen.planning.plan import Plan
 from recgen.planning.speeds import planned
 
 

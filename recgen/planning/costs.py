@@ -23,11 +23,11 @@ _PAIR = {
     "VBPR": 8e-6,
     "Verifier": 8e-6,
 }  # an interaction in training, beside what a batch costs
-_BATCH, _NODE = 0.004, {"MICRO": 40e-6}  # a batch; a user or item that every batch's graph passes through
+_BATCH, _NODE = 0.001, {"MICRO": 40e-6}  # a batch; a user or item that every batch's graph passes through
 _SCORE = 12e-9  # a score of a validation, ranked
-_TEST = 1.0  # building loaders, models and checkpoints of a training
-_MEASURED, _WHAT_IF = 6e-3, 1.2e-6  # a creative; of it, an item that the judge ranks it among
-_REPORT, _SHOWN = 4.0, 0.02
+_TEST = 0.6  # building loaders, models and checkpoints of a training
+_MEASURED, _WHAT_IF = 12e-3, 1.2e-6  # a creative; of it, an item that the judge ranks it among
+_REPORT, _SHOWN = 2.0, 0.02
 _PARALLEL_LLM_TOKENS = 40  # of an answer
 
 
@@ -90,4 +90,4 @@ def report(shown: int, machine: Machine) -> float:
 
 def summary(sources: int, machine: Machine) -> float:
     """Return the seconds of the summary of so many generators and controls: bootstraps and permutations."""
-    return (0.3 + 0.2 * sources) / machine.speed
+    return (0.3 + 0.1 * sources) / machine.speed

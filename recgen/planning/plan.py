@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from recgen.core.progress import duration
 from recgen.planning.estimate import Cost
 from recgen.planning.machines import Machine
 from recgen.planning.memory import Item
@@ -101,20 +102,6 @@ def corrected(tasks: Sequence[PlannedTask], factors: Mapping[str, float]) -> lis
         replace(task, cost=replace(task.cost, seconds=task.cost.seconds * factors.get(task.cost.kind, 1.0)))
         for task in tasks
     ]
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them.
-
-    >>> [duration(s) for s in (0.4, 42, 89, 100, 3000, 5400, 200_000)]
-    ['1 s', '42 s', '89 s', '2 min', '50 min', '1.5 h', '56 h']
-    """
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 90 * 60 - 1:
-        return f"{round(seconds / 60)} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
 
 
 def text(plan: Plan) -> str:

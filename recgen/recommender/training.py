@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from recgen.core.progress import end, show
 from recgen.recommender.recbole import Loaders
+
+logger = logging.getLogger("recgen")
 
 
 class Trained:
@@ -66,5 +70,44 @@ def train(config: Any, data: Loaders) -> Trained:
     started = time.perf_counter()
     model = build(config, data)
     trainer = trainer_for(config, model)
-    trainer.fit(data.train, data.valid, verbose=False, saved=False, show_progress=config["show_progress"])
+    watch = _Watch(f"{config['model']}: epochs", str(config["valid_metric"]), trainer)
+    trainer.fit(
+        data.train,
+        data.valid,
+        verbose=False,
+        saved=False,
+        show_progress=config["show_progress"],
+        callback_fn=watch.validated,
+    )
+    watch.ended()
     return Trained(model, trainer, time.perf_counter() - started)
+
+
+class _Watch:
+    """Shows the epochs of a training, what validation says of them, and whether it stopped early."""
+
+    def __init__(self, what: str, metric: str, trainer: Any) -> None:
+        self.what, self.metric, self.trainer = what, metric, trainer
+        self.done, self.note = 0, ""
+        self.counts_epochs = hasattr(trainer, "on_epoch")
+        if self.counts_epochs:
+            trainer.on_epoch = self.epoch
+
+    def epoch(self, done: int, total: int) -> None:
+        """Take note of an epoch."""
+        self.done = done
+        show(self.what, done, total, self.note)
+
+    def validated(self, epoch: int, score: float) -> None:
+        """Take note of a validation; trainers of RecBole's own say nothing in between."""
+        self.note = f"{self.metric} {score:.4f}, best {self.trainer.best_valid_score:.4f}"
+        if not self.counts_epochs:
+            self.epoch(epoch + 1, self.trainer.epochs)
+
+    def ended(self) -> None:
+        """Say that training ended before its last epoch, if it did."""
+        end()
+        if 0 < self.done < self.trainer.epochs:
+            logger.info(
+                "  %s: stopped early after %d of %d; %s", self.what, self.done, self.trainer.epochs, self.note
+            )

@@ -7,8 +7,11 @@ the atomic files themselves, because RecBole normalises the first and drops the 
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +22,7 @@ from recgen.core.io import flush, write_bytes, write_json, write_parquet
 from recgen.data import requests
 from recgen.data.atomic import read_atomic
 from recgen.data.catalogue import (
+    IMAGE_FIELD,
     Bad,
     in_column,
     in_folder,
@@ -29,6 +33,8 @@ from recgen.data.catalogue import (
 )
 from recgen.data.convert.target import PROVENANCE
 from recgen.pipeline.context import RunContext
+
+logger = logging.getLogger("recgen")
 
 
 def build(run: RunContext) -> list[Path]:
@@ -44,7 +50,7 @@ def build(run: RunContext) -> list[Path]:
     table = table[["user_id", "item_id", "rating", "timestamp", "like", "split"]]
     catalogue = _item_file(run)
     found, bad = _images(run, item_ids, catalogue)
-    texts = item_texts(item_ids, catalogue, run.settings.text_fields, run.config.source)
+    texts = item_texts(item_ids, catalogue, _text_fields(run, catalogue), run.config.source)
     items = pd.DataFrame({"item_id": item_ids, "text": texts, "image": found})
     _keep_truth(run)
     _keep_provenance(run)
@@ -90,7 +96,16 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
     rating, time = keys.get("RATING_FIELD", "rating"), keys.get("TIME_FIELD", "timestamp")
     path = run.source / f"{keys['dataset']}.inter"
     by_time = "eval_args" not in keys or (keys["eval_args"] or {}).get("order") == "TO"
-    table = read_atomic(path, run.separator, [user, item, *([time] if by_time else [])], ids=[user, item])
+    loaded = loaded_columns(keys, "inter")
+    needed = dict.fromkeys([user, item, *([time] if by_time else []), *loaded])
+    table = read_atomic(path, run.separator, list(needed), ids=[user, item])
+    if run.settings.like_threshold is not None and rating not in table:
+        logger.warning(
+            "%s: recgen.like_threshold is %g, and there is no column %r: every interaction counts as a like",
+            path,
+            run.settings.like_threshold,
+            rating,
+        )
     if "RATING_FIELD" in keys and rating not in table:
         read_atomic(path, run.separator, [rating])
     table = table.rename(columns={user: "user_id", item: "item_id", rating: "rating", time: "timestamp"})
@@ -182,13 +197,34 @@ def choose(run: RunContext) -> list[Path]:
     return [path]
 
 
+def _text_fields(run: RunContext, catalogue: pd.DataFrame) -> list[str] | None:
+    """Return the columns that make an item's text: `text_fields`, else those of words in `load_col.item`; None for all."""
+    if run.settings.text_fields is not None:
+        return run.settings.text_fields
+    named = loaded_columns(run.config.recbole, "item")
+    words = [
+        name
+        for name in named
+        if name in catalogue and name != IMAGE_FIELD and catalogue[name].dtype == object
+    ]
+    return words or None
+
+
+def loaded_columns(keys: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the columns that RecBole's `load_col` names for a kind of file, `inter` or `item`; none where it names no list."""
+    loaded = keys.get("load_col")
+    named = loaded.get(kind) if isinstance(loaded, Mapping) else None
+    return list(named) if isinstance(named, list) else []
+
+
 def _item_file(run: RunContext) -> pd.DataFrame:
     """Read the `.item` file, indexed by item token; an empty table where the data set has none."""
     keys = run.config.recbole
     path, key = run.source / f"{keys['dataset']}.item", keys.get("ITEM_ID_FIELD", "item_id")
     if not path.exists():
         return pd.DataFrame(index=pd.Index([], name=key))
-    table = read_atomic(path, run.separator, [key], ids=[key])
+    needed = dict.fromkeys([key, *loaded_columns(keys, "item")])
+    table = read_atomic(path, run.separator, list(needed), ids=[key])
     twice = table[key].duplicated(keep=False)
     if twice.any():
         first = table[key][twice].iloc[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from command_line import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -206,3 +208,159 @@ def test_any_override_is_a_configuration_or_a_mistake(tmp_path, key, text):
         load_config(str(path), [f"recgen.{key}={text}"])
     except UserError as error:
         assert key in str(error) or "--set" in str(error) or str(path) in str(error)
+
+
+# ---- two hundred wrong configurations: a right one with one thing changed, and what has to be said of it ----
+
+
+def split_path(path: str, values: dict) -> list[str]:
+    """Return the keys of a dotted path, some of which have dots themselves."""
+    keys, holder, rest = [], values, path
+    while rest:
+        key = next(
+            key for key in sorted(holder, key=len, reverse=True) if rest == key or rest.startswith(f"{key}.")
+        )
+        keys.append(key)
+        holder, rest = holder[key], rest[len(key) + 1 :]
+    return keys
+
+
+def yaml_paths(values: dict, above: str = "") -> list[str]:
+    """Return the dotted paths of all keys, those that hold others too."""
+    found = []
+    for key, value in values.items():
+        found.append(f"{above}{key}")
+        found += yaml_paths(value, f"{above}{key}.") if isinstance(value, dict) else []
+    return found
+
+
+RIGHT = {
+    "dataset": "tiny",
+    "data_path": "data/",
+    "epochs": 3,
+    "eval_step": 1,
+    "stopping_step": 5,
+    "learning_rate": 0.001,
+    "train_batch_size": 64,
+    "topk": [10, 20],
+    "metrics": ["Recall", "NDCG"],
+    "valid_metric": "Recall@20",
+    "load_col": {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "title"]},
+    "recgen": {
+        "preset": "quick",
+        "seed": 1,
+        "requests": {"protocol": "blind", "items": 20, "per_item": 3},
+        "ranker": {"reward": "MICRO", "judge": "VBPR", "settings": {"MICRO": {"epochs": 2, "knn_k": 5}}},
+        "generators": ["ragar", "ip_adapter_mean"],
+        "controls": ["original", "placebo"],
+        "shard_size": 8,
+        "like_threshold": 4,
+        "max_bad_images": 0.1,
+        "downstream": {"seeds": 2, "mix_weight": 0.5, "settings": {"epochs": 2}},
+        "gallery": 4,
+        "ragar": {
+            "k": 3,
+            "r": 2,
+            "sigma": 0.3,
+            "decode": {"steps": 6, "sampler": "ddim", "guidance_scale": 3},
+        },
+        "tune": {"space": {"ragar.k": {"low": 1, "high": 5}}, "startup_trials": 3},
+    },
+}
+FREE = {
+    "recgen.tune.space.ragar.k",
+    "recgen.preset",
+}  # a name of the user's own; and `preset`, near no other key
+PLACES = [path for path in yaml_paths(RIGHT) if path not in FREE]
+SPELLINGS = st.tuples(st.sampled_from(["drop", "double", "swap", "capital"]), st.integers(0, 10))
+
+
+def misspelt(word: str, how: str, where: int) -> str:
+    """Return a word with one mistake in it."""
+    where %= max(len(word) - 1, 1)
+    if how == "drop":
+        return word[:where] + word[where + 1 :]
+    if how == "double":
+        return word[: where + 1] + word[where:]
+    if how == "swap":
+        return word[:where] + word[where : where + 2][::-1] + word[where + 2 :]
+    return word[:where] + word[where].upper() + word[where + 1 :]
+
+
+def changed(values: dict, path: str, key: str | None = None, value: object = None) -> dict:
+    """Return a copy of a configuration with the key at a path renamed, or with another value."""
+    copy = json.loads(json.dumps(values))
+    *above, last = split_path(path, copy)
+    holder = copy
+    for each in above:
+        holder = holder[each]
+    if key is None:
+        holder[last] = value
+    else:
+        holder[key] = holder.pop(last)
+    return copy
+
+
+def verdict(tmp_path: Path, monkeypatch, capsys, values: dict) -> tuple[int, str]:
+    """Return the exit status of `recgen run` and what it said."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    status = command(monkeypatch, "plan", "--config", str(path), "--out", str(tmp_path / "run"))
+    said = capsys.readouterr()
+    return status, said.err + said.out
+
+
+def test_the_configuration_before_the_mistakes_is_right(tmp_path, monkeypatch, capsys):
+    assert verdict(tmp_path, monkeypatch, capsys, RIGHT)[0] == 0
+    assert len(PLACES) >= 40
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(place=st.sampled_from(PLACES), spelling=SPELLINGS)
+def test_a_misspelt_key_is_named_with_the_right_one(tmp_path, monkeypatch, capsys, place, spelling):
+    right = split_path(place, RIGHT)[-1]
+    wrong = misspelt(right, *spelling)
+    status, said = verdict(tmp_path, monkeypatch, capsys, changed(RIGHT, place, key=wrong))
+    if wrong == right or (wrong in LEGITIMATE and place.startswith("recgen.") is False):
+        assert status == 0, said
+        return
+    assert status == 2 and str(tmp_path / "mine.yaml") in said, said
+    assert "Traceback" not in said
+    assert wrong in said or right in said, said  # `dataset` is missed by its right name
+    if right != "dataset" and len(wrong) > 2:
+        assert f"'{right}'" in said or f"recgen.{right}" in said or right in said, said
+
+
+WRONG_VALUES = [["a", {"b": 1}], {"a": {"b": 2}}, "wrong words", -7.5]
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(place=st.sampled_from(PLACES), value=st.sampled_from(WRONG_VALUES))
+def test_a_value_of_the_wrong_kind_is_named_with_its_key(tmp_path, monkeypatch, capsys, place, value):
+    status, said = verdict(tmp_path, monkeypatch, capsys, changed(RIGHT, place, value=value))
+    if (place, repr(value)) in TAKEN:
+        assert status == 0, said
+        return
+    assert status == 2, f"{place}: {value!r} was taken: {said[:200]}"
+    assert str(tmp_path / "mine.yaml") in said and "expected" in said
+    assert place.split(".")[1 if place.startswith("recgen.") else 0] in said, said
+
+
+TAKEN = {
+    ("dataset", "'wrong words'"),
+    ("data_path", "'wrong words'"),
+    ("recgen.like_threshold", "-7.5"),
+    ("recgen.tune.space.ragar.k.low", "-7.5"),  # what k may be, a trial says
+}
+"""What is odd and right: a name or a path may be any words, and a threshold any number."""
+LEGITIMATE = frozenset[str]()

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from recgen.core import progress
 from recgen.core.errors import UserError, nearest
+from recgen.data.atomic import MISSING
 from recgen.data.convert.tally import Tally
 
 LONGEST_ROW = 16 * 2**20  # bytes
@@ -20,12 +21,6 @@ _BATCH = 4_096  # rows of a Parquet file at a time
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_./:-]{1,256}")
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
-# What pandas, with which RecBole reads, takes for a missing value; and RecBole's name for row 0.
-_RESERVED = frozenset(
-    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|[PAD]".split(
-        "|"
-    )
-)
 
 
 def need(raw: Path, names: Sequence[str], layout: str) -> list[Path]:
@@ -173,14 +168,14 @@ def _text(value: Any) -> str:
 def unusable(identifier: str) -> str:
     """Return why RecBole could not read an id back as it is, or the empty string."""
     if _PLAIN_ID.fullmatch(identifier):
-        return "an id that RecBole reads as missing" if identifier in _RESERVED else ""
+        return "an id that RecBole reads as missing" if identifier in MISSING else ""
     if not identifier:
         return "no id"
     if len(identifier) > LONGEST_ID:
         return f"an id of more than {LONGEST_ID} characters"
     if _BREAKS.search(identifier):
         return "an id with a tab, a line break or another control character"
-    return "an id that RecBole reads as missing" if identifier in _RESERVED else ""
+    return "an id that RecBole reads as missing" if identifier in MISSING else ""
 
 
 def web_url(text: str) -> str | None:

@@ -1,0 +1,104 @@
+"""The YAML that `recgen init` writes, with what each line is for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recgen.core.errors import UserError
+from recgen.starter.prepared import Prepared
+
+_MANY = 5_000
+"""Items from which MICRO, whose graph every batch passes through, takes tens of minutes on a CPU."""
+
+
+def configuration(made: Prepared, items: int, title: str) -> str:
+    """Return the text of a configuration for a prepared data set.
+
+    Parameters
+    ----------
+    made
+        The data set.
+    items
+        How many items it has, which decides the ranking model.
+    title
+        What the folder was, for the first line.
+    """
+    films = made.images == "rendered" or made.texts[:1] == ["class"]
+    lines = [
+        f"# Made by `recgen init` of {title}. Every key: docs/reference/keys.md; what a run would take: recgen plan --config ...",
+        f"dataset: {_text(made.folder.name)}",
+        f"data_path: {_text(str(made.folder.parent))}/",
+        "load_col:                       # columns that RecBole reads",
+        f"  inter: [{', '.join(_columns(made.folder / f'{made.folder.name}.inter'))}]",
+        f"  item: [item_id{''.join(f', {name}' for name in made.texts)}]",
+        "",
+        "recgen:",
+        "  preset: quick                 # minutes, to see everything work; standard or paper for results",
+        "  seed: 0",
+        f"  images: {_text(made.images)}" if made.images else "  # images: the column image of .item",
+    ]
+    if made.image_ids is not None:
+        lines.append(f"  image_ids: {_text(str(made.image_ids))}     # which image is which item's")
+    if made.texts:
+        lines.append(
+            f"  text_fields: [{', '.join(made.texts)}]   # what an item's text is made of, in this order"
+        )
+    likes = (
+        "ratings from here up are likes"
+        if made.threshold is not None
+        else "no ratings: every interaction is a like"
+    )
+    lines.append(
+        f"  like_threshold: {'null' if made.threshold is None else f'{made.threshold:g}'}            # {likes}"
+    )
+    lines += _ranker(items)
+    lines += [
+        "  generators: [taste, ip_adapter_mean]   # recgen generators lists what there is",
+        "  # The small models that are shipped draw posters of a renderer, not photographs. For real weights:",
+        "  # encoder: {model: ViT-H-14, pretrained: laion2b_s32b_b79k}",
+        "  # backbone: stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "  # ip_adapter: h94/IP-Adapter/models/ip-adapter_sd15.safetensors",
+        "  encoder: demo-clip",
+        f"  backbone: {'demo-sd-films' if films else 'demo-sd'}",
+        f"  ip_adapter: {'demo-ip-adapter-films' if films else 'demo-ip-adapter'}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _ranker(items: int) -> list[str]:
+    if items <= _MANY:
+        return [
+            "  ranker: {reward: MICRO, judge: MICRO}   # judged by a model that the generators have not seen"
+        ]
+    return [
+        f"  ranker: {{reward: VBPR, judge: VBPR}}     # MICRO would take {items / 1_500:.0f} times as long on so many items"
+    ]
+
+
+def _columns(log: Path) -> list[str]:
+    from recgen.data.atomic import columns
+
+    wanted = ("user_id", "item_id", "rating", "timestamp")
+    found = columns(log, "\t")
+    missing = [name for name in wanted[:2] if name not in found]
+    if missing:
+        raise UserError(
+            str(log), found=f"columns {', '.join(found)}", expected=f"a column {missing[0]}",
+            todo="Write the YAML by hand, with USER_ID_FIELD and ITEM_ID_FIELD.",
+        )  # fmt: skip
+    return [name for name in wanted if name in found]
+
+
+def _text(value: str | None) -> str:
+    """Return a text as YAML reads it back: plain where that is safe, else in JSON's quotes."""
+    safe = (
+        value is not None
+        and value.replace("/", "").replace("-", "").replace("_", "").replace(".", "").isalnum()
+    )
+    return (
+        str(value)
+        if safe and not str(value)[:1].isdigit() and str(value)[:1] not in "-."
+        else json.dumps(value)
+    )

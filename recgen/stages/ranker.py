@@ -89,7 +89,8 @@ def training_task(run: RunContext, role: str) -> TrainingTask:
 def item_features(run: RunContext, image: Path | None = None) -> dict[str, str]:
     """Return the `item_features` key of our ranking models; `image` replaces the images' own embeddings."""
     folder = (run.folder / "features").resolve()
-    found = {"image": image or folder / "image.safetensors", "text": folder / "text.safetensors"}
+    text = "text" if run.settings.ranker.text_encoder is None else "ranker_text"
+    found = {"image": image or folder / "image.safetensors", "text": folder / f"{text}.safetensors"}
     return {kind: str(path) for kind, path in found.items() if path.with_suffix(".ids.txt").stat().st_size}
 
 

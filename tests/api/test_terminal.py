@@ -110,7 +110,7 @@ def test_one_bar_on_a_terminal(clock, capsys, monkeypatch):
 def test_trainings_say_their_epochs(write_config, tmp_path, caplog):
     from recgen.pipeline import session
 
-    settings = {"MICRO": {"epochs": 30, "eval_step": 1, "stopping_step": 1, "learning_rate": 1.0e-9}}
+    settings = {"MICRO": {"epochs": 30, "eval_step": 1, "stopping_step": 0, "learning_rate": 1.0}}
     session.run(
         str(write_config(tmp_path, ranker={"settings": settings})), str(tmp_path / "run"), until="ranker"
     )

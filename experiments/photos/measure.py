@@ -2,10 +2,10 @@
 
     python experiments/photos/measure.py CONFIG RESULT.json [--least 20] [--seeds 3]
 
-CONFIG is a configuration as `recgen init` writes it, of real photographs. Items with fewer than --least interactions are left out,
-with their interactions. Every model is trained on each source of features with the same seeds; measured is Recall@10 over all items of
-each user's last like, the mean over seeds, with percentile intervals over users and the paired difference. Two controls: the photographs'
-features dealt out to other items, and none (every item the mean).
+CONFIG is a configuration as `recgen init` writes it, of real photographs. Items with fewer than --least interactions are left
+out, with their interactions. Every model is trained on each source of features with the same seeds; measured is Recall@10 over
+all items of each user's last like, the mean over seeds, with percentile intervals over users and the paired difference. Two
+controls: the photographs' features dealt out to other items, and none (every item the mean).
 """
 
 from __future__ import annotations

@@ -106,14 +106,7 @@ def read_atomic(path: Path, separator: str, needed: Sequence[str], ids: Sequence
     except UnicodeDecodeError as error:
         raise UserError(str(path), found=str(error), expected="one value per column in every row") from error
     table.columns = pd.Index(list(kinds))
-    short = table.isna().any(axis=1)  # what is there and empty is the empty string
-    if short.any():
-        logger.warning(
-            "%s: %d rows have fewer columns than the header (first: row %d); what is missing counts as empty",
-            path,
-            short.sum(),
-            int(short.to_numpy().argmax()) + 2,
-        )
+    _count_short_rows(path, separator, len(kinds))
     for name, kind in kinds.items():
         if kind == "float":
             table[name] = _numbers(table[name], path)
@@ -152,6 +145,21 @@ def _check_line_ends(path: Path) -> None:
                     todo="Replace the character, as by a space.",
                 )
             line += block.count(b"\n")
+
+
+def _count_short_rows(path: Path, separator: str, columns: int) -> None:
+    """Warn of rows with fewer columns than the header; in those with quotes separators say nothing, and they are left out."""
+    sign = separator.encode()
+    with path.open("rb") as file:
+        lines = (line for line in file if b'"' not in line and line.strip(b"\r\n"))
+        short = [number for number, line in enumerate(lines, 1) if line.count(sign) < columns - 1]
+    if short:
+        logger.warning(
+            "%s: %d rows have fewer columns than the header (first: row %d); what is missing counts as empty",
+            path,
+            len(short),
+            short[0],
+        )
 
 
 def _check_ids(column: pd.Series, path: Path, separator: str) -> None:

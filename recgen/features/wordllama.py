@@ -3,8 +3,8 @@
 Card
 ----
 Vectors: 32,000 tokens x 256, distilled from large language models' token embeddings, in English for the most part.
-Weights: package wordllama 0.4.0.post1 (MIT). Its code asks for numpy 2, which RecBole cannot run with; its two data files do not, and
-only they are read: ``pip install --no-deps wordllama==0.4.0.post1``.
+Weights: package wordllama 0.4.0.post1 (MIT). Its code asks for numpy 2, which RecBole cannot run with; its two data files do
+not, and only they are read: ``pip install --no-deps wordllama==0.4.0.post1``.
 Use: texts of items for the ranking models (``recgen.ranker.text_encoder: wordllama``). They share no space with any image's.
 """
 

@@ -93,8 +93,8 @@ def read_atomic(path: Path, separator: str, needed: Sequence[str], ids: Sequence
     -----
     Rows with fewer columns than the header are read, as RecBole reads them, and counted in a warning.
     """
-    _check_line_ends(path)
     kinds = fields(path, separator)
+    _check_line_ends(path)
     for name in needed:
         if name not in kinds:
             found = f"columns {', '.join(kinds)}"
@@ -151,8 +151,11 @@ def _count_short_rows(path: Path, separator: str, columns: int) -> None:
     """Warn of rows with fewer columns than the header; in those with quotes separators say nothing, and they are left out."""
     sign = separator.encode()
     with path.open("rb") as file:
-        lines = (line for line in file if b'"' not in line and line.strip(b"\r\n"))
-        short = [number for number, line in enumerate(lines, 1) if line.count(sign) < columns - 1]
+        short = [
+            number
+            for number, line in enumerate(file, 1)
+            if line.count(sign) < columns - 1 and b'"' not in line and line.strip(b"\r\n")
+        ]
     if short:
         logger.warning(
             "%s: %d rows have fewer columns than the header (first: row %d); what is missing counts as empty",

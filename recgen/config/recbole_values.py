@@ -104,6 +104,7 @@ def check(values: Mapping[str, Any], prefix: str) -> None:
         if expected:
             raise UserError(f"{prefix}{key}", found=repr(value)[:200], expected=expected)
     _check_files(values, prefix)
+    _check_valid_metric(values, prefix)
 
 
 def _check_files(values: Mapping[str, Any], prefix: str) -> None:
@@ -117,3 +118,14 @@ def _check_files(values: Mapping[str, Any], prefix: str) -> None:
                 expected=", ".join(known),
                 todo=nearest(kind, known),
             )
+
+
+def _check_valid_metric(values: Mapping[str, Any], prefix: str) -> None:
+    topk, (_, _, cutoff) = values.get("topk"), str(values.get("valid_metric") or "").partition("@")
+    known = topk if isinstance(topk, list) else [topk]
+    if topk is not None and cutoff and int(cutoff) not in known:
+        raise UserError(
+            f"{prefix}valid_metric",
+            found=values["valid_metric"],
+            expected=f"a metric at a cutoff of topk, {topk}",
+        )

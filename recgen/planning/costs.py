@@ -25,7 +25,7 @@ _PAIR = {
 }  # an interaction in training, beside what a batch costs
 _BATCH, _NODE = 0.001, {"MICRO": 40e-6}  # a batch; a user or item that every batch's graph passes through
 _SCORE = 12e-9  # a score of a validation, ranked
-_TEST = 0.6  # building loaders, models and checkpoints of a training
+_TEST = 0.5  # building loaders, models and checkpoints of a training
 _MEASURED, _WHAT_IF = 12e-3, 1.2e-6  # a creative; of it, an item that the judge ranks it among
 _REPORT, _SHOWN = 2.0, 0.02
 _PARALLEL_LLM_TOKENS = 40  # of an answer

@@ -120,6 +120,10 @@ def with_defaults(
     if like_threshold is not None and rating in columns:
         keys["val_interval"] = {rating: f"[{like_threshold},inf)"}
     keys |= given
+    if "topk" in given and "valid_metric" not in given:
+        keys["valid_metric"] = (
+            f"Recall@{max(np.atleast_1d(given['topk']).tolist())}"  # measured at given cutoffs only
+        )
     loaded = keys["load_col"]
     if isinstance(loaded, dict) and isinstance(loaded.get("inter"), list):
         wanted = [name for name in (rating, time) if name in columns]

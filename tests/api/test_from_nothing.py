@@ -58,7 +58,7 @@ def test_every_command_of_the_guide_runs(tmp_path, monkeypatch, capsys, tiny_cli
         "recgen.stable_diffusion.decode.steps=1",
         "recgen.downstream={seeds: 1, controls: false}",
         "epochs=1",
-        "topk=[5, 10]",
+        "topk=[3, 10]",
     ]
     for words in commands:
         if words[1] == "plan" and "--gpu" in words:

@@ -49,15 +49,15 @@ def market(found: Mapping[str, Any]) -> str:
     for effect, tables in found["effects"].items():
         rows = []
         for arm, row in tables["ab"].items():
-            gain, world = row.get("uplift") or {}, tables["worlds"][arm]
+            gain, world = row.get("uplift") or {}, tables["worlds"].get(arm, {})
             p = gain.get("p_holm")
             rows.append([
                 arm,
                 _cell(row["clicks"], 0),
                 _cell({**gain, "value": gain.get("difference")} if gain else None, 0),
                 "-" if p is None else f"{p:.4f}",
-                _cell(world["clicks"], 0),
-                *(_cell(world["quality"][name], 4) for name in ("recall@10", "ndcg@10")),
+                _cell(world.get("clicks"), 0),
+                *(_cell(world.get("quality", {}).get(name), 4) for name in ("recall@10", "ndcg@10")),
             ])  # fmt: skip
         lines += ["", f"Effect of the picture on a click: {effect}", *_aligned([head, *rows])]
     return "\n".join(lines[1:])

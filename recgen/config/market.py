@@ -35,6 +35,9 @@ class Market(Strict):
         How much the picture matters to a click, from 0 to 1, which is as much as in the simulator's own log.
     negative_control
         Whether all is played a second time with an effect of 0, where no arm can gain anything.
+    own_worlds
+        Whether each arm has a shop of its own too, whose recommender learns from this arm's clicks only; the A/B test alone needs
+        a fraction of the trainings.
     controls
         Arms beside the originals and the generators: `constant`, one image for everybody; `swapped`, each generator's creatives
         of the same items for another user.
@@ -54,6 +57,7 @@ class Market(Strict):
     position_bias: float = Field(1.0, ge=0)
     effect: float = Field(1.0, ge=0, le=1)
     negative_control: bool = True
+    own_worlds: bool = True
     controls: list[Literal["constant", "swapped"]] = ["constant", "swapped"]
     generators: list[str] | None = Field(None, min_length=1)
     seeds: int = Field(2, ge=1)

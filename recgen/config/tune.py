@@ -41,7 +41,7 @@ def _tried(given: Any) -> str:
 Tried = Annotated[Annotated[Range, Tag("range")] | Annotated[Choice, Tag("choice")], Discriminator(_tried)]
 
 
-Objective = Literal["recall@10", "ndcg@10"]
+Objective = Literal["recall@10", "ndcg@10", "market_uplift", "judge_net_of_swapped"]
 
 
 class Tune(Strict):
@@ -56,7 +56,10 @@ class Tune(Strict):
         What is tried, by key below `recgen:`, as in ``{ragar.k: {low: 1, high: 10}, ragar.reward_sign: {choices: [...]}}``; null
         takes the usual ones that the generators have, see `recgen.tuning.space`.
     objectives
-        Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one.
+        Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one. Beside
+        the downstream stage's: `market_uplift`, the clicks per 1,000 pages that the creatives gain over the originals in the
+        simulator's market, and `judge_net_of_swapped`, how many percentiles an item rises more with the user's own creative than
+        with another user's. See `recgen.tuning.objectives`.
     measure
         `mean`: the judge retrained with the creatives' mean in place of images, over all users. `per_user`: the judge trained
         on the original images, with each user's own creative, over the requests. See `recgen.stages.downstream`.

@@ -65,7 +65,9 @@ def _ab(log: pd.DataFrame, arms: Sequence[str], seed: int) -> dict[str, Any]:
 
 
 def _worlds(log: pd.DataFrame, quality: pd.DataFrame, arms: Sequence[str], seed: int) -> dict[str, Any]:
-    """Return of each arm's own world its clicks, their uplift over the baseline's world, and its recommender."""
+    """Return of each arm's own world its clicks, their uplift over the baseline's world, and its recommender; {} without any."""
+    if log.empty:
+        return {}
     tested, pages = ab_test(log, arms[0], seed), per_page(log)
     last = quality[quality["round"] == quality["round"].max()]
     first = quality[quality["round"] == 0]

@@ -195,7 +195,9 @@ class Estimator:
         assert market is not None
         names = [each for each in s.generators if market.generators is None or each in market.generators]
         arms = 1 + ("constant" in market.controls) + len(names) * (1 + ("swapped" in market.controls))
-        trainings = market.seeds * (1 + (1 + arms) * (1 + market.negative_control) * market.rounds)
+        trainings = market.seeds * (
+            1 + (1 + arms * market.own_worlds) * (1 + market.negative_control) * market.rounds
+        )
         model = market.model or s.downstream.model or s.ranker.judge
         seconds = trainings * self._training(model, 0.8, s.downstream.settings).seconds
         images = market.users * min(market.candidates, 2 * market.places)

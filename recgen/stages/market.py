@@ -96,7 +96,8 @@ def play_worlds(run: RunContext, truth: Truth, shown: Mapping[str, Pictures]) ->
     assert market is not None
     visits = Visits(_enough(run, candidates(run)), market.rounds, market.pages, market.places)
     effects = list(dict.fromkeys([market.effect, *([0.0] if market.negative_control else [])]))
-    worlds = {AB: dict(shown), **{arm: {arm: each} for arm, each in shown.items()}}
+    alone = {arm: {arm: each} for arm, each in shown.items()} if market.own_worlds else {}
+    worlds = {AB: dict(shown), **alone}
     logs, measured, number = [], [], 0
     for seed in range(market.seeds):
         train = LogTrainer(run, seed, visits.candidates)

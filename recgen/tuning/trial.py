@@ -33,13 +33,14 @@ from recgen.pipeline.session import logging_to
 from recgen.pipeline.tasks import tasks
 from recgen.pipeline.workspace import Workspace
 from recgen.stages.downstream import CUTOFF, ORIGINAL
+from recgen.tuning import objectives
 from recgen.tuning.space import Space, suggest, tuned
 from recgen.tuning.study import ERROR, history, trial_folder
 
 logger = logging.getLogger("recgen")
 
 BASE = "base.yaml"
-_BULKY = ("creatives", "generator", "dataset", "features", "ranker", "recbole", "simulated")
+_BULKY = ("creatives", "generator", "dataset", "features", "ranker", "recbole", "simulated", "market")
 METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
 
 
@@ -74,7 +75,7 @@ class StudyContext:
 
     def measured(self, values: dict[str, Any]) -> Config:
         """Return the configuration of a trial."""
-        return self.variant(values, "validation", tuned(self.config))
+        return self.variant({**values, **objectives.changes(self.tune)}, "validation", tuned(self.config))
 
 
 def prepare(setting: StudyContext) -> None:
@@ -85,7 +86,11 @@ def prepare(setting: StudyContext) -> None:
         work, seeds = tasks(run), range(run.settings.downstream.seeds)
         prints = pipeline.fingerprints(work, run.settings.seed)
         wanted = pipeline.needed(
-            work, [f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds]
+            work,
+            [
+                *objectives.goals(run),
+                *(f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds),
+            ],
         )
         left = [
             task
@@ -144,27 +149,32 @@ def _inherit(root: Path, before: list[int], folder: Path) -> None:
 
 
 def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float]:
-    """Retrain seed by seed; after each, a study with one objective may end a trial that looks bad."""
+    """Measure what is measured once, then retrain seed by seed; after each, a study of one objective may end a bad trial."""
     run.write_config()
-    siblings, done = ArtifactCache(setting.root / "trials"), []
+    siblings, names = ArtifactCache(setting.root / "trials"), set(setting.tune.objectives)
+    done: list[str] = []
     found: list[dict[str, float]] = []
-    for seed in range(run.settings.downstream.seeds):
+    if once := objectives.goals(run):
+        done += pipeline.execute(run, goals=once, siblings=siblings)
+    means = objectives.values(run)
+    for seed in range(run.settings.downstream.seeds if names & set(METRICS) else 0):
         goals = [f"downstream/{name}/{seed}" for name in run.settings.generators]
         done += pipeline.execute(run, goals=goals, siblings=siblings)
-        trial.set_user_attr("tasks", done)
         found.append(_results(run, goals, setting.tune.measure))
-        means = {name: float(np.mean([each[name] for each in found])) for name in METRICS}
+        means |= {name: float(np.mean([each[name] for each in found])) for name in METRICS}
         values = weighed(means, setting.tune)
         if len(values) == 1:
+            trial.set_user_attr("tasks", done)
             trial.report(values[0], seed)
             if trial.should_prune():
                 raise TrialPruned
+    trial.set_user_attr("tasks", done)
     for name, value in means.items():
         trial.set_user_attr(name, value)
-    trial.set_user_attr("seeds", {name: [each[name] for each in found] for name in METRICS})
+    trial.set_user_attr("seeds", {name: [each[name] for each in found] for name in METRICS if found})
     told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
     logger.info("trial %d: %s; %d tasks done", trial.number, told, len(done))
-    return values
+    return weighed(means, setting.tune)
 
 
 def _results(run: RunContext, folders: list[str], measure: str) -> dict[str, float]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,6 @@ from click.testing import CliRunner
 
 import recgen
 from recgen.cli import recgen as cli
-from recgen.config import plugins
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.data.click_log import read_log
@@ -27,43 +24,8 @@ MARKET = {"users": 16, "candidates": 14, "places": 5, "rounds": 2, "pages": 2, "
 
 
 @pytest.fixture(scope="module")
-def ideal(tmp_path_factory):
-    """Install the ideal generator as a package of its own would install itself."""
-    folder = tmp_path_factory.mktemp("site")
-    metadata = folder / "ideal-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ideal\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[recgen.generators]\nideal = ideal_generators:Ideal\n")
-    shutil.copy(Path(__file__).parents[1] / "support/plugins/ideal_generators.py", folder)
-    sys.path.insert(0, str(folder))
-    plugins._installed.cache_clear()
-    yield
-    sys.path.remove(str(folder))
-    plugins._installed.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def config(ideal, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("market")
-    values = {
-        "dataset": "small",
-        "epochs": 2,
-        "use_gpu": False,
-        "recgen": {
-            "seed": 5,
-            "threads": 1,
-            "simulator": {"users": 40, "items": 60, "seed": 1, "interactions_per_user": 24},
-            "ranker": {"reward": "VBPR", "judge": "VBPR"},
-            "generators": ["ideal"],
-            "ideal": {"truth": str(folder / "run/dataset/simulator"), "record": str(folder / "drawn.txt")},
-            "controls": ["original", "swapped"],
-            "requests": {"protocol": "blind", "items": 4, "per_item": 2},
-            "downstream": {"seeds": 1, "controls": False},
-            "gallery": 2,
-        },
-    }
-    (folder / "small.yaml").write_text(yaml.safe_dump(values))
-    return folder / "small.yaml"
+def config(market_config, tmp_path_factory):
+    return market_config(tmp_path_factory.mktemp("market"))
 
 
 @pytest.fixture(scope="module")

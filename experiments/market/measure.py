@@ -32,7 +32,7 @@ from recgen.data.click_log import ORIGINAL
 from recgen.data.simulation.attributes import SIZES
 from recgen.data.simulation.click_models import PositionBased
 from recgen.data.simulation.market import Pictures, Shop, Visits, base_utility, labels, play
-from recgen.data.simulation.simulator import LIKED, Truth, draw_interactions, draw_truth
+from recgen.data.simulation.simulator import LIKED, Truth, World, draw_interactions, draw_truth
 from recgen.metrics.market import QUALITY, summary
 from recgen.pipeline.context import RunContext
 from recgen.stages.market import play_worlds
@@ -135,8 +135,9 @@ class Rates:
 
 def play_world(seed: int) -> dict[str, Any]:
     """Return the A/B tests of one world, with the effect and without."""
-    truth = draw_truth(USERS, ITEMS, seed)
-    log = draw_interactions(truth, seed, MET)
+    size = World(USERS, ITEMS, MET)
+    truth = draw_truth(size, seed)
+    log = draw_interactions(truth, seed, size)
     base = pd.DataFrame({
         "user_id": log["user_id:token"], "item_id": log["item_id:token"], "like": log["rating:float"] == LIKED
     })  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from recgen.data.click_log import check
 from recgen.data.simulation.click_models import Cascade, PositionBased
 from recgen.data.simulation.market import Shop, Visits, base_utility, labels, play
-from recgen.data.simulation.simulator import draw_truth
+from recgen.data.simulation.simulator import World, draw_truth
 from recgen.metrics.ab_test import ab_test
 from recgen.metrics.off_policy import arm_values
 
@@ -137,8 +137,8 @@ def test_labels_are_clicks_and_what_was_skipped_above_the_last_click():
 
 
 def test_base_utility_is_the_truths_without_style():
-    truth = draw_truth(5, 6, seed=3)
+    truth = draw_truth(World(5, 6), seed=3)
     users, items = ["u1", "u2", "u5"], ["i3", "i1", "i6"]
-    plain = draw_truth(5, 6, seed=3)
+    plain = draw_truth(World(5, 6), seed=3)
     plain.style[:] = 0
     assert np.allclose(base_utility(truth, users, items), plain.utility(users, plain.attributes_of(items)))

@@ -109,6 +109,8 @@ def test_an_image_that_is_none_names_its_request(tmp_path, image, embedding, say
     image.save(tmp_path / "bad.png")
     embeddings = np.array([[1.0], [embedding]], dtype=np.float32)
     paths = [tmp_path / "good.png", tmp_path / "bad.png"]
-    made = CreativeBatch("toy", ["u1", "u2"], ["i3", "i7"], [[], []], np.array([3, 7]), paths, embeddings)
+    made = CreativeBatch(
+        "toy", ["u1", "u2"], ["i3", "i7"], [[], []], np.array([3, 7]), paths, embeddings, embeddings
+    )
     with pytest.raises(UserError, match=says):
         check_creatives(made)

@@ -1,0 +1,28 @@
+"""What experiments/market measured holds what its page says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+RESULT = Path(__file__).parents[2] / "experiments/market/result.json"
+
+
+@pytest.fixture(scope="module")
+def standins():
+    return json.loads(RESULT.read_text(encoding="utf-8"))["standins"]
+
+
+def test_without_an_effect_the_uplifts_interval_holds_zero(standins):
+    assert len(standins["seeds"]) == 20
+    assert standins["effect 0"]["fitting"]["holds 0"] >= 19
+    assert all(
+        abs(row["expected uplift"]["mean"]) < 1e-6 for row in standins["effect 0"].values() if "uplift" in row
+    )
+
+
+def test_with_the_effect_only_what_is_made_for_the_user_gains_in_every_world(standins):
+    gained = {arm: row["above 0"] for arm, row in standins["effect 1"].items() if "uplift" in row}
+    assert gained["fitting"] == 20 and gained["swapped"] == gained["random"] == 0

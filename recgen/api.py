@@ -177,20 +177,28 @@ def report(work: RunContext) -> list[Path]:
 
 
 def report_again(folder: str, compare: Iterable[str], out: str | None = None) -> Path:
-    """Write the report of a run's folder anew, or to `out`, with other runs beside it, and return its path.
+    """Write the report of a run's folder anew, or to `out`, and return its path; with `compare` a page of these runs instead.
 
-    Without `out` the folder is locked meanwhile; with it nothing is written there, so that the folder may be read-only.
+    That page is the folder's compare.html where `out` does not say otherwise. Without `out` the folder is locked meanwhile; with
+    it nothing is written there, so that the folder may be read-only.
     """
     from recgen.pipeline.workspace import Workspace
     from recgen.report import build
+    from recgen.report import compare as put_side_by_side
     from recgen.report.run_files import RunFiles
 
-    others = [Path(other) for other in compare]
+    runs = [Path(folder), *map(Path, compare)]
+
+    def write(path: Path | None) -> Path:
+        if len(runs) == 1:
+            return build(runs[0], path)
+        return put_side_by_side(runs, runs[0] / "compare.html" if path is None else path)
+
     if out is not None:
-        return build(Path(folder), others, Path(out))
-    RunFiles.read(Path(folder))  # so that a mistyped name makes no folder
-    with Workspace(Path(folder)).lock():
-        return build(Path(folder), others)
+        return write(Path(out))
+    RunFiles.read(runs[0])  # so that a mistyped name makes no folder
+    with Workspace(runs[0]).lock():
+        return write(None)
 
 
 def draw(folder: str, user: str, item: str, out: str, generator: str | None = None) -> str:

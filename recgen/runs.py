@@ -223,6 +223,10 @@ class Run:
             likes = likes.iloc[: int(is_reference.to_numpy().nonzero()[0][-1])]
         else:
             likes = likes[likes["split"] != "test"]
+        if (
+            self.context.holds_out
+        ):  # as for the run's own requests: what is held out of their users' histories
+            likes = likes[~likes.set_index(["user_id", "item_id"]).index.isin(self.context.held_out)]
         row = request_of(self.context.settings.seed, user, item, likes["item_id"])
         return Request(user, item, row["seed"], tuple(row["history"]))
 

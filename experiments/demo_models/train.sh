@@ -11,6 +11,9 @@ python $here/train_reader.py "$work/attribute-reader" &
 python $here/train_clip.py "$work/demo-clip" "$work/tokenizer" 1800
 python $here/train_vae.py "$work/vae" 1600
 wait
+if [ -n "${PHOTOS:-}" ]; then # a folder of photographs, see train_resnet.py
+    python $here/train_resnet.py "$work/demo-resnet" "$PHOTOS" 260
+fi
 python $here/train_llm.py "$work/demo-llm" 700 &
 python -m torch.distributed.run --nproc-per-node 2 $here/train_diffusion.py \
     "$work/demo-sd" "$work/tokenizer" "$work/vae" "$work/demo-clip" 5000

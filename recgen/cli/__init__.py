@@ -159,8 +159,17 @@ def models() -> None:
 
 @recgen.command()
 @run_option("a run that is finished up to evaluate")
-@click.option("--compare", multiple=True, metavar="DIR", help="Another run to put beside it.")
-@click.option("--out", metavar="FILE.html", help="Where to write it; the run's own report.html by default.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="DIR",
+    help="Another run: write a page that puts the runs side by side.",
+)
+@click.option(
+    "--out",
+    metavar="FILE.html",
+    help="Where to write it; the run's own report.html, or compare.html, by default.",
+)
 def report(folder: str, compare: tuple[str, ...], out: str | None) -> None:
     """Write a run's report again."""
     from recgen import api

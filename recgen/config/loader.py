@@ -12,7 +12,7 @@ from typing import Any
 from recgen.config import former, plugins, presets, recbole_keys
 from recgen.config.former import Renaming
 from recgen.config.generators import GeneratorSpec
-from recgen.config.schema import COMPANIONS, SHIPPED, Rankers, Settings
+from recgen.config.schema import COMPANIONS, SHIPPED, Rankers, Requests, Settings
 from recgen.config.validation import validate
 from recgen.config.yaml_text import parse_yaml, read_text
 from recgen.core.errors import UserError, nearest
@@ -212,6 +212,12 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
     if settings.downstream.model is not None:
         plugins.check_ranking_model(settings.downstream.model, f"{where}: recgen.downstream.model")
     _check_same_judge(settings.ranker, where)
+    if settings.ranker.same_judge and isinstance(settings.requests, Requests) and settings.requests.held_out:
+        raise UserError(
+            f"{where}: recgen.requests.held_out",
+            found=f"{settings.requests.held_out} with same_judge: true, whose reward learns from everything",
+            expected="0, or same_judge: false",
+        )
     if len({former.GENERATORS.get(name, name) for name in settings.generators}) < len(settings.generators):
         raise UserError(
             f"{where}: recgen.generators", found=str(settings.generators), expected="each name once"

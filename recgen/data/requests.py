@@ -72,6 +72,45 @@ def request_of(seed: int, user: str, item: str, earlier: Sequence[str] | pd.Seri
     }
 
 
+def hold_out(chosen: pd.DataFrame, likes: pd.DataFrame, seed: int, share: float) -> pd.DataFrame:
+    """Take a share of each user's likes away from their requests' histories, and say which: columns `COLUMNS` and ``held_out``.
+
+    Parameters
+    ----------
+    chosen
+        Requests, with the columns `COLUMNS`.
+    likes
+        Columns user_id, item_id and split, by user and oldest first. Rows of the test part are dropped at once.
+    seed
+        The run's seed; with the user's token it decides which likes are held out.
+    share
+        Which share of them, from 0 to below 1.
+
+    Returns
+    -------
+    ``history`` has the latest 20 likes of those that are left of what was known before the reference, and ``held_out``, a list,
+    all those taken from the user: no two requests of a user differ in it but for their own items, which are in neither.
+    """
+    known = likes[likes["split"] != "test"]
+    mine = {str(user): rows.tolist() for user, rows in known.groupby("user_id", sort=False)["item_id"]}
+    away = {user: _held_out(mine.get(user, []), seed, user, share) for user in chosen["user_id"].unique()}
+    rows = []
+    for row in chosen.to_dict("records"):
+        taken = away[row["user_id"]]
+        earlier = mine.get(row["user_id"], [])
+        if row["history"]:  # what the protocol has left: nothing later than the reference
+            earlier = earlier[: len(earlier) - earlier[::-1].index(row["history"][-1])]
+        history = [item for item in dict.fromkeys(earlier) if item not in taken and item != row["item_id"]]
+        held = [item for item in dict.fromkeys(earlier) if item in taken and item != row["item_id"]]
+        rows.append({**row, "history": history[-HISTORY:], "held_out": held})
+    return pd.DataFrame(rows, columns=[*COLUMNS, "held_out"])
+
+
+def _held_out(items: Sequence[str], seed: int, user: str, share: float) -> set[str]:
+    ordered = _in_order(dict.fromkeys(items), seed, "held out of histories", user)
+    return set(ordered[: round(share * len(ordered))])
+
+
 def blind(
     interactions: pd.DataFrame, items: Sequence[str], seed: int, count: int, per_item: int, users: int | None
 ) -> pd.DataFrame:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from recgen.core.seeding import seed_for
 from recgen.metrics.statistics import RESAMPLES, Estimate
+
+KEYS = ("score_gain_judge", "true_utility_gain")
+"""What the judge and what the truth say of a creative."""
 
 
 def within_requests(
@@ -58,6 +63,43 @@ def within_requests(
     drawn = np.random.default_rng(seed).multinomial(len(sums), [1 / len(sums)] * len(sums), RESAMPLES)
     low, high = np.nanquantile(_correlation(drawn @ sums.to_numpy()), [0.025, 0.975])
     return Estimate(round(float(value), 12), float(low), float(high), count)
+
+
+def calibrated(
+    own: Mapping[str, pd.DataFrame], swapped: Mapping[str, pd.DataFrame], run_seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return how far a run's judge agrees with its truth, by what the images of a request differ in; nothing without a truth.
+
+    Parameters
+    ----------
+    own, swapped
+        The generators' metrics per request, and those of other users' creatives, by generator.
+    run_seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Estimates for ``generators``, what several made of a request, and ``users``, a generator's own and another user's creative.
+    """
+    keys = ["user_id", "item_id", *KEYS]
+    if not all(key in table for table in own.values() for key in keys):
+        return {}
+    both = [
+        table[keys].assign(source=name)
+        for name in own
+        if name in swapped
+        for table in (own[name], swapped[name])
+    ]
+    found = {"generators": [table[keys] for table in own.values()] if len(own) > 1 else [], "users": both}
+    seed = seed_for(run_seed, "calibration")
+    return {kind: _estimate(pd.concat(tables), seed).as_json() for kind, tables in found.items() if tables}
+
+
+def _estimate(table: pd.DataFrame, seed: int) -> Estimate:
+    source = table.get("source", "")
+    requests = source + "\x1f" + table["user_id"] + "\x1f" + table["item_id"]
+    judge, truth = KEYS
+    return within_requests(requests.tolist(), table["user_id"].tolist(), table[judge], table[truth], seed)
 
 
 def _correlation(sums: np.ndarray) -> np.ndarray:

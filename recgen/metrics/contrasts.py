@@ -30,6 +30,9 @@ PERSONAL = (
     "verifier_score",
     "cps",
     "cpis",
+    "cps_held_out",
+    "cpis_held_out",
+    "topic_precision_style",
 )
 """What own and swapped creatives are compared by."""
 SWAPPED, PLACEBO, CONTROL = "swapped", "net of placebo", "control"

@@ -171,6 +171,36 @@ def cpis(creatives: FloatArray, images: FloatArray, histories: Sequence[ArrayLik
     return history_mean(100.0 * cosine(creatives[first], images[second]), first, len(creatives))
 
 
+def topic_precision(topics: Sequence[Sequence[str]], liked: Sequence[Sequence[Sequence[str]]]) -> FloatArray:
+    """Whether all that a creative shows is among what its user has liked before (REBECA, section 4.4, topic precision).
+
+    Parameters
+    ----------
+    topics
+        For each of n creatives its topics, one of each kind.
+    liked
+        For each creative the topics of each image that its user liked, in the same order of kinds.
+
+    Returns
+    -------
+    float64 ``[n]``, 1 where every topic is that of some liked image, else 0; NaN for a user without a liked image.
+
+    Examples
+    --------
+    >>> topic_precision([("red", "dots"), ("red", "bars"), ("red",)], [[("red", "bars"), ("blue", "dots")]] * 2 + [[]]).tolist()
+    [1.0, 1.0, nan]
+    >>> topic_precision([("red", "rings")], [[("red", "bars"), ("blue", "dots")]]).tolist()
+    [0.0]
+    """
+    found = [
+        all(topic in kinds for topic, kinds in zip(own, map(set, zip(*others, strict=True)), strict=True))
+        if others
+        else np.nan
+        for own, others in zip(topics, liked, strict=True)
+    ]
+    return np.array(found, dtype=np.float64)
+
+
 def history_pairs(histories: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """List every (creative, history image) pair of ragged histories.
 

@@ -143,6 +143,18 @@ METRICS: tuple[Metric, ...] = (
     Metric("cpis", "CPIS",
            "How much the creative looks like the images the user liked before, on average.",
            "100 × cosine of CLIP embeddings, −100 to 100", "higher", RAGAR, "creative", "personal", 1),
+    Metric("cps_held_out", "CPS (held out)",
+           "How well the creative matches words for likes of the user that neither the generator nor its reward has seen.",
+           "100 × cosine of CLIP embeddings, 0 to 100", "higher", RECGEN, "creative", "personal", 1),
+    Metric("cpis_held_out", "CPIS (held out)",
+           "How much the creative looks like images that the user liked and that neither the generator nor its reward has seen.",
+           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RECGEN, "creative", "personal", 1),
+    Metric("topic_precision_content", "topic precision (content)",
+           "How often what the creative shows is something that the user has liked an image of; topics are the tagger's phrases.",
+           "share of creatives", "higher", REBECA, "creative", "personal"),
+    Metric("topic_precision_style", "topic precision (style)",
+           "The same for how it looks: every phrase of style is that of some image that the user has liked.",
+           "share of creatives", "higher", REBECA, "creative", "personal"),
     Metric("ssim_personal", "SSIM (history)",
            "How similar the creative is to the user's liked images in light, contrast and structure, pixel by pixel.",
            "−1 to 1; 1 = the same image", "higher", "Wang et al. 2004; RAGAR", "creative", "personal"),
@@ -201,7 +213,6 @@ METRICS: tuple[Metric, ...] = (
 # fmt: on
 
 NOT_BUILT: dict[str, str] = {
-    "topic precision": "it needs a topic classifier for content and one for style, trained on images of the domain",
     "aesthetic score": "it needs the weights of an aesthetic predictor (a linear head on CLIP ViT-L/14)",
     "HPS": "it needs the weights of HPS v2, a CLIP ViT-H/14 trained on people's preferences",
     "ImageReward": "it needs the weights of ImageReward, a BLIP model trained on people's preferences",

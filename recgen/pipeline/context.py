@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from recgen.features.language import LanguageModel
     from recgen.metrics.distribution import ReferenceSet
 
-_MODELS = ("backbone", "encoder", "judge_encoder", "language_model")
+_MODELS = ("backbone", "encoder", "judge_encoders", "language_model")
 
 
-REDRAWS = {"encoder": "redraws", "judge_encoder": "judge_redraws"}
-"""Names of the features of the items' redrawn images, by the encoder that they are of."""
+def of_judge(kind: str, member: int) -> str:
+    """Return the name of the features of a kind, image or redraws, by the encoder of a judge, counted from 0."""
+    return f"judge_{kind}" if member == 0 else f"judge_{kind}_{member}"
 
 
 class RunContext:
@@ -94,15 +95,15 @@ class RunContext:
         return load_encoder(named, self.device, dtype=dtype)
 
     @cached_property
-    def judge_encoder(self) -> ImageEncoder:
-        """What the judge sees images through: the run's encoder, or one of its own."""
-        spec = self.settings.ranker.judge_encoder
-        if spec is None:
-            return self.encoder
+    def judge_encoders(self) -> list[ImageEncoder]:
+        """What each of the judges sees images through, where that is not the run's encoder."""
         from recgen.features.vision import load_image_encoder
 
-        named = spec if isinstance(spec, str) else spec.model_dump()
-        return load_image_encoder(named, self.device, "recgen.ranker.judge_encoder")
+        named = [
+            spec if isinstance(spec, str) else spec.model_dump()
+            for spec in self.settings.ranker.judge_encoders
+        ]
+        return [load_image_encoder(spec, self.device, "recgen.ranker.judge_encoder") for spec in named]
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -138,7 +139,7 @@ class RunContext:
         return self._checkpoint[1]
 
     def release(self, *kept: str) -> None:
-        """Let go of the models that are loaded, but for those named: backbone, encoder, judge_encoder or language_model.
+        """Let go of the models that are loaded, but for those named: backbone, encoder, judge_encoders or language_model.
 
         Each is loaded again when it is next asked for.
         """
@@ -255,10 +256,29 @@ class RunContext:
             Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"])) for row in rows
         ]
 
+    @cached_property
+    def held_out(self) -> pd.MultiIndex:
+        """Pairs (user, item) of likes that neither generators nor the reward may learn from; see `Requests.held_out`."""
+        import pandas as pd
+
+        table = (
+            pd.read_parquet(self.folder / "dataset/requests.parquet") if self.holds_out else pd.DataFrame()
+        )
+        if "held_out" not in table:
+            return pd.MultiIndex.from_arrays([[], []], names=["user_id", "item_id"])
+        pairs = table[["user_id", "held_out"]].explode("held_out").dropna().drop_duplicates()
+        return pd.MultiIndex.from_frame(pairs.rename(columns={"held_out": "item_id"}))
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether likes are held out of what generators and the reward see."""
+        requests = self.settings.requests
+        return not isinstance(requests, (int, type(None))) and requests.held_out > 0
+
     def features(self, kind: str) -> tuple[list[str], Any]:
         """Return ids and raw embeddings float32 ``[n, D]`` of the items that have any.
 
-        `kind` is image, text, caption, foreground or, where the judge has an encoder of its own, judge_image.
+        `kind` is image, text, caption, foreground or, where judges have encoders of their own, as `of_judge` says.
         """
         path = self.folder / f"features/{kind}.safetensors"
         return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], read_features(path)
@@ -268,6 +288,8 @@ class RunContext:
         """What generators may learn from."""
         item_ids = self.items["item_id"].tolist()
         known = self.interactions[self.interactions["split"] != "test"]
+        if self.holds_out:
+            known = known[~known.set_index(["user_id", "item_id"]).index.isin(self.held_out)]
         user_ids = list(dict.fromkeys(self.interactions["user_id"]))
         users = {token: row for row, token in enumerate(user_ids)}
         items = {token: row for row, token in enumerate(item_ids)}
@@ -342,5 +364,14 @@ class RunContext:
 
     def forget(self) -> None:
         """Drop what was read from the folder, so that a stage reads what the stages before it have just written."""
-        for name in ("items", "interactions", "requests", "data", "reference_images", "split", "feedback"):
+        for name in (
+            "items",
+            "interactions",
+            "requests",
+            "data",
+            "reference_images",
+            "split",
+            "feedback",
+            "held_out",
+        ):
             self.__dict__.pop(name, None)

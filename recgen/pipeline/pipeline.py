@@ -80,7 +80,7 @@ def _models(run: RunContext, task: Task) -> set[str]:
         name = str(task.arguments[0]).removeprefix(controls.SWAPPED) if task.arguments else ""
         spec = run.config.generators.get(name)
         return drawing | {"language_model"} if spec is not None and "keywords" in spec.needs else drawing
-    others = {"features": {"encoder", "language_model"}, "evaluate": {"encoder", "judge_encoder"}}
+    others = {"features": {"encoder", "language_model"}, "evaluate": {"encoder", "judge_encoders"}}
     return others.get(task.stage, set())
 
 

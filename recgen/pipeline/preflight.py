@@ -155,8 +155,9 @@ def _weights(run: RunContext, left: set[str]) -> Iterator[Missing]:
     s, hub = run.settings, _Hub()
     if left & {"features", "generate"}:
         yield from _encoder("recgen.encoder", s.encoder, hub)
-    if left & {"features", "evaluate"} and s.ranker.judge_encoder is not None:
-        yield from _image_encoder("recgen.ranker.judge_encoder", s.ranker.judge_encoder, hub)
+    if left & {"features", "evaluate"}:
+        for spec in s.ranker.judge_encoders:
+            yield from _image_encoder("recgen.ranker.judge_encoder", spec, hub)
     if "features" in left and s.ranker.text_encoder is not None and find_spec(s.ranker.text_encoder) is None:
         install = "pip install --no-deps wordllama==0.4.0.post1"
         yield Missing(

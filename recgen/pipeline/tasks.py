@@ -19,7 +19,7 @@ from recgen.core.io import identity
 from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import controls
-from recgen.pipeline.context import REDRAWS, RunContext
+from recgen.pipeline.context import RunContext, of_judge
 from recgen.recommender import recbole
 
 STAGES = (
@@ -61,6 +61,9 @@ class Task:
     after: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     arguments: tuple[Any, ...] = ()
+
+
+_ENDS = ("safetensors", "ids.txt")  # of the files of features
 
 
 def tasks(run: RunContext) -> list[Task]:
@@ -123,11 +126,15 @@ def _features(run: RunContext) -> list[Task]:
 
 def _features_of_judge(run: RunContext) -> list[Task]:
     """The items' images as the judge sees them, where it has an encoder of its own."""
-    encoder = run.settings.ranker.judge_encoder
-    if encoder is None:
+    encoders = run.settings.ranker.judge_encoders
+    if not encoders:
         return []
-    owns = ("features/judge_shards", "features/judge_image.safetensors", "features/judge_image.ids.txt")
-    call, reads = "recgen.stages.features:embed_for_judge", {"encoder": _weights(encoder)}
+    names = (of_judge("image", member) for member in range(len(encoders)))
+    owns = ("features/judge_shards", *(f"features/{name}.{end}" for name in names for end in _ENDS))
+    call, reads = (
+        "recgen.stages.features:embed_for_judge",
+        {"encoders": [_weights(each) for each in encoders]},
+    )
     return [Task("features/judge", "features", call, reads, ("features",), owns)]
 
 
@@ -136,9 +143,10 @@ def _redraws(run: RunContext) -> list[Task]:
     s = run.settings
     if not s.ranker.redraws:
         return []
-    weights = [_weights(each) for each in (s.backbone, s.ip_adapter, s.ranker.judge_encoder)]
+    weights = [_weights(each) for each in (s.backbone, s.ip_adapter, *s.ranker.judge_encoders)]
     reads = {"redraws": s.ranker.redraws, "precision": s.precision, "weights": weights}
-    files = (f"features/{name}.{end}" for name in REDRAWS.values() for end in ("safetensors", "ids.txt"))
+    names = ("redraws", *(of_judge("redraws", member) for member in range(len(s.ranker.judge_encoders))))
+    files = (f"features/{name}.{end}" for name in names for end in _ENDS)
     call, owns = "recgen.stages.redraws:redraw_items", ("features/redrawn", *files)
     return [Task("features/redraws", "features", call, reads, ("features",), owns)]
 
@@ -201,10 +209,12 @@ def _ranker(run: RunContext, role: str) -> Task:
     }
     folder = f"ranker/{role}"
     after = ["features"]
-    if role == "judge" and ranker.judge_encoder is not None:
+    if role == "judge" and ranker.judge_encoders:
         after.append("features/judge")
     if ranker.redraws:
         after.append("features/redraws")
+    if role == "reward" and run.holds_out:
+        after.append("dataset/requests")
     return Task(folder, "ranker", "recgen.stages.ranker:train", reads, tuple(after), (folder,), (role,))
 
 
@@ -236,11 +246,12 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     if "keywords" in spec.needs:  # such a generator learns with the language model too
         reads["llm"] = _weights(s.llm)
     fit, draw = f"generator.fit/{name}", f"generate/{name}"
-    asked = ("reward", "judge") if s.ranker.judge_encoder is None else ("reward",)
+    asked = ("reward", "judge") if not s.ranker.judge_encoders else ("reward",)
     needs = (
         "features",
         *(f"features/{need}" for need in spec.needs),
         *(f"ranker/{run.resolve_role(role)}" for role in asked),
+        *(["dataset/requests"] if run.holds_out else []),
     )
     drawn = {"shard_size": s.shard_size, "config": spec.draw_settings}
     images = (f"creatives/shards/{name}", f"creatives/images/{name}")

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recgen.core.io import write_bytes
 from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import credibility, gallery, market, plots, tables, text
+from recgen.report import believed, credibility, gallery, market, plots, tables, text
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
 
 HERE = Path(__file__).parent
 
 
-def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
+def build(run: Path, out: Path | None = None) -> Path:
     """Write the report of a run's folder.
 
     Parameters
     ----------
     run
         The folder of a run whose evaluate stage is finished; the downstream stage may be missing.
-    compare
-        Folders of other runs to put beside it.
     out
         The HTML file to write; the folder's own report.html by default.
 
@@ -41,7 +41,6 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
         If a folder has no metrics.json, or a table lacks a column.
     """
     files = RunFiles.read(run)
-    others = [RunFiles.read(folder) for folder in compare]
     metrics, rows = tables.downstream(files.metrics)
     control_metrics, control_rows = tables.beside_controls(files.metrics)
     script = (HERE / "page.js").read_text(encoding="utf-8")
@@ -51,6 +50,8 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
         answers=answers(files),
         banner=credibility.banner(files),
         checks=credibility.checks(files),
+        believed=believed.kinds(files),
+        believed_source=believed.source(files),
         control_metrics=control_metrics,
         control_rows=control_rows,
         contrasts=tables.contrasts(files.metrics),
@@ -66,7 +67,6 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
         market=market.section(files),
         plots=plots.plots(files),
         cards=gallery.cards(files),
-        comparison=tables.comparison([files, *others]) if others else None,
         facts=tables.facts(files),
         all_metrics=METRICS,
         style=(HERE / "style.css").read_text(encoding="utf-8"),
@@ -76,7 +76,50 @@ def build(run: Path, compare: Sequence[Path] = (), out: Path | None = None) -> P
     return path
 
 
-def _template() -> Template:
+def compare(runs: Sequence[Path], out: Path) -> Path:
+    """Write a page that puts runs side by side, with links to their reports.
+
+    Parameters
+    ----------
+    runs
+        Folders of two or more runs whose evaluate stage is finished.
+    out
+        The HTML file to write.
+
+    Returns
+    -------
+    The path of the page, which is one file like a report.
+
+    Raises
+    ------
+    UserError
+        If a folder has no metrics.json, or a table lacks a column.
+    """
+    files = [RunFiles.read(folder) for folder in runs]
+    comparison = tables.comparison(files)
+    links = [
+        (label, _link(run.folder / "report.html", out))
+        for (label, _), run in zip(comparison.runs, files, strict=True)
+    ]
+    page = _template("compare.html.j2").render(
+        version=__version__,
+        comparison=comparison,
+        links=links,
+        style=(HERE / "style.css").read_text(encoding="utf-8"),
+    )
+    write_bytes(out, page.encode("utf-8", errors="replace"))
+    return out
+
+
+def _link(report: Path, page: Path) -> str:
+    """Return the way from a page to a report as a relative address; "" where there is no report."""
+    if not report.is_file():
+        return ""
+    way = os.path.relpath(report.resolve(), page.resolve().parent)
+    return quote(way.replace(os.sep, "/"))
+
+
+def _template(name: str = "template.html.j2") -> Template:
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -86,4 +129,4 @@ def _template() -> Template:
     )
     environment.filters |= {"duration": text.duration, "shorten": text.shorten, "plain": text.plain}
     environment.globals |= {"questions": tables.QUESTIONS, "lookup": lookup}
-    return environment.get_template("template.html.j2")
+    return environment.get_template(name)

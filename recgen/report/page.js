@@ -30,3 +30,29 @@
   for (const tool of [generator, order]) tool.addEventListener("change", update);
   text.addEventListener("input", update);
 })();
+
+// Zoom: any image of the gallery in a dialog of its own, by mouse or keyboard; Escape closes it.
+(() => {
+  const dialog = document.getElementById("zoom");
+  if (!dialog || !dialog.showModal) return;
+  const large = dialog.querySelector("img");
+  const words = dialog.querySelector("p");
+  const open = (image) => {
+    large.src = image.src;
+    large.alt = image.alt;
+    words.textContent = image.alt;
+    dialog.showModal();
+  };
+  for (const image of document.querySelectorAll("#cards img")) {
+    image.tabIndex = 0;
+    image.setAttribute("role", "button");
+    image.setAttribute("aria-haspopup", "dialog");
+    image.addEventListener("click", () => open(image));
+    image.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      open(image);
+    });
+  }
+  dialog.addEventListener("click", () => dialog.close());
+})();

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from recgen.report import curves
+from recgen.report import curves, pareto
 from recgen.report.drawing import GREY, INK, PALETTE, STYLE, Plot, canvas, panels, svg
 from recgen.report.run_files import RunFiles
 from recgen.report.text import number, p_value, shorten
@@ -17,7 +17,14 @@ from recgen.report.text import number, p_value, shorten
 def plots(run: RunFiles) -> list[Plot]:
     """Return the plots that this run has data for."""
     with matplotlib.rc_context(STYLE):
-        drawn = (_gap(run), _delta_r(run), _places(run), _permutation(run), curves.plot(run))
+        drawn = (
+            pareto.plot(run),
+            _gap(run),
+            _delta_r(run),
+            _places(run),
+            _permutation(run),
+            curves.plot(run),
+        )
     return [plot for plot in drawn if plot]
 
 

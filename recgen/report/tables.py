@@ -48,6 +48,7 @@ FACTS = {
     "seed": "Seed",
     "reward": "Reward model",
     "judge": "Judge",
+    "judge_encoder": "What the judge sees images through",
     "same_judge": "Reward and judge are one model",
     "target": "Split that the references are from",
     "verifier": "Verifier",

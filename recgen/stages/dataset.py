@@ -192,6 +192,9 @@ def choose(run: RunContext) -> list[Path]:
     else:
         likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
         chosen = requests.last_likes(likes, seed, plan.users if isinstance(plan, Requests) else plan)
+    if isinstance(plan, Requests) and plan.held_out:
+        known = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
+        chosen = requests.hold_out(chosen, known, seed, plan.held_out)
     path = run.folder / "dataset/requests.parquet"
     write_parquet(path, chosen)
     return [path]

@@ -14,6 +14,7 @@ from recgen.config.schema import OpenClip, Requests
 from recgen.core.io import read_json, write_json, write_parquet
 from recgen.core.seeding import seed_for
 from recgen.metrics import contrasts, networks, statistics
+from recgen.metrics.calibration import calibrated
 from recgen.metrics.registry import BY_KEY, NOT_BUILT
 from recgen.pipeline import controls
 from recgen.pipeline.context import RunContext
@@ -39,6 +40,7 @@ def summarise(run: RunContext) -> list[Path]:
             for name, table in tables.items()
             if name in by_source
         },
+        "calibration": calibrated(tables, by_source, settings.seed),
         "tests": {
             "permutation": {
                 name: other["permutation"] for name, other in others.items() if other["permutation"]
@@ -84,6 +86,9 @@ def _unavailable(run: RunContext, means: dict[str, dict[str, Any]]) -> dict[str,
         reason = networks.missing(metric)
         reasons |= {key: reason for key in keys if reason is not None}
     measured = {key for values in means.values() for key in values}
+    if not run.holds_out:
+        reason = "no likes are held out of what generators see; set recgen.requests.held_out to 0.5"
+        reasons |= dict.fromkeys(("cps_held_out", "cpis_held_out"), reason)
     if "cmmd" not in measured:
         reasons["cmmd"] = "it needs two creatives and two images"
     if run.settings.ranker.same_judge:
@@ -145,7 +150,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,
         "judge_auc": judge_auc(run.folder),
-        "judge_encoder": _encoder_name(settings.ranker.judge_encoder or settings.encoder),
+        "judge_encoder": " + ".join(map(_encoder_name, settings.ranker.judge_encoders or [settings.encoder])),
         "verifier": settings.ranker.verifier,
         "what_if": settings.ranker.what_if,
         "encoder": _encoder_name(settings.encoder),

@@ -31,6 +31,7 @@ from recgen.features.item_keywords import TOKENS_PER_KEYWORD, clean
 from recgen.features.prompts import image_tags_prompt, item_prompt, text_tags_prompt
 from recgen.features.tags import by_captioner, image_key, image_message, union
 from recgen.features.vocabulary import read_vocabulary, vocabulary_file
+from recgen.pipeline.context import of_judge
 
 if TYPE_CHECKING:
     from recgen.config.text_models import Endpoint
@@ -74,16 +75,17 @@ def embed(run: RunContext) -> list[Path]:
 
 
 def embed_for_judge(run: RunContext) -> list[Path]:
-    """Write features/judge_image.safetensors and its ids: raw embeddings of the items' images by the judge's own encoder."""
+    """Write the items' raw image embeddings by each judge's own encoder, and their ids; see `of_judge` for their names."""
     ids, _ = run.features("image")
-    encoder, folder = run.judge_encoder, run.folder / "features"
-    pattern = folder / "judge_shards/{}.safetensors"
-    paths = list(_files(run, ids).values())
-    rows = in_shards(paths, encoder.files, _EMBEDDED, pattern, "images for the judge", encoder.dim)
-    file = folder / "judge_image.safetensors"
-    write_features(file, rows, ids)
-    shutil.rmtree(pattern.parent, ignore_errors=True)
-    return [file, file.with_suffix(".ids.txt")]
+    paths, outputs = list(_files(run, ids).values()), []
+    for member, encoder in enumerate(run.judge_encoders):
+        file = run.folder / f"features/{of_judge('image', member)}.safetensors"
+        pattern = run.folder / f"features/judge_shards/{member}.{{}}.safetensors"
+        rows = in_shards(paths, encoder.files, _EMBEDDED, pattern, "images for the judge", encoder.dim)
+        write_features(file, rows, ids)
+        outputs += [file, file.with_suffix(".ids.txt")]
+    shutil.rmtree(run.folder / "features/judge_shards", ignore_errors=True)
+    return outputs
 
 
 def in_shards(

@@ -7,7 +7,6 @@ They go into evaluation/<generator>.parquet and .json, so that one more generato
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from scipy.special import expit
 from recgen.core.errors import UserError
 from recgen.core.io import write_json, write_parquet
 from recgen.core.seeding import seed_for
-from recgen.features.keywords import Keywords
 from recgen.metrics import distribution, networks, personalisation, semantics, statistics
 from recgen.metrics.permutation import permutation_within_items
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import RewardModel
-from recgen.stages.generate import creatives
+from recgen.stages.creative_batch import CreativeBatch, load
+from recgen.stages.likeness import by_clip
 from recgen.stages.ranker import reward_model
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
@@ -34,38 +33,6 @@ BLOCK = 64  # creatives compared with their histories at once: bounds memory
 FLAT = 2  # levels of 256 that a single colour may vary by, as compression leaves it
 
 Columns = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class CreativeBatch:
-    """One generator's creatives, row by row in the order of the requests.
-
-    Attributes
-    ----------
-    name
-        The generator's or the control's.
-    users, items
-        Tokens ``[n]``.
-    histories
-        For each creative the catalogue rows of its user's liked items that have an image.
-    rows
-        int64 ``[n]``, the catalogue row of each item.
-    paths
-        The creatives' files.
-    embeddings
-        float32 ``[n, D]``, raw CLIP image embeddings.
-    judged
-        float32 ``[n, D']``, raw image embeddings by the judge's encoder, which may be the same.
-    """
-
-    name: str
-    users: list[str]
-    items: list[str]
-    histories: list[list[int]]
-    rows: np.ndarray
-    paths: list[Path]
-    embeddings: np.ndarray
-    judged: np.ndarray
 
 
 def measure(run: RunContext, name: str) -> list[Path]:
@@ -114,32 +81,13 @@ def check_creatives(made: CreativeBatch) -> None:
         )
 
 
-def load(run: RunContext, name: str) -> CreativeBatch:
-    """Read one generator's creatives."""
-    chosen, embeddings = creatives(run, name)
-    histories = {(request.user_id, request.item_id): request.history for request in run.requests}
-    rows, data = run.data.item_rows, run.data
-    pairs = list(zip(chosen["user_id"], chosen["item_id"], strict=True))
-    seen = [[rows[item] for item in histories[pair] if data.images[rows[item]] is not None] for pair in pairs]
-    items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
-    paths = [run.folder / path for path in chosen["path"]]
-    judged = embeddings if run.settings.ranker.judge_encoder is None else run.judge_encoder.files(paths)
-    return CreativeBatch(
-        name, chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings, judged
-    )
-
-
 def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
     columns: Columns = {}
     for role in ("judge", "reward"):
-        ranker = reward_model(run, role)
-        seen = made.judged if role == "judge" else made.embeddings
-        before = ranker.rank_original(made.users, made.items).cpu().numpy()
-        after = ranker.rank(made.users, made.items, seen).cpu().numpy()
+        before, after, gain = _asked(run, made, role)
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
-        own = ranker.score_original(made.users, made.items).cpu().numpy()
-        columns[f"score_gain_{role}"] = ranker.score(made.users, made.items, seen).cpu().numpy() - own
+        columns[f"score_gain_{role}"] = gain
         if role == "judge":
             columns |= {
                 "rank_original_judge": before,
@@ -154,25 +102,20 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     return {**columns, "over_optimisation_gap": gap}
 
 
-def by_clip(run: RunContext, made: CreativeBatch) -> Columns:
-    """Similarities in CLIP space to the user's history and words, and to the item's own image and text."""
-    data = run.data
-    histories = {request.user_id: request.history for request in run.requests}
-    keywords = Keywords(data.texts)
-    words = [
-        ", ".join(keywords.of(data.texts[data.item_rows[item]] for item in histories[user]))
-        for user in made.users
-    ]
-    taste = run.encoder.texts(words)
-    taste[[not sentence for sentence in words]] = np.nan
-    place = semantics.retrieval_rank(made.embeddings, data.image_features, made.rows)
-    return {
-        **{f"retrieved_top{k}": np.where(np.isnan(place), np.nan, place < k) for k in (1, 10)},
-        "cps": personalisation.cps(made.embeddings, taste),
-        "cpis": personalisation.cpis(made.embeddings, data.image_features, made.histories),
-        "cs": semantics.cs(made.embeddings, data.text_features[made.rows]),
-        "cis": semantics.cis(made.embeddings, data.image_features[made.rows]),
-    }
+def _asked(run: RunContext, made: CreativeBatch, role: str) -> tuple[np.ndarray, ...]:
+    """Return ranks with the own images and with the creatives, and what scores gain, ``[n]`` each: of several judges the mean."""
+    answers = []
+    for member, seen in enumerate(made.judged if role == "judge" else [made.embeddings]):
+        ranker = reward_model(run, role, member)
+        before, after = (
+            ranker.rank_original(made.users, made.items),
+            ranker.rank(made.users, made.items, seen),
+        )
+        gain = ranker.score(made.users, made.items, seen) - ranker.score_original(made.users, made.items)
+        answers.append(tuple(each.cpu().numpy() for each in (before, after, gain)))
+    if len(answers) == 1:
+        return answers[0]
+    return tuple(np.mean(each, axis=0) for each in zip(*answers, strict=True))
 
 
 def by_pixels(run: RunContext, made: CreativeBatch) -> Columns:

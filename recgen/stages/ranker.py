@@ -16,7 +16,7 @@ import pandas as pd
 from recgen.core.errors import UserError
 from recgen.core.io import write_json
 from recgen.core.seeding import seed_for
-from recgen.pipeline.context import REDRAWS, RunContext
+from recgen.pipeline.context import RunContext, of_judge
 from recgen.recommender import checkpoint, feedback, recbole, unseen
 from recgen.recommender.reward import LazyRanker, Ranker
 from recgen.recommender.splits import half
@@ -25,13 +25,26 @@ from recgen.recommender.training import train as train_model
 
 
 def train(run: RunContext, role: str) -> list[Path]:
-    """Train the model of one role and save it to ranker/<role>; return what was written.
+    """Train the model of one role, or the judges, one for each encoder, and save them; return what was written.
 
     training.json tells every epoch, the best validation result (``valid``) and, for a model of likes and dislikes, the result
     on held-out ones (``test``, with the AUC).
     """
-    task = training_task(run, role)
-    folder = run.folder / "ranker" / role
+    return [path for member in range(members(run, role)) for path in _train(run, role, member)]
+
+
+def members(run: RunContext, role: str) -> int:
+    """Return how many models play a role: one, but that there is a judge for each of the judge's encoders."""
+    return max(len(run.settings.ranker.judge_encoders), 1) if role == "judge" else 1
+
+
+def _folder(run: RunContext, role: str, member: int) -> Path:
+    return run.folder / "ranker" / role / (f"member_{member}" if member else "")
+
+
+def _train(run: RunContext, role: str, member: int) -> list[Path]:
+    task = training_task(run, role, member)
+    folder = _folder(run, role, member)
     data = recbole.loaders(task.config, task.parts, task.keep)
     run.prepare_torch()  # RecBole's Config sets the visible devices
     trained = train_model(task.config, data)
@@ -65,16 +78,17 @@ class TrainingTask:
     pointwise: bool
 
 
-def training_task(run: RunContext, role: str) -> TrainingTask:
-    """Return what the model of a role (reward, judge or verifier) is trained on."""
+def training_task(run: RunContext, role: str, member: int = 0) -> TrainingTask:
+    """Return what the model of a role (reward, judge or verifier) is trained on; of judges, the one of the encoder `member`."""
     name, seed = getattr(run.settings.ranker, role), run.settings.seed
-    own = role == "judge" and run.settings.ranker.judge_encoder is not None
-    image = (run.folder / "features/judge_image.safetensors").resolve() if own else None
-    features = item_features(run, image)
-    extra: dict[str, Any] = {"seed": seed_for(seed, f"ranker {role}") % 2**31, "item_features": features}
+    own = role == "judge" and bool(run.settings.ranker.judge_encoders)
+    image = _features(run, of_judge("image", member)) if own else None
+    extra: dict[str, Any] = {
+        "seed": seed_for(seed, f"ranker {role}", str(member) if member else "") % 2**31,
+        "item_features": item_features(run, image),
+    }
     if run.settings.ranker.redraws:
-        redraws = REDRAWS["judge_encoder" if own else "encoder"]
-        extra["image_redraws"] = str((run.folder / f"features/{redraws}.safetensors").resolve())
+        extra["image_redraws"] = str(_features(run, of_judge("redraws", member) if own else "redraws"))
     if role == "verifier":
         check_verifier(run)
     whole = role == "verifier" or run.settings.ranker.same_judge
@@ -83,7 +97,21 @@ def training_task(run: RunContext, role: str) -> TrainingTask:
     parts = feedback_splits(run, name) if pointwise else run.split
     label = feedback.LABEL if pointwise else None
     keep = None if whole else half(seed, parts, "reward" if role == "reward" else "judge", label)
+    if role == "reward" and run.holds_out and not run.settings.ranker.same_judge:
+        keep = _without(run.held_out, parts, keep)
     return TrainingTask(config, parts, keep, pointwise)
+
+
+def _without(pairs: pd.MultiIndex, parts: recbole.DatasetSplits, keep: np.ndarray | None) -> np.ndarray:
+    """Return `keep` without training interactions of pairs (user, item)."""
+    rows, whole = parts.train.inter_feat, parts.whole
+    tokens = [whole.id2token(field, rows[field].numpy()) for field in (whole.uid_field, whole.iid_field)]
+    free = ~pd.MultiIndex.from_arrays(tokens).isin(pairs)
+    return free if keep is None else keep & free
+
+
+def _features(run: RunContext, name: str) -> Path:
+    return (run.folder / f"features/{name}.safetensors").resolve()
 
 
 def item_features(run: RunContext, image: Path | None = None) -> dict[str, str]:
@@ -140,8 +168,8 @@ def held_out(run: RunContext, name: str) -> pd.DataFrame:
 # ---- trained models ----
 
 
-def load_ranker(run: RunContext, role: str) -> Ranker:
-    """Return the trained model of a role, reward, judge or verifier, from the run's folder.
+def load_ranker(run: RunContext, role: str, member: int = 0) -> Ranker:
+    """Return the trained model of a role, reward, judge or verifier, from the run's folder; of judges, one of them.
 
     Raises
     ------
@@ -149,26 +177,31 @@ def load_ranker(run: RunContext, role: str) -> Ranker:
         When the folder holds a model of other users, items, features or settings than the run's.
     """
     role = run.resolve_role(role)
-    task = training_task(run, role)
+    task = training_task(run, role, member)
     data = recbole.loaders(task.config, task.parts, task.keep)
     run.prepare_torch()
-    model = checkpoint.load(build(task.config, data), task.parts.whole, run.folder / "ranker" / role)
+    model = checkpoint.load(build(task.config, data), task.parts.whole, _folder(run, role, member))
     return Ranker(model, data.train.dataset, run.settings.ranker.what_if)
 
 
 def judge_of_generators(run: RunContext) -> LazyRanker | None:
     """Return the judge for a generator's curves, which asks it in embeddings of the run's encoder; None where it has another."""
-    return reward_model(run, "judge") if run.settings.ranker.judge_encoder is None else None
+    return reward_model(run, "judge") if not run.settings.ranker.judge_encoders else None
 
 
-def reward_model(run: RunContext, role: str) -> LazyRanker:
+def reward_model(run: RunContext, role: str, member: int = 0) -> LazyRanker:
     """Return the trained model of a role, to be read from the run's folder when it is first asked something."""
-    return LazyRanker(lambda: load_ranker(run, role), lambda: unseen_encounters(run, role))
+    return LazyRanker(lambda: load_ranker(run, role, member), lambda: unseen_encounters(run, role))
 
 
 def unseen_encounters(run: RunContext, role: str) -> pd.DataFrame:
     """Return encounters that the model of a role was not trained on; see `recgen.recommender.unseen`."""
     name = getattr(run.settings.ranker, run.resolve_role(role))
     if is_pointwise(run, name):
-        return unseen.of_pointwise(feedback_splits(run, name))
-    return unseen.of_ranking(run.interactions, run.items, run.settings.seed)
+        found = unseen.of_pointwise(feedback_splits(run, name))
+    else:
+        found = unseen.of_ranking(run.interactions, run.items, run.settings.seed)
+    if not run.holds_out:
+        return found
+    pairs = found.set_index(["user_id", "item_id"]).index
+    return found[~pairs.isin(run.held_out)].reset_index(drop=True)

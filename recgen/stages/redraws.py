@@ -14,7 +14,7 @@ from recgen.core.seeding import seed_for
 from recgen.data.images import read_image
 from recgen.diffusion.redrawing import redraw
 from recgen.diffusion.sampling import Sampling
-from recgen.pipeline.context import REDRAWS, RunContext
+from recgen.pipeline.context import RunContext, of_judge
 from recgen.stages.features import in_shards
 
 WEAKEST, STRONGEST = 0.3, 0.7
@@ -31,9 +31,7 @@ def redraw_items(run: RunContext) -> list[Path]:
     """
     ids, own = run.features("image")
     count = run.settings.ranker.redraws
-    encoders = (
-        [run.encoder] if run.settings.ranker.judge_encoder is None else [run.encoder, run.judge_encoder]
-    )
+    encoders = [run.encoder, *run.judge_encoders]
 
     def encode(rows: Sequence[int]) -> np.ndarray:
         images = drawings(run, [ids[row] for row in rows], own[list(rows)])
@@ -43,7 +41,8 @@ def redraw_items(run: RunContext) -> list[Path]:
     shards = folder / "redrawn/{}.safetensors"
     both = in_shards(range(len(ids)), encode, _SHARD, shards, "redraws", sum(widths))
     outputs = []
-    for name, part in zip(REDRAWS.values(), np.split(both, np.cumsum(widths)[:-1], axis=1), strict=False):
+    names = ["redraws", *(of_judge("redraws", member) for member in range(len(run.judge_encoders)))]
+    for name, part in zip(names, np.split(both, np.cumsum(widths)[:-1], axis=1), strict=True):
         path = folder / f"{name}.safetensors"
         write_features(path, part, [token for token in ids for _ in range(count)])
         outputs += [path, path.with_suffix(".ids.txt")]

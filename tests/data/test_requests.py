@@ -71,3 +71,26 @@ def test_another_item_or_user_changes_no_other_request(log):
 def test_too_few_users_is_said(log):
     with pytest.raises(UserError, match=r"recgen.requests.*no two have not met"):
         requests.blind(log, ITEMS, 3, count=5, per_item=3, users=1)
+
+
+def test_what_is_held_out_is_in_no_history_and_alike_for_a_users_requests(log):
+    made = requests.blind(log, ITEMS, 3, count=20, per_item=4, users=None)
+    found = requests.hold_out(made, log[log["like"]], 3, 0.5)
+    known = log[(log["split"] != "test") & log["like"]].groupby("user_id")["item_id"].agg(list)
+    assert found[["user_id", "item_id", "seed"]].equals(made[["user_id", "item_id", "seed"]])
+    for row in found.itertuples():
+        assert not set(row.history) & set(row.held_out)
+        assert row.history == [item for item in known[row.user_id] if item not in row.held_out][-20:]
+        assert abs(len(row.held_out) - len(known[row.user_id]) / 2) <= 0.5
+    assert found.groupby("user_id")["held_out"].agg(lambda own: len(set(map(tuple, own)))).max() == 1
+    assert (found.groupby("user_id").size() > 1).any()
+
+
+def test_no_like_after_the_reference_is_held_out(log):
+    """By the papers' protocol the history ends before the reference, which is in neither part."""
+    likes = log[log["like"]]
+    made = requests.last_likes(likes, 3, None)
+    found = requests.hold_out(made, likes, 3, 0.4)
+    for before, row in zip(made.itertuples(), found.itertuples(), strict=True):
+        assert sorted([*row.history, *row.held_out]) == sorted(before.history)
+        assert row.item_id not in [*row.history, *row.held_out]

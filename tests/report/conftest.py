@@ -18,4 +18,4 @@ def three(tmp_path_factory):
     """A report of three generators beside a second run, and its run's folder."""
     folder = make_run(tmp_path_factory.mktemp("a") / "toy", ("rebeca", "ip_adapter", "folder"))
     other = make_run(tmp_path_factory.mktemp("b") / "toy", ("rebeca",), seed=6)
-    return folder, other, read(build(folder, [other]))
+    return folder, other, read(build(folder))

@@ -104,3 +104,18 @@ def test_no_table_is_cut_at_1400_pixels(browser, tmp_path):
         ".map(e => e.getAttribute('aria-label') + ' ' + e.scrollWidth + ' > ' + e.clientWidth)"
     )
     assert cut == [] and not browser.run("document.documentElement.scrollWidth > innerWidth")
+
+
+def test_an_image_of_the_gallery_is_seen_large_by_keyboard(browser, tmp_path):
+    browser.open(build(make_run(tmp_path / "run")))
+    browser.run("document.querySelector('#cards .pair img').focus()")
+    press = (
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))"
+    )
+    assert browser.run("document.getElementById('zoom').open") is False
+    browser.run(press)
+    assert browser.run("document.getElementById('zoom').open") is True
+    same = "document.querySelector('#zoom img').src === document.querySelector('#cards .pair img').src"
+    assert browser.run(same) and browser.run("document.querySelector('#zoom img').width") > 200
+    browser.run("document.getElementById('zoom').click()")
+    assert browser.run("document.getElementById('zoom').open") is False

@@ -5,6 +5,7 @@ import doctest
 import hashlib
 import json
 import re
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from report_run import HOSTILE, ITEMS, USERS, make_run, metrics_of
 
 from recgen.core.errors import UserError
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import build, gallery, tables, text
+from recgen.report import build, compare, gallery, tables, text
 from recgen.report.run_files import RunFiles
 
 
@@ -87,14 +88,18 @@ def test_paired_tests_between_generators_are_listed(three):
     assert [line.value for line in lines] == [test["difference"] for test in stored]
 
 
-def test_compared_runs_stand_side_by_side_and_differences_are_named(three):
-    folder, other, page = three
+def test_compared_runs_stand_side_by_side_on_a_page_of_their_own(three, tmp_path):
+    folder, other, report = three
+    page = read(compare([folder, other], tmp_path / "both.html"))
     table = by_id(page, "compare-table")
     values = [cell.value for cell in rows(table)["cis"].all("td")]
     both = [*metrics_of(folder)["creatives"].values(), *metrics_of(other)["creatives"].values()]
     assert values == [measured["cis"]["value"] for measured in both]
     heads = [head.text for head in table.all("thead")[0].all("th")][:2]
     assert heads == [f"{folder.parent.name}/toy", f"{other.parent.name}/toy"]  # both folders are called toy
+    assert not any(part.has("id", "compare-table") for part in report.all("table"))
+    links = [link.attributes["href"] for link in page.all("a")]
+    assert [(tmp_path / unquote(link)).resolve() for link in links] == [(folder / "report.html").resolve()]
 
 
 def test_runs_of_different_data_are_not_passed_off_as_comparable(tmp_path):
@@ -102,8 +107,8 @@ def test_runs_of_different_data_are_not_passed_off_as_comparable(tmp_path):
     stored = metrics_of(second)
     stored["run"]["dataset"] = "another"
     (second / "metrics.json").write_text(json.dumps(stored))
-    page = read(build(first, [second]))
-    section = next(part for part in page.all("section") if part.has("aria-labelledby", "compare"))
+    page = read(compare([first, second], tmp_path / "both.html"))
+    section = next(part for part in page.all("section") if part.has("aria-label", "Runs compared"))
     assert (
         "Data set" in section.text and "another" in section.text and "comparable only where" in section.text
     )

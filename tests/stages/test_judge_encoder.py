@@ -17,6 +17,8 @@ from recgen.core.errors import UserError
 from recgen.core.io import read_features
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
+from recgen.stages.creative_batch import load
+from recgen.stages.ranker import reward_model
 
 BLIND = {"protocol": "blind", "items": 5, "per_item": 2}
 POINTWISE = {"reward": "Verifier", "judge": "Verifier", "settings": {"Verifier": {"epochs": 3}}}
@@ -125,3 +127,23 @@ def test_one_model_in_both_roles_has_one_encoder(tmp_path, write_config, dino):
     path = write_config(tmp_path, ranker={"same_judge": True, "judge_encoder": str(dino)})
     with pytest.raises(UserError, match=r"judge_encoder: found .*same_judge: true"):
         load_config(str(path), ())
+
+
+def test_several_judges_are_averaged(tmp_path, write_config, dino, tiny_clip):
+    ranker = {**POINTWISE, "judge_encoder": [str(dino), str(tiny_clip)]}
+    path = write_config(tmp_path, requests=BLIND, controls=["original"], ranker=ranker)
+    api.run(str(path), str(tmp_path / "run"), (), until="evaluate")
+    run = RunContext(load_config(str(path), ()), tmp_path / "run")
+    made = load(run, "toy")
+    asked = made.users, made.items
+    assert [each.shape for each in made.judged] == [(10, 12), (10, 16)]
+    judges = [reward_model(run, "judge", member) for member in range(2)]
+    pairs = list(zip(judges, made.judged, strict=True))
+    places = [judge.rank(*asked, seen).numpy() for judge, seen in pairs]
+    gains = [(judge.score(*asked, seen) - judge.score_original(*asked)).numpy() for judge, seen in pairs]
+    table = pd.read_parquet(tmp_path / "run/evaluation/toy.parquet")
+    assert (places[0] != places[1]).any()
+    np.testing.assert_allclose(table["rank_creative_judge"], np.mean(places, axis=0))
+    np.testing.assert_allclose(table["score_gain_judge"], np.mean(gains, axis=0), rtol=1e-5)
+    own = pd.read_parquet(tmp_path / "run/evaluation/control.original.parquet")
+    assert (own["rank_original_judge"] == own["rank_creative_judge"]).all()

@@ -22,7 +22,7 @@ def configurations(ctx: click.Context, parameter: click.Parameter, typed: str) -
 
 def stages(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete a stage."""
-    from recgen.pipeline.pipeline import STAGES
+    from recgen.pipeline.tasks import STAGES
 
     return _beginning(STAGES, typed)
 

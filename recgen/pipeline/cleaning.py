@@ -9,7 +9,7 @@ from pathlib import Path
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, read_json
-from recgen.pipeline import pipeline
+from recgen.pipeline import tasks as work
 from recgen.pipeline.context import RunContext
 
 _OF_TASKS = (
@@ -44,7 +44,7 @@ def leftovers(folder: Path) -> list[Leftover]:
     if not (folder / "config.yaml").is_file() or not (folder / "stages").is_dir():
         raise UserError(f"--run {folder}", found="no config.yaml and stages in it", expected="a run's folder")
     run = RunContext(load_config(str(folder / "config.yaml")), folder)
-    tasks = pipeline.tasks(run)
+    tasks = work.tasks(run)
     names = {task.name.replace("/", ".") for task in tasks}
     owned = tuple(f"{place}/" for task in tasks for place in task.owns) + tuple(
         place for task in tasks for place in task.owns

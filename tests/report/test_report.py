@@ -233,7 +233,7 @@ def test_it_can_be_read_without_seeing_it(three):
         for element in page.all("div")
         if element.all("svg") and element.attributes.get("role") == "img"
     ]
-    assert len(drawings) == 5 and sum(len(d.all("svg")) for d in drawings) == len(page.all("svg"))
+    assert len(drawings) == 6 and sum(len(d.all("svg")) for d in drawings) == len(page.all("svg"))
     assert all(len(drawing.attributes["aria-label"]) > 40 for drawing in drawings)
     for table in page.all("table"):
         assert table.all("th", scope="col") and table.all("tr")
@@ -311,7 +311,7 @@ def test_mistakes_are_named(tmp_path, run):
     with pytest.raises(UserError, match=r"metrics\.json: found no such file"):
         build(tmp_path)
     with pytest.raises(UserError, match=r"metrics\.json: found no such file"):
-        build(run, [tmp_path])
+        compare([run, tmp_path], tmp_path / "both.html")
     (run / "dataset/items.parquet").unlink()
     with pytest.raises(UserError, match=r"items\.parquet"):
         build(run)

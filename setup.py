@@ -132,6 +132,7 @@ setup(
             "dreambooth = generators.dreambooth.settings:Settings",
         ],
         "recgen.ranking_models": [
+            "FREEDOM = ranking_models.freedom:FREEDOM",
             "MICRO = ranking_models.micro:MICRO",
             "VBPR = ranking_models.vbpr:VBPR",
             "Verifier = ranking_models.verifier:Verifier",

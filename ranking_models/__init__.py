@@ -4,15 +4,16 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Make RecBole find MICRO, VBPR and Verifier by name, with their defaults and their trainer.
+    """Make RecBole find FREEDOM, MICRO, VBPR and Verifier by name, with their defaults and their trainer.
 
     Afterwards ``recbole.quick_start.run_recbole(model="MICRO", dataset=...)`` works in this process. Calling it twice
     does no harm.
     """
+    from ranking_models.freedom import FREEDOM
     from ranking_models.micro import MICRO
     from ranking_models.vbpr import VBPR
     from ranking_models.verifier import Verifier
     from recgen.core.compat import register_recbole_model
 
-    for model in (MICRO, VBPR, Verifier):
+    for model in (FREEDOM, MICRO, VBPR, Verifier):
         register_recbole_model(model)

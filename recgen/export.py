@@ -19,9 +19,10 @@ from recgen.core.errors import UserError, nearest
 from recgen.core.io import flush
 from recgen.core.progress import show
 from recgen.data.catalogue import IMAGE_FIELD
+from recgen.metrics.comparison import ORIGINAL
 from recgen.pipeline.context import RunContext
 from recgen.runs import open_run
-from recgen.stages.downstream import ORIGINAL, mixed
+from recgen.stages.downstream import mixed
 from recgen.stages.generate import creatives
 
 SPLITS = ("train", "valid", "test")

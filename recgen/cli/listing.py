@@ -24,7 +24,7 @@ def results(metrics: Mapping[str, Any]) -> str:
     lines = []
     for title, kinds, columns in (
         ("Images", ("creative", "set"), metrics.get("creatives", {})),
-        ("The judge retrained with them", ("downstream",), metrics.get("downstream", {})),
+        ("The recommender with them", ("downstream",), metrics.get("downstream", {})),
     ):
         rows = [
             [metric.title, *(_cell(column.get(metric.key), metric.digits) for column in columns.values())]

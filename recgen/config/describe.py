@@ -30,9 +30,9 @@ def keys(model: type[BaseModel], prefix: str = "", given: BaseModel | None = Non
 
     `given` is the default of the whole block, which may differ from the defaults that its class has for each key.
 
-    >>> from recgen.config.schema import Downstream
-    >>> [key.name for key in keys(Downstream, "downstream.")]
-    ['downstream.model', 'downstream.controls', 'downstream.seeds', 'downstream.mix_weight', 'downstream.settings']
+    >>> from recgen.config.schema import Rerank
+    >>> [key.name for key in keys(Rerank, "downstream.rerank.")]
+    ['downstream.rerank.users', 'downstream.rerank.negatives']
     """
     said = attributes(model)
     for name, field in model.model_fields.items():
@@ -50,8 +50,8 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
     """Return what the "Attributes" sections of the docstrings of a class and its bases say of each field.
 
     >>> from recgen.config.schema import Downstream
-    >>> attributes(Downstream)["seeds"]
-    'Number of retrainings per source; differences are paired over them.'
+    >>> attributes(Downstream)["per_item"]
+    'Creatives an item: for so many users who like it in the training part, and for as many who have not met it.'
     """
     found: dict[str, str] = {}
     for cls in reversed(model.__mro__):

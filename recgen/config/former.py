@@ -32,6 +32,9 @@ One that is listed under its former name keeps it in the run's tables and folder
 under the name that it has there; its settings stand under today's name.
 """
 
+MEASURES = {"mean": "retrained", "per_user": "reranked"}
+"""Values of `recgen.tune.measure`, and the sound forms that took their place."""
+
 _RECBOLE = {old: new for old, new in KEYS.items() if "." not in old}
 _BLOCKS = {
     kind: {
@@ -95,6 +98,10 @@ class Renaming:
                 self._move(ours, path[0], new.rpartition(".")[2], "recgen.")
         for block, old, new in (("download", "pictures", "images"), ("tags", "picture", "image")):
             self._move(_mapping(ours, block), old, new, f"recgen.{block}.")
+        tune = _mapping(ours, "tune")
+        if (today := MEASURES.get(str(tune.get("measure")))) is not None:
+            self._notes[f"recgen.tune.measure: {tune['measure']}"] = today
+            tune["measure"] = today
         self._generators(ours)
 
     def _recbole_blocks(self, values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

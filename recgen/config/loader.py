@@ -218,6 +218,14 @@ def _check(ours: Mapping[str, Any], where: str) -> Settings:
             found=f"{settings.requests.held_out} with same_judge: true, whose reward learns from everything",
             expected="0, or same_judge: false",
         )
+    possible = {*settings.generators, *plugins.names(plugins.GENERATORS)}
+    stranger = next((n for n in settings.downstream.generators or () if n not in possible), None)
+    if stranger is not None:
+        raise UserError(
+            f"{where}: recgen.downstream.generators",
+            found=repr(stranger),
+            expected=f"some of recgen.generators: {', '.join(settings.generators)}",
+        )
     if len({former.GENERATORS.get(name, name) for name in settings.generators}) < len(settings.generators):
         raise UserError(
             f"{where}: recgen.generators", found=str(settings.generators), expected="each name once"

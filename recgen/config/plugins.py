@@ -43,6 +43,11 @@ def source(group: str, name: str) -> dict[str, str]:
     return {"class": entry.value, "version": version, "files": code(entry.module)}
 
 
+def ranking_model_source(name: str) -> dict[str, str] | None:
+    """Identify the code of a ranking model; None for RecBole's own, which come with RecBole's version."""
+    return source(RANKING_MODELS, name) if name in names(RANKING_MODELS) else None
+
+
 def origin(group: str, name: str) -> str:
     """Return what an installed name stands for and the package that brought it: ``mine.draw:Mine of mine 1.0``."""
     entry = _installed(group)[name]

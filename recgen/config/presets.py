@@ -31,7 +31,12 @@ BLOCKS: dict[str, dict[str, Any]] = {
                 "Verifier": {"epochs": 20, "train_batch_size": 4096, "learning_rate": 1.0e-2},
             }
         },
-        "downstream": {"seeds": 2, "settings": {"epochs": 6}},
+        "downstream": {
+            "seeds": 2,
+            "items": 20,
+            "per_item": 1,
+            "settings": {"epochs": 6},
+        },
     },
     STANDARD: {},
     PAPER: {"requests": {"protocol": "paper"}, "ranker": {"same_judge": True}, "downstream": {"seeds": 5}},

@@ -61,8 +61,9 @@ class Tune(Strict):
         simulator's market, and `judge_net_of_swapped`, how many percentiles an item rises more with the user's own creative than
         with another user's. See `recgen.tuning.objectives`.
     measure
-        `mean`: the judge retrained with the creatives' mean in place of images, over all users. `per_user`: the judge trained
-        on the original images, with each user's own creative, over the requests. See `recgen.stages.downstream`.
+        `retrained`: the downstream model retrained with creatives drawn for an item's audience, less the same with creatives
+        drawn for others, over all users. `reranked`: lists ranked again with users' own creatives, less the same with other
+        users', over the users of the lists. See `recgen.stages.downstream`.
     prune
         Whether a trial with one objective ends early that is worse than the median of those before it after as many seeds.
     startup_trials
@@ -79,7 +80,7 @@ class Tune(Strict):
     generators: list[str] | None = Field(None, min_length=1)
     space: dict[str, Tried] | None = Field(None, min_length=1)
     objectives: list[Objective] | dict[Objective, float] = ["recall@10", "ndcg@10"]
-    measure: Literal["mean", "per_user"] = "mean"
+    measure: Literal["retrained", "reranked"] = "retrained"
     prune: bool = True
     startup_trials: int = Field(10, ge=1)
     keep: int = Field(20, ge=1)

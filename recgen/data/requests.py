@@ -48,7 +48,7 @@ def last_likes(likes: pd.DataFrame, seed: int, wanted: int | None) -> pd.DataFra
     Columns `COLUMNS`, users in the order of `likes`; histories are lists of item tokens, oldest first.
     """
     users = likes.loc[likes["split"] == "test", "user_id"].unique()
-    chosen = _in_order(users, seed, "chosen for a request")[:wanted]
+    chosen = in_order(users, seed, "chosen for a request")[:wanted]
     asked = likes[likes["user_id"].isin(chosen)]
     rows = [_last_like(seed, str(user), rows) for user, rows in asked.groupby("user_id", sort=False)]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -107,7 +107,7 @@ def hold_out(chosen: pd.DataFrame, likes: pd.DataFrame, seed: int, share: float)
 
 
 def _held_out(items: Sequence[str], seed: int, user: str, share: float) -> set[str]:
-    ordered = _in_order(dict.fromkeys(items), seed, "held out of histories", user)
+    ordered = in_order(dict.fromkeys(items), seed, "held out of histories", user)
     return set(ordered[: round(share * len(ordered))])
 
 
@@ -143,8 +143,8 @@ def blind(
     """
     known = interactions[interactions["split"] != "test"]
     likes = known[known["like"]]
-    pool = _in_order(likes["user_id"].unique(), seed, "chosen for a request")[:users]
-    asked = _stratified(items, likes["item_id"].value_counts(), seed, count)
+    pool = in_order(likes["user_id"].unique(), seed, "chosen for a request")[:users]
+    asked = stratified(items, likes["item_id"].value_counts(), seed, count)
     pairs = _users_of_items(known, asked, pool, seed, per_item)
     if not pairs["item_id"].duplicated().any():
         raise UserError(
@@ -177,12 +177,12 @@ def _users_of_items(
     )
 
 
-def _stratified(items: Sequence[str], popularity: pd.Series, seed: int, count: int) -> list[str]:
+def stratified(items: Sequence[str], popularity: pd.Series, seed: int, count: int) -> list[str]:
     """Return `count` items, in turn from each band of popularity and within one in an order that the seed gives."""
-    shuffled = _in_order(items, seed, "item for requests")
+    shuffled = in_order(items, seed, "item for requests")
     ranked = sorted(shuffled, key=lambda item: int(popularity.get(item, 0)))  # stable: ties stay shuffled
     bands = [list(band) for band in np.array_split(np.array(ranked, dtype=object), STRATA)]
-    ordered = [_in_order(band, seed, "item for requests") for band in bands]
+    ordered = [in_order(band, seed, "item for requests") for band in bands]
     return list(_in_turn(ordered))[:count]
 
 
@@ -191,6 +191,6 @@ def _in_turn(bands: Sequence[Sequence[str]]) -> Iterator[str]:
         yield from (band[place] for band in bands if place < len(band))
 
 
-def _in_order(tokens: Any, seed: int, stage: str, item: str = "") -> list[str]:
+def in_order(tokens: Any, seed: int, stage: str, item: str = "") -> list[str]:
     """Return tokens in the order of their seeds, which nothing but the token and the stage decides."""
     return sorted(map(str, tokens), key=lambda token: (seed_for(seed, stage, token, item), token))

@@ -202,11 +202,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("ndcg@10", "NDCG@10",
            "The same, giving more credit the higher the item stands.",
            "0 to 1", "higher", "Järvelin and Kekäläinen 2002; RecBole", "downstream", "ranking", 4),
-    Metric("recall@10 per_user", "Recall@10, own creative",
-           "How often the next item is among the first ten when, without retraining, it alone shows each user the creative "
-           "made for them: the most that creatives could do.",
-           "share of requests", "higher", RECGEN, "downstream", "ranking", 4),
-    Metric("ndcg@10 per_user", "NDCG@10, own creative",
+    Metric("recall@10 reranked", "Recall@10 in a list",
+           "How often the item a user chose next is among the first ten of a short list whose items, all of them, show such an "
+           "image; nothing is trained again.",
+           "share of users", "higher", RECGEN, "downstream", "ranking", 4),
+    Metric("ndcg@10 reranked", "NDCG@10 in a list",
            "The same, giving more credit the higher the item stands.",
            "0 to 1", "higher", RECGEN, "downstream", "ranking", 4),
 )

@@ -14,7 +14,8 @@ from recgen.core.version import __version__
 from recgen.pipeline import controls, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
-from recgen.pipeline.tasks import STAGES, Task, tasks
+from recgen.pipeline.task import Task
+from recgen.pipeline.tasks import STAGES, tasks
 from recgen.planning.clock import Clock
 
 logger = logging.getLogger("recgen")

@@ -6,7 +6,6 @@ and the files it owns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from recgen.config.text_models import Tagger
 from recgen.core.io import identity
 from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
-from recgen.pipeline import controls
+from recgen.pipeline import controls, downstream
 from recgen.pipeline.context import RunContext, of_judge
+from recgen.pipeline.task import Task
 from recgen.recommender import recbole
 
 STAGES = (
@@ -33,34 +33,6 @@ STAGES = (
     "market",
     "report",
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """One piece of work.
-
-    Attributes
-    ----------
-    name, stage
-        Its own name and its stage's.
-    call
-        "module:function" to call with the run and `arguments`; it returns the files it wrote. A name, so that torch, RecBole and
-        diffusers are not imported to find that nothing is to be done.
-    reads
-        The settings and the identities of the files that it reads.
-    after
-        Names of the tasks whose results it reads.
-    owns
-        Files and folders, relative to the run's, that are removed before it starts anew.
-    """
-
-    name: str
-    stage: str
-    call: str
-    reads: dict[str, Any]
-    after: tuple[str, ...] = ()
-    owns: tuple[str, ...] = ()
-    arguments: tuple[Any, ...] = ()
 
 
 _ENDS = ("safetensors", "ids.txt")  # of the files of features
@@ -79,7 +51,7 @@ def tasks(run: RunContext) -> list[Task]:
         _collect(run),
         *(_evaluate(run, name) for name in (*names, *controls.names(run.settings))),
         _summary(run),
-        *_downstream(run),
+        *downstream.tasks(run),
         *_market(run),
         _report(run),
     ]
@@ -204,7 +176,7 @@ def _ranker(run: RunContext, role: str) -> Task:
     name = getattr(ranker, role)
     reads = {
         "keys": recbole.training_keys(run.config.recbole),
-        "model": [name, _model_source(name), ranker.settings.get(name)],
+        "model": [name, plugins.ranking_model_source(name), ranker.settings.get(name)],
         "same_judge": ranker.same_judge,
     }
     folder = f"ranker/{role}"
@@ -216,12 +188,6 @@ def _ranker(run: RunContext, role: str) -> Task:
     if role == "reward" and run.holds_out:
         after.append("dataset/requests")
     return Task(folder, "ranker", "recgen.stages.ranker:train", reads, tuple(after), (folder,), (role,))
-
-
-def _model_source(name: str) -> dict[str, str] | None:
-    """Identify the code of a ranking model; None for RecBole's own, which come with RecBole's version."""
-    known = name in plugins.names(plugins.RANKING_MODELS)
-    return plugins.source(plugins.RANKING_MODELS, name) if known else None
 
 
 def _external_files(run: RunContext, spec: GeneratorSpec) -> Task:
@@ -313,39 +279,6 @@ def _summary(run: RunContext) -> Task:
     return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))
 
 
-def _downstream(run: RunContext) -> list[Task]:
-    s = run.settings
-    model = s.downstream.model or s.ranker.judge
-    reads = {
-        "keys": recbole.training_keys(run.config.recbole),
-        "model": [model, _model_source(model), s.ranker.settings.get(model), s.ranker.what_if],
-        "settings": s.downstream.model_dump(exclude={"model", "controls", "seeds"}),
-    }
-    found = []
-    controls = ("SHUFFLED", "NONE") if s.downstream.controls else ()
-    for source in ("ORI", *controls, *s.generators):
-        for seed in range(s.downstream.seeds):
-            name = f"downstream/{source}/{seed}"
-            needs: tuple[str, ...] = (f"downstream/ORI/{seed}", f"generate/{source}")
-            if source == "ORI":
-                needs = ("features", "dataset/requests")
-            elif source in controls:
-                needs = (f"downstream/ORI/{seed}",)
-            found.append(
-                Task(
-                    name,
-                    "downstream",
-                    "recgen.stages.downstream:retrain",
-                    reads,
-                    needs,
-                    (name,),
-                    (source, seed),
-                )
-            )
-    last = ("evaluate", *(task.name for task in found))
-    return [*found, Task("downstream", "downstream", "recgen.stages.downstream:summarise", {}, last)]
-
-
 def _market(run: RunContext) -> list[Task]:
     """The market, where there is one. Its creatives outlive a change of its settings, so it does not own them."""
     s = run.settings
@@ -355,7 +288,7 @@ def _market(run: RunContext) -> list[Task]:
     specs = run.config.generators.values()
     reads = {
         "keys": recbole.training_keys(run.config.recbole),
-        "model": [model, _model_source(model), s.ranker.settings.get(model)],
+        "model": [model, plugins.ranking_model_source(model), s.ranker.settings.get(model)],
         "training": s.downstream.settings,
         "settings": s.market.model_dump(),
         "drawn": {spec.name: spec.draw_settings for spec in specs},

@@ -184,9 +184,11 @@ class Estimator:
         return Cost("measure", costs.measuring(self.sizes.requests, self.sizes, self.machine))
 
     def _downstream(self, name: str) -> Cost:
-        if name == "downstream":
-            return Cost("small", 0.2)
-        s = self.settings
+        s, what = self.settings, name.split("/")[1:]
+        if not what or what[0] in ("draws", "slates", "reranked"):
+            return Cost("small", 0.3)
+        if what[0] == "creatives":
+            return self._more_creatives(what[1])
         return self._training(s.downstream.model or s.ranker.judge, 0.8, s.downstream.settings)
 
     def _market(self, name: str) -> Cost:
@@ -205,6 +207,17 @@ class Estimator:
             work, network, batch = self._workload(each)
             seconds += self._drawing(work.draw * (images / max(work.draw.images, 1)), network, batch)
         return Cost("market", seconds, images * len(names))
+
+    def _more_creatives(self, generator: str) -> Cost:
+        """Estimate one draw's creatives of the downstream stage from what the run's own requests take."""
+        d = self.settings.downstream
+        asked = 2 * d.items * d.per_item
+        if d.rerank is not None and d.controls:
+            asked += d.rerank.users * (d.rerank.negatives + 2)
+        work, network, batch = self._workload(generator)
+        some = work.draw * (asked / max(self.sizes.requests, 1))
+        kind = f"draw {self.config.generators[generator].kind}"
+        return Cost(kind, self._drawing(some, network, batch), round(some.images))
 
     def _report(self, name: str) -> Cost:
         return Cost("report", costs.report(self.settings.gallery, self.machine))

@@ -8,11 +8,20 @@ import numpy as np
 
 from recgen.core.seeding import seed_for
 from recgen.metrics.registry import lookup
-from recgen.metrics.statistics import UNITS, bootstrap_mean
+from recgen.metrics.statistics import bootstrap_mean
 from recgen.report.run_files import RunFiles
-from recgen.report.tables import ORIGINAL, against_original
+from recgen.report.tables import downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain, share
-from recgen.report.verdicts import SIGNIFICANT, Answer, Line, Verdict, personal, personal_line
+from recgen.report.verdicts import (
+    RANKING,
+    SIGNIFICANT,
+    Answer,
+    Line,
+    Verdict,
+    personal,
+    personal_line,
+    ranks_better,
+)
 
 SAME_IMAGE = 99.9
 """Likeness (CIS) from which on a creative is the item's own image."""
@@ -235,42 +244,37 @@ def _made_for_the_user(run: RunFiles) -> Answer:
 def _ranking(run: RunFiles) -> Answer:
     lines = []
     for generator in (name for name in run.metrics.get("downstream", {}) if name in run.generators):
-        tests = against_original(run.metrics, generator)
-        leading = tests.get("ndcg@10") or next(iter(tests.values()), None)
-        if leading is not None and leading["difference"] is not None:
-            verdict, label = _ranking_verdict(leading)
-            lines.append(Line(generator, verdict, label, [_change(run, generator, key) for key in tests]))
+        found = downstream_contrasts(run.metrics, generator, RANKING)
+        if not found:
+            continue
+        verdict, label = ranks_better(run.metrics, generator)
+        sentences = [_downstream_difference(RANKING, other, test) for other, test in found.items()]
+        lists = downstream_contrasts(run.metrics, generator, f"{RANKING} reranked").get("another user's")
+        if lists is not None:
+            sentences.append(_downstream_difference(f"{RANKING} reranked", "another user's", lists))
+        lines.append(Line(generator, verdict, label, sentences))
     return Answer(
         "Does the recommender rank better with these images?",
-        "The judge's model is trained anew with the creatives mixed into the items' images, several times "
-        "with different seeds, and tested beside the same training with the original images "
-        f"({ORIGINAL}). Intervals are over the seeds and know the noise of training only: another draw of items or of "
-        f"images may say "
-        "otherwise, so one run of this kind shows harm but no gain. “Own creative” is the other way to use them: nothing "
-        "is trained, and each user's reference alone shows the creative made for that user.",
+        "Items are drawn blind to the test part. Their images are mixed with creatives made for users who like them in the "
+        "training part, and the model is trained anew; beside it with creatives of the same items for users who have not met "
+        "them, with the creatives of other drawn items, with images of random items and with all images as they are (ORI). "
+        "Only what beats ORI and all of these is the generator's: touching items, or any picture, moves a ranking too. Each "
+        "draw has its own items and seed of training; intervals know of other draws and other users. “In a list” nothing is "
+        "trained: every item of a short list shows a creative, the held-out like as well as the others.",
         lines,
         ""
         if lines
-        else "Not measured in this run: it has no downstream stage, or only one source of images.",
+        else "Not measured in this run: it has no downstream stage, no items to draw for it (recgen.downstream.items), or "
+        "only generators that read their images from a folder.",
     )
 
 
-def _ranking_verdict(test: dict[str, Any]) -> tuple[Verdict, str]:
-    """A gain over one draw of images is no more than a hint: images of random items have gained as much."""
-    if test["p"] is None or test["n"] < UNITS:
-        return "unclear", "too few to tell"
-    verdict, label = _sign(test, "better here, by one draw of images: cannot tell", "no: it gets worse")
-    return ("unclear" if verdict == "good" else verdict), label
-
-
-def _change(run: RunFiles, generator: str, key: str) -> str:
-    metric, test = lookup(key), against_original(run.metrics, generator)[key]
-    before, after = (run.metrics["downstream"][source][key]["value"] for source in (ORIGINAL, generator))
+def _downstream_difference(key: str, other: str, test: dict[str, Any]) -> str:
+    metric = lookup(key)
     return (
-        f"{metric.title}: {number(before, metric.digits)} to {number(after, metric.digits)}, a difference of "
-        f"{number(test['difference'], metric.digits, signed=True)} "
+        f"{metric.title}, own minus {other}: {number(test['difference'], metric.digits, signed=True)} "
         f"({interval(test['low'], test['high'], metric.digits)}; "
-        f"{p_value(test['p'])}; n\u00a0=\u00a0{test['n']}\u00a0seeds)."
+        f"{p_value(test['p'])}; n\u00a0=\u00a0{test['n']}\u00a0draws)."
     )
 
 

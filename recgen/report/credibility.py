@@ -12,10 +12,9 @@ from recgen.report.answers import out_of_domain
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, number
-from recgen.report.verdicts import Verdict, auc_interval, cannot_judge
+from recgen.report.verdicts import RANKING, Verdict, auc_interval, cannot_judge
 
 IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
-RANKING = "ndcg@10"
 
 
 @dataclass(frozen=True)

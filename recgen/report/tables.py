@@ -194,6 +194,27 @@ def against_original(metrics: Mapping[str, Any], source: str) -> dict[str, dict[
     return found
 
 
+ARMS = {
+    "swapped.": "another user's",
+    "dealt.": "other items' creatives",
+    "RANDOM": "random items' images",
+    "CONSTANT": "one image for all",
+    ORIGINAL: "the original images",
+}
+"""What a generator's creatives are compared with downstream, by source or by what stands before the generator's name."""
+
+
+def downstream_contrasts(metrics: Mapping[str, Any], generator: str, key: str) -> dict[str, dict[str, Any]]:
+    """Return downstream tests of a generator by what it was compared with, as generator minus that; measured ones only."""
+    known = {
+        test["b"]: test
+        for test in _paired(metrics)
+        if test["a"] == generator and test["metric"] == key and test["difference"] is not None
+    }
+    named = ((words, f"{arm}{generator}" if arm.endswith(".") else arm) for arm, words in ARMS.items())
+    return {words: known[source] for words, source in named if source in known}
+
+
 def beside_controls(metrics: Mapping[str, Any]) -> tuple[list[Metric], list[tuple[str, list[Cell | None]]]]:
     """Return metrics and a row of cells for each source, generators beside controls; no rows where there are no controls.
 

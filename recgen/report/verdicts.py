@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED
 from recgen.metrics.registry import lookup
+from recgen.metrics.statistics import UNITS
+from recgen.report.tables import ARMS, against_original, downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain
 
 Verdict = Literal["good", "bad", "unclear"]
 SIGNIFICANT = 0.05
 MANY = 1_000_000
+RANKING = "ndcg@10"
+"""The metric of the verdict on ranking."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,38 @@ def cannot_judge(metrics: Mapping[str, Any]) -> bool:
         if key in chance and (own.get(key) or {}).get("value") is not None
     ]
     return bool(found) and all(low <= value for low, value in found)
+
+
+def ranks_better(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
+    """Return the verdict on whether the retrained recommender ranks better because of a generator's images, and its words.
+
+    It is "yes" only where the creatives made for an item's audience beat the original images, the same items' creatives for other
+    users, other items' creatives and random pictures, each with an interval above zero, in a recommender that gains from images.
+    """
+    found = downstream_contrasts(metrics, generator, RANKING)
+    own = found.get(ARMS["ORI"])
+    if own is None:
+        return "unclear", "not measured"
+    if not {ARMS[name] for name in ("swapped.", "dealt.", "RANDOM")} <= set(found):  # a run of before
+        return "unclear", "cannot tell without its controls"
+    if own["n"] < UNITS or any(test["low"] is None for test in found.values()):
+        return "unclear", "too few draws to tell"
+    if own["high"] < 0:
+        return "bad", "no: it gets worse"
+    if own["low"] <= 0:
+        return "unclear", "cannot tell"
+    if any(found[other]["low"] <= 0 for other in found):
+        return "unclear", "better, and so it is with images of others: cannot tell"
+    if gains_from_images(metrics) is not True:
+        return "unclear", "cannot tell: this recommender gains nothing from images"
+    return "good", "yes"
+
+
+def gains_from_images(metrics: Mapping[str, Any]) -> bool | None:
+    """Return whether the recommender ranks better with its images than with shuffled ones and with none; None if unknown."""
+    tests = [against_original(metrics, name).get(RANKING) for name in ("SHUFFLED", "NONE")]
+    bounds = [test["high"] for test in tests if test is not None and test["high"] is not None]
+    return all(bound < 0 for bound in bounds) if len(bounds) == len(tests) else None
 
 
 def auc_interval(metrics: Mapping[str, Any]) -> tuple[float, float, float] | None:

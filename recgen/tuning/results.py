@@ -79,12 +79,13 @@ def _facts(study: Study, trials: list[FrozenTrial], setting: StudyContext, stora
     again = sum(len(history(trial)) for trial in trials)
     took = [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
     measure = {
-        "mean": "the judge retrained with the creatives' mean mixed into the items' images, over all users",
-        "per_user": "each user's own creative in place of the reference's image, over the requests",
+        "retrained": "the downstream model retrained with creatives for the drawn items' audience, less the same with "
+        "others', over all users",
+        "reranked": "lists ranked again with users' own creatives, less the same with other users'",
     }
     seeds = setting.config.settings.downstream.seeds
     return {
-        "Measured": f"{measure[setting.tune.measure]}; mean of {seeds} training seeds",
+        "Measured": f"{measure[setting.tune.measure]}; mean of {seeds} draws",
         "Validation": "data that end one part sooner: each user's validation item is the reference, and nothing later is there",
         "Search space": "; ".join(_told(key, setting.space) for key in setting.space),
         "Sampler": f"TPE, seeded by the run's seed and the trial; the first {setting.tune.startup_trials} at random",

@@ -227,15 +227,19 @@ def _database_turn(engine: Engine, name: str) -> Iterator[None]:
 def scores(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Return one number for each completed trial, by its number; the highest is the winner's.
 
-    With one objective that is its value. With two it is the mean of each value over the best of all trials: 1 for a trial that is
-    best in both. The highest always lies on the Pareto front.
+    With one objective that is its value. With two it is the mean of where each value lies between the worst of all trials, 0,
+    and the best, 1. The highest always lies on the Pareto front.
     """
     done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     if not done or len(done[0].values) == 1:
         return {trial.number: trial.values[0] for trial in done}
-    best = [max(values) or 1.0 for values in zip(*(trial.values for trial in done), strict=True)]
+    columns = list(zip(*(trial.values for trial in done), strict=True))
+    worst, width = [min(each) for each in columns], [max(each) - min(each) or 1.0 for each in columns]
     return {
-        trial.number: sum(value / top for value, top in zip(trial.values, best, strict=True)) / len(best)
+        trial.number: sum(
+            (value - low) / size for value, low, size in zip(trial.values, worst, width, strict=True)
+        )
+        / len(worst)
         for trial in done
     }
 

@@ -18,21 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
 from recgen.config.loader import Config, load_config
 from recgen.config.tune import Tune
-from recgen.core.errors import brief
+from recgen.core.errors import UserError, brief
 from recgen.core.io import write_bytes
+from recgen.metrics.comparison import SWAPPED, net_of_swapped
 from recgen.pipeline import pipeline, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.downstream import reranks
 from recgen.pipeline.session import logging_to
+from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import tasks
 from recgen.pipeline.workspace import Workspace
-from recgen.stages.downstream import CUTOFF, ORIGINAL
+from recgen.stages.downstream import METRICS
 from recgen.tuning import objectives
 from recgen.tuning.space import Space, suggest, tuned
 from recgen.tuning.study import ERROR, history, trial_folder
@@ -40,8 +44,8 @@ from recgen.tuning.study import ERROR, history, trial_folder
 logger = logging.getLogger("recgen")
 
 BASE = "base.yaml"
-_BULKY = ("creatives", "generator", "dataset", "features", "ranker", "recbole", "simulated", "market")
-METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
+CREATIVES = ("creatives", "downstream/creatives")
+_BULKY = ("generator", "dataset", "features", "ranker", "recbole", "simulated", "market")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class StudyContext:
 
     def variant(self, values: dict[str, Any], target: str, generators: list[str]) -> Config:
         """Return the base configuration with values by key below `recgen:`, about validation or test, for some generators."""
-        changes = {**values, "eval_split": target, "generators": generators}
+        changes = {**values, "eval_split": target, "generators": generators, "downstream.generators": None}
         overrides = [f"recgen.{key}={json.dumps(value)}" for key, value in changes.items()]
         return replace(load_config(str(self.root / BASE), overrides), source=self.config.source)
 
@@ -83,14 +87,11 @@ def prepare(setting: StudyContext) -> None:
     run = RunContext(setting.measured({}), setting.root / "trials/base")
     with run.workspace.lock(), logging_to(run.folder / "log.txt"):
         run.write_config()
-        work, seeds = tasks(run), range(run.settings.downstream.seeds)
+        work = tasks(run)
         prints = pipeline.fingerprints(work, run.settings.seed)
         wanted = pipeline.needed(
             work,
-            [
-                *objectives.goals(run),
-                *(f"downstream/{name}/{seed}" for name in run.settings.generators for seed in seeds),
-            ],
+            [*objectives.goals(run), *(name for turn in range(_draws(run)) for name in goals(run, turn))],
         )
         left = [
             task
@@ -98,13 +99,44 @@ def prepare(setting: StudyContext) -> None:
             if task.name in wanted and not run.workspace.finished(task.name, prints[task.name])
         ]
         preflight.check(run, {task.stage for task in left})  # for the trials too: each of them would fail
-        shared = [
-            task.name
-            for task in work
-            if task.name in wanted and task.stage in ("dataset", "features", "ranker")
-        ]
-        shared += [f"downstream/{ORIGINAL}/{seed}" for seed in seeds]
-        pipeline.execute(run, goals=shared)
+        pipeline.execute(run, goals=[name for name in wanted if not _of_a_generator(work, name)])
+
+
+def _of_a_generator(work: list[Task], name: str) -> bool:
+    """Return whether a task does or comes after anything that a generator's settings change."""
+    behind = pipeline.needed(work, [name])
+    return any(task.stage in ("generator.fit", "generate") for task in work if task.name in behind)
+
+
+def _draws(run: RunContext) -> int:
+    """Return how many draws of the downstream stage the objectives ask for."""
+    return run.settings.downstream.seeds if set(run.settings.tune.objectives) & set(METRICS) else 0
+
+
+def goals(run: RunContext, turn: int) -> list[str]:
+    """Return the tasks whose results are what `recgen.tune.measure` asks for, for one draw.
+
+    Raises
+    ------
+    UserError
+        Where the downstream stage does not do them.
+    """
+    reranked = run.settings.tune.measure == "reranked"
+    if not (reranks(run.settings) if reranked else run.settings.downstream.items):
+        raise UserError(
+            f"{run.config.source}: recgen.tune.measure",
+            found=f"{run.settings.tune.measure}, which this run's downstream stage leaves out",
+            expected="recgen.downstream.rerank, with controls"
+            if reranked
+            else "recgen.downstream.items above 0",
+        )
+    if reranked:
+        return [f"downstream/reranked/{turn}"]
+    return [
+        f"downstream/{source}/{turn}"
+        for name in run.settings.generators
+        for source in (name, f"{SWAPPED}{name}")
+    ]
 
 
 def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[float]:
@@ -149,18 +181,17 @@ def _inherit(root: Path, before: list[int], folder: Path) -> None:
 
 
 def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float]:
-    """Measure what is measured once, then retrain seed by seed; after each, a study of one objective may end a bad trial."""
+    """Measure what is measured once, then draw by draw; after each, a study with one objective may end a bad trial."""
     run.write_config()
-    siblings, names = ArtifactCache(setting.root / "trials"), set(setting.tune.objectives)
+    siblings = ArtifactCache(setting.root / "trials")
     done: list[str] = []
     found: list[dict[str, float]] = []
     if once := objectives.goals(run):
         done += pipeline.execute(run, goals=once, siblings=siblings)
     means = objectives.values(run)
-    for seed in range(run.settings.downstream.seeds if names & set(METRICS) else 0):
-        goals = [f"downstream/{name}/{seed}" for name in run.settings.generators]
-        done += pipeline.execute(run, goals=goals, siblings=siblings)
-        found.append(_results(run, goals, setting.tune.measure))
+    for seed in range(_draws(run)):
+        done += pipeline.execute(run, goals=goals(run, seed), siblings=siblings)
+        found.append(_results(run, seed))
         means |= {name: float(np.mean([each[name] for each in found])) for name in METRICS}
         values = weighed(means, setting.tune)
         if len(values) == 1:
@@ -177,11 +208,15 @@ def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float
     return weighed(means, setting.tune)
 
 
-def _results(run: RunContext, folders: list[str], measure: str) -> dict[str, float]:
-    """Return each metric's mean over the generators, from one seed's retrainings."""
-    ending = " per_user" if measure == "per_user" else ""
-    rows = [json.loads((run.folder / name / "results.json").read_text(encoding="utf-8")) for name in folders]
-    return {name: float(np.mean([row[f"{name}{ending}"] for row in rows])) for name in METRICS}
+def _results(run: RunContext, turn: int) -> dict[str, float]:
+    """Return each metric's mean over the generators of own creatives less other users', in one draw."""
+    if run.settings.tune.measure == "reranked":
+        table = pd.read_parquet(run.folder / f"downstream/reranked/{turn}.parquet")
+    else:
+        paths = {name.split("/")[1]: run.folder / name / "users.parquet" for name in goals(run, turn)}
+        table = pd.concat([pd.read_parquet(path).assign(source=source) for source, path in paths.items()])
+    names = run.settings.generators
+    return {key: float(np.mean([net_of_swapped(table, name, key) for name in names])) for key in METRICS}
 
 
 def weighed(means: dict[str, float], settings: Tune) -> list[float]:
@@ -201,7 +236,7 @@ def prune_artifacts(root: Path, trials: list[FrozenTrial], kept: set[int]) -> No
         folder, here = trial_folder(root, trial.number), trial.number in kept
         if not trial.state.is_finished() or (here and trial.state is TrialState.COMPLETE):
             continue
-        names = ("creatives",) if here else _BULKY
+        names = CREATIVES if here else (*_BULKY, *CREATIVES)
         bulky = [folder / name for name in names] + list(folder.glob("downstream/*/*/*.safetensors"))
         bulky = [path for path in bulky if path.exists()]
         if bulky and not Workspace(folder).busy():

@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {
     "generators": ["stable_diffusion", "ip_adapter"],
     "stable_diffusion": {"decode": DECODE},
     "ip_adapter__decode": DECODE,
-    "downstream": {"seeds": 1, "settings": {"epochs": 1}},
+    "downstream": {"seeds": 1, "items": 2, "settings": {"epochs": 1}},
 }
 QUICK = ["epochs=2", "use_gpu=False"]
 

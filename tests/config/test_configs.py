@@ -218,6 +218,7 @@ def test_pog_runs_from_the_raw_files_to_a_report(nowhere, monkeypatch):
     few = "decode: {steps: 2, guidance_scale: 1}"
     short = (
         "epochs=2", "use_gpu=False", "recgen.threads=1", "recgen.requests=4", "recgen.downstream.seeds=1",
+        "recgen.downstream.items=2",
         "recgen.generators=[ragar,ip_adapter_mean]",
         f"recgen.ragar={{k: 5, r: 1, max_steps: 1, train_users: 4, held_out_users: 2, {few}}}",
         "recgen.ip_adapter_mean.decode.steps=2",

@@ -132,6 +132,7 @@ def test_it_runs_from_the_raw_files_to_a_report(
         "recgen.threads=1",
         "recgen.requests=2",
         "recgen.downstream.seeds=1",
+        "recgen.downstream.items=2",
     )
     assert command(monkeypatch, "run", "--config", config, "--set", *SHIPPED, *short, *chosen) == 0
     run = nowhere / "runs" / config

@@ -69,7 +69,8 @@ def test_every_generator_learns_and_draws_on_the_published_shapes_within_24_gib(
         "recgen.precision=bf16", "recgen.tags={domain: outfit}", "recgen.foreground=plain-ground",
         f"recgen.generators=[{', '.join(GENERATORS)}]",
         *(f"recgen.{name}={block}" for name, block in GENERATORS.items()),
-        "recgen.controls=[original]", "recgen.requests=1", "recgen.downstream.seeds=1", "epochs=1", "use_gpu=False",
+        "recgen.controls=[original]", "recgen.requests=1", "recgen.downstream.seeds=1",
+        "recgen.downstream.items=0", "epochs=1", "use_gpu=False",
         "topk=[10]", "valid_metric=Recall@10",
     )  # fmt: skip
     for more in (["--dry-run"], []):

@@ -27,9 +27,9 @@ def test_fingerprints_follow_what_a_task_reads(write_config, tmp_path):
     before = prints()
     assert prints() == before
     assert changed("recgen.gallery=3") == {"report"}
-    drawn_again = {
-        "generate/toy", "generate", "evaluate/toy", "evaluate", "downstream/toy/0", "downstream/toy/1", "downstream", "report"
-    }  # fmt: skip
+    arms = ("creatives/toy", "toy", "swapped.toy", "dealt.toy", "reranked")
+    drawn_again = {f"downstream/{arm}/{turn}" for arm in arms for turn in (0, 1)}
+    drawn_again |= {"generate/toy", "generate", "evaluate/toy", "evaluate", "downstream", "report"}
     assert changed("recgen.toy.strength=0.1") == drawn_again  # only drawing reads it
     assert changed("recgen.toy.brightness=0.1") == drawn_again | {"generator.fit/toy"}
     assert changed("recgen.precision=bfloat16") == drawn_again | {"generator.fit/toy"}

@@ -209,7 +209,7 @@ def test_a_market_is_its_trainings_and_its_creatives():
     assert small.images == large.images == 3 * 40 * 20, (
         "three generators, two pages' items a user, drawn once"
     )
-    training = one._training("Verifier", 0.8, one.settings.downstream.settings).seconds
+    training = one._training("VBPR", 0.8, one.settings.downstream.settings).seconds
     assert large.seconds - small.seconds == pytest.approx(2 * 5 * training), (
         "an A/B test and the worlds of four arms"
     )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from ranking_models.freedom import FREEDOM
 from ranking_models.micro import MICRO
 from ranking_models.vbpr import VBPR
 from ranking_models.verifier import Verifier
 from recgen.testing import RankingModelContract
+
+
+class TestFREEDOM(RankingModelContract):
+    model = FREEDOM
+    settings = {"embedding_size": 8, "knn_k": 4, "learning_rate": 0.01, "edge_dropout": 0.3}
 
 
 class TestMICRO(RankingModelContract):

@@ -22,7 +22,7 @@ EVERY = ["original", "constant", "swapped", "random_item", "blank", "placebo"]
 def finished(tmp_path_factory, write_config) -> Path:
     """A run with items drawn blind and every control."""
     folder = tmp_path_factory.mktemp("controls")
-    write_config(folder, requests=BLIND, controls=EVERY, downstream={"seeds": 1})
+    write_config(folder, requests=BLIND, controls=EVERY, downstream={"seeds": 1, "items": 2})
     api.run(str(folder / "tiny.yaml"), str(folder / "run"), (), until="evaluate")
     return folder / "run"
 
@@ -77,7 +77,7 @@ def test_contrasts_and_their_p_values(finished):
 
 def test_users_alone_with_an_item_have_theirs_drawn(tmp_path, write_config):
     """By the papers' protocol nearly every user has an item of their own."""
-    write_config(tmp_path, requests=5, controls=["swapped"], downstream={"seeds": 1})
+    write_config(tmp_path, requests=5, controls=["swapped"], downstream={"seeds": 1, "items": 2})
     api.run(str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), (), until="evaluate")
     own, swapped = (
         pd.read_parquet(tmp_path / f"run/evaluation/{name}.parquet") for name in ("toy", "swapped.toy")
@@ -90,7 +90,7 @@ def test_users_alone_with_an_item_have_theirs_drawn(tmp_path, write_config):
 
 
 def test_without_controls_there_are_none(tmp_path, write_config):
-    write_config(tmp_path, requests=3, controls=[], downstream={"seeds": 1})
+    write_config(tmp_path, requests=3, controls=[], downstream={"seeds": 1, "items": 2})
     api.run(str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), (), until="evaluate")
     found = metrics(tmp_path / "run")
     assert found["controls"] == {} and found["tests"]["contrasts"] == []

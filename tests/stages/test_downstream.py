@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from recgen.config import plugins
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
+from recgen.core.io import read_features
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.recommender.baselines import baselines, expected_metrics
+from recgen.stages import downstream, draws, rerank
 from recgen.stages.downstream import control_features
 
 PLUGIN = '''
@@ -76,6 +80,10 @@ def plugin(tmp_path_factory):
     plugins._installed.cache_clear()
 
 
+SMALL = {"seeds": 2, "items": 3, "rerank": {"users": 2, "negatives": 10}}
+SOURCES = ["ORI", "SHUFFLED", "NONE", "RANDOM", "toy", "swapped.toy", "dealt.toy"]
+
+
 def finish(config: Path, folder: Path, *overrides: str) -> tuple[RunContext, dict]:
     run = RunContext(load_config(str(config), overrides), folder)
     pipeline.execute(run, until="downstream")
@@ -95,24 +103,29 @@ def vbpr(tmp_path_factory, write_config) -> tuple[RunContext, dict]:
 
 def test_controls_are_trained_beside_the_originals_and_tested_against_them(vbpr):
     run, metrics = vbpr
-    assert list(metrics["downstream"]) == ["ORI", "SHUFFLED", "NONE", "toy"]
+    assert list(metrics["downstream"]) == [*SOURCES, "CONSTANT"]
     assert set(metrics["downstream"]["SHUFFLED"]) == {"recall@10", "ndcg@10"}
     pairs = [(t["a"], t["b"], t["metric"]) for t in metrics["tests"]["paired"] if "@" in t["metric"]]
     assert ("SHUFFLED", "ORI", "ndcg@10") in pairs and ("NONE", "ORI", "ndcg@10") in pairs
-    assert not [pair for pair in pairs if {"SHUFFLED", "NONE"} & {pair[0], pair[1]} and "ORI" not in pair]
-    assert not [
-        p for source in ("SHUFFLED", "NONE") for p in run.folder.glob(f"downstream/{source}/*/model*")
-    ]
+    against = {b for a, b, _ in pairs if a == "toy"}
+    assert against == {*SOURCES, "CONSTANT"} - {"toy"}
+    assert {a for a, b, _ in pairs if b == "ORI"} == {"toy", "SHUFFLED", "NONE", "RANDOM", "CONSTANT"}
+    kept = {path.parent.parent.name for path in run.folder.glob("downstream/*/0/model.safetensors")}
+    assert kept == {
+        "ORI",
+        "NONE",
+    }  # lists are ranked again by the one, and have their negatives from the other
 
 
 def test_controls_can_be_left_out_without_training_the_originals_again(vbpr, write_config, tmp_path):
     run, _ = vbpr
     ranker = {"judge": "VBPR", "reward": "VBPR"}
-    config = write_config(tmp_path, ranker=ranker, downstream={"seeds": 2, "controls": False})
+    config = write_config(tmp_path, ranker=ranker, downstream={**SMALL, "controls": False, "rerank": None})
     before = pipeline.fingerprints(pipeline.tasks(run), run.settings.seed)
     other = RunContext(load_config(str(config)), run.folder)
     after = pipeline.fingerprints(pipeline.tasks(other), other.settings.seed)
-    assert set(before) - set(after) == {f"downstream/{c}/{s}" for c in ("SHUFFLED", "NONE") for s in (0, 1)}
+    gone = ("SHUFFLED", "NONE", "slates", "reranked")
+    assert set(before) - set(after) == {f"downstream/{name}/{turn}" for name in gone for turn in (0, 1)}
     assert after["downstream/ORI/0"] == before["downstream/ORI/0"]
 
 
@@ -184,10 +197,13 @@ def _recall(model, trainer_for, config, data, scores: np.ndarray) -> float:
 @pytest.mark.parametrize("name", ["BPR", "LightGCN", "NGCF", "SGL"])
 def test_recboles_own_models_are_downstream_models(name, write_config, tmp_path):
     """They read no images, so every source is one and the same training."""
-    run, metrics = finish(write_config(tmp_path, downstream={"seeds": 1, "model": name}), tmp_path / "run")
+    run, metrics = finish(
+        write_config(tmp_path, downstream={**SMALL, "seeds": 1, "model": name}), tmp_path / "run"
+    )
     assert metrics["run"]["downstream"]["model"] == name
     assert results(run, "toy") == results(run, "SHUFFLED") == results(run, "NONE") == results(run, "ORI")
-    assert 0 <= results(run, "ORI")["recall@10"] <= 1 and "recall@10 per_user" in results(run, "ORI")
+    assert 0 <= results(run, "ORI")["recall@10"] <= 1
+    assert "recall@10 reranked" not in metrics["downstream"]["ORI"]  # no image changes what it says
 
 
 @pytest.mark.parametrize("role", ["reward", "judge", "verifier"])
@@ -199,12 +215,13 @@ def test_a_model_that_reads_no_images_cannot_judge_them(role, write_config, tmp_
 
 def test_a_plugins_model_with_features_judges_rewards_and_is_retrained(plugin, write_config, tmp_path):
     config = write_config(
-        tmp_path, ranker={"judge": "Pictures", "reward": "Pictures"}, downstream={"seeds": 1}
+        tmp_path, ranker={"judge": "Pictures", "reward": "Pictures"}, downstream={**SMALL, "seeds": 1}
     )
     run, metrics = finish(config, tmp_path / "run")
     assert metrics["creatives"]["toy"]["delta_r_judge"]["n"] == 12
-    scores = {source: results(run, source) for source in ("ORI", "SHUFFLED", "NONE", "toy")}
-    assert scores["toy"]["ndcg@10 per_user"] != scores["ORI"]["ndcg@10 per_user"]
+    assert results(run, "toy") != results(run, "ORI")
+    reranked = {source: found.get("ndcg@10 reranked") for source, found in metrics["downstream"].items()}
+    assert reranked["toy"] != reranked["ORI"] and reranked["toy"]["n"] == 1
     assert "model" in json.loads((run.folder / "ranker/judge/config.json").read_text())
 
 
@@ -213,3 +230,82 @@ def test_a_plugins_model_without_images_is_refused_before_anything_starts(plugin
     with pytest.raises(UserError, match=r"ranker\.judge.*Blind.*reads no images"):
         pipeline.execute(run)
     assert not (tmp_path / "run/dataset").exists()
+
+
+def test_each_user_is_measured_as_recbole_measures_all_of_them(vbpr):
+    from recgen.recommender.training import build, trainer_for
+
+    run, _ = vbpr
+    training = downstream.prepared(run, 1, None)
+    model = build(training.config, training.data)
+    trainer = trainer_for(training.ranking, model)
+    trainer.eval_collector.data_collect(training.data.train)
+    whole = trainer.evaluate(training.test, load_best_model=False)
+    found = training.measure(model)
+    for key in ("recall@10", "ndcg@10"):
+        assert found[key].mean() == pytest.approx(whole[key], abs=1e-9) and 0 < found[key].mean() < 1
+    assert sorted(found["user_id"]) == sorted({request.user_id for request in run.requests})
+
+
+def test_only_drawn_items_change_and_by_the_right_creatives(vbpr):
+    run, _ = vbpr
+    own = run.data.image_features
+    rows, embeddings = draws.created(run, "toy", 0)
+    drawn = draws.chosen(run, 0)
+    assert drawn["item_id"].nunique() == 3 and set(drawn["kind"]) == {"own", "swapped"}
+    moved = {}
+    for source in ("RANDOM", "toy", "swapped.toy", "dealt.toy"):
+        path = run.folder / f"downstream/{source}/0/image.safetensors"
+        moved[source] = read_features(path)
+        changed = np.flatnonzero((moved[source] != own).any(axis=1))
+        assert {run.data.item_ids[row] for row in changed} == set(drawn["item_id"])
+    for source, kind in (("toy", "own"), ("swapped.toy", "swapped")):
+        for item in drawn["item_id"].unique():
+            mine = (rows["kind"] == kind) & (rows["item_id"] == item)
+            row = run.data.item_rows[item]
+            expected = 0.5 * own[row] + 0.5 * embeddings[mine.to_numpy()].mean(axis=0)
+            np.testing.assert_allclose(moved[source][row], expected, rtol=1e-5, atol=1e-6)
+    at = [run.data.item_rows[item] for item in drawn["item_id"].unique()]
+    given = {
+        kind: {tuple(np.round(2 * moved[kind][row] - own[row], 3)) for row in at}
+        for kind in ("toy", "dealt.toy")
+    }
+    assert given["toy"] == given["dealt.toy"]  # the same creatives, each on another item
+    assert all((moved["toy"][row] != moved["dealt.toy"][row]).any() for row in at)
+
+
+def test_every_item_of_a_list_shows_a_creative_of_the_user_or_of_the_partner(vbpr, monkeypatch):
+    run, _ = vbpr
+    rows = draws.candidates(run, 0)
+    assert (
+        rows.groupby("user_id")["relevant"].sum().eq(1).all() and (rows["user_id"] != rows["partner"]).all()
+    )
+    made, embeddings = draws.created(run, "toy", 0)
+    asked = {}
+
+    class Recorder:
+        def score(self, users, items, shown):
+            asked.setdefault("sources", []).append(shown)
+            return torch.zeros(len(users))
+
+        def score_original(self, users, items):
+            return torch.zeros(len(users))
+
+    monkeypatch.setattr(rerank, "trained_model", lambda *_: Recorder())
+    before = (run.folder / "downstream/reranked/0.parquet").read_bytes()
+    try:
+        rerank.rank(run, 0)
+        table = pd.read_parquet(run.folder / "downstream/reranked/0.parquet")
+    finally:
+        (run.folder / "downstream/reranked/0.parquet").write_bytes(before)
+    size = rows.groupby("user_id").size().to_numpy()
+    assert table.groupby("source")["recall@10"].mean().to_numpy() == pytest.approx(
+        np.mean(np.minimum(10 / size, 1))
+    )
+    own, swapped = asked["sources"][2:]
+    for place, row in enumerate(rows.to_dict("records")):
+        for shown, user in ((own, row["user_id"]), (swapped, row["partner"])):
+            mine = (made["kind"] == "slate") & (made["user_id"] == user) & (made["item_id"] == row["item_id"])
+            assert mine.sum() == 1 and (shown[place] == embeddings[mine.to_numpy()][0]).all()
+    constant = asked["sources"][1]
+    assert (constant == constant[0]).all() and not (asked["sources"][0] == constant).all()

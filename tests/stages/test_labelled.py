@@ -104,9 +104,9 @@ def recorded(run: RunContext, metric: str) -> float:
 
 def recall_by_hand(run: RunContext) -> float:
     """Recall@10 of the model retrained on the original images, from its parameters and the run's tables alone."""
-    from recgen.stages.downstream import _original
+    from recgen.stages.downstream import trained_model
 
-    model, whole = _original(run, 0), feedback_splits(run, "Verifier").whole
+    model, whole = trained_model(run, "ORI", 0).model, feedback_splits(run, "Verifier").whole
     likes = run.interactions[run.interactions["like"]]
     found = []
     for user, mine in likes.groupby("user_id"):

@@ -15,7 +15,7 @@ from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 
-GOALS = ("downstream/toy/0",)
+GOALS = ("generate/toy", "downstream/toy/0", "downstream/reranked/0")
 
 
 def _run(config: str, folder: Path, target: str, goals: tuple[str, ...], *overrides: str) -> RunContext:

@@ -115,7 +115,7 @@ def _after(prints: dict[str, str]) -> set[str]:
         n
         for n in prints
         if n.split("/")[0] in ("generate", "evaluate", "downstream", "report")
-        and not {"ORI", "SHUFFLED", "NONE"} & set(n.split("/"))
+        and not {"ORI", "SHUFFLED", "NONE", "RANDOM", "draws", "slates"} & set(n.split("/"))
     }
 
 

@@ -82,7 +82,7 @@ def write_config(
             "generators": ["toy"],
             "shard_size": 5,
             "controls": [],  # test_controls_run.py has them
-            "downstream": {"seeds": 2},
+            "downstream": {"seeds": 2, "items": 3, "rerank": {"users": 2, "negatives": 10}},
             **changes,
         }
         training = {"epochs": 2, "eval_step": 1, "use_gpu": False}

@@ -45,7 +45,12 @@ def configure(
 
     def write(tune: dict[str, Any], **changes: Any) -> str:
         folder = tmp_path_factory.mktemp("config")
-        changes = {"generators": ["tunable"], "downstream": {"seeds": 1}, "gallery": 0, **changes}
+        changes = {
+            "generators": ["tunable"],
+            "downstream": {"seeds": 1, "items": 3, "rerank": {"users": 2, "negatives": 10}},
+            "gallery": 0,
+            **changes,
+        }
         return str(write_config(folder, tune={"space": SPACE, **tune}, **changes))
 
     return write

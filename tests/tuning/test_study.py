@@ -74,16 +74,19 @@ def test_trials_of_dead_workers_are_done_again_and_count_once(tmp_path):
 
 
 def test_the_winner_is_on_the_front(tmp_path):
-    """Two objectives: the highest mean of values over the best; the first of equals; failed trials do not take part."""
+    """Two objectives: the highest mean place between worst and best; the first of equals; failed trials do not take part."""
     _, study = _study(tmp_path)
     assert winner(study.trials) is None
     for values in ((0.2, 0.1), (0.1, 0.2), (0.16, 0.17), (0.1, 0.1)):
         study.add_trial(optuna.create_trial(values=values, state=TrialState.COMPLETE))
     study.add_trial(optuna.create_trial(state=TrialState.FAIL))
-    assert scores(study.trials) == pytest.approx({0: 0.75, 1: 0.75, 2: 0.825, 3: 0.5})
+    assert scores(study.trials) == pytest.approx({0: 0.5, 1: 0.5, 2: 0.65, 3: 0.0})
     chosen = winner(study.trials)
     assert chosen.number == 2 and chosen.number in [trial.number for trial in study.best_trials]
     assert winner(study.trials[:2]).number == 0
+    for values in ((-0.3, -0.2), (-0.1, -0.1)):  # differences may all be losses
+        study.add_trial(optuna.create_trial(values=values, state=TrialState.COMPLETE))
+    assert winner(study.trials[-2:]).values == [-0.1, -0.1]
 
 
 def test_pruning_is_for_one_objective(tmp_path):

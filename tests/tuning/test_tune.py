@@ -13,6 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -38,6 +39,10 @@ def config(configure):
     return configure({})
 
 
+DRAWN = ["downstream/creatives/tunable/0", "downstream/tunable/0", "downstream/swapped.tunable/0"]
+"""What a trial does beside fitting its generator: it draws, and retrains with what it drew."""
+
+
 @pytest.fixture(scope="module")
 def studied(config, tmp_path_factory):
     """Three trials and the winner; then three more: only the CFG scale changed, all as at first, and one that cannot be."""
@@ -58,9 +63,10 @@ def test_a_trial_that_changes_only_the_cfg_scale_reruns_nothing_before_generate(
     """Its log: everything up to generator.fit is taken over, by hard links; images and the retraining are its own."""
     taken = re.findall(r"recgen INFO (\S+): taken from", _log(studied, 3))
     done = re.findall(r"recgen INFO (\S+): [\d.]+ s$", _log(studied, 3), re.MULTILINE)
-    assert done == ["generate/tunable", "downstream/tunable/0"]
+    assert done == DRAWN
     shared = ["dataset", "dataset/requests", "features", "ranker/reward", "ranker/judge"]
-    assert taken == [*shared, "generator.fit/tunable", "downstream/ORI/0"]
+    before = ["downstream/ORI/0", "downstream/NONE/0", "downstream/draws/0", "downstream/slates/0"]
+    assert sorted(taken) == sorted([*shared, "generator.fit/tunable", *before])
     assert _study(studied).trials[3].user_attrs["tasks"] == done
     for name in ("generator/tunable/mean.json", "ranker/judge/model.safetensors", "dataset/items.parquet"):
         assert (trial_folder(studied, 3) / name).samefile(trial_folder(studied, 0) / name)
@@ -74,7 +80,7 @@ def test_a_value_that_comes_back_costs_nothing(studied):
     first, again = (_study(studied).trials[number] for number in (0, 4))
     assert again.params == first.params == {CFG: 7.5, K: 5}
     assert again.user_attrs["tasks"] == [] and again.values == first.values
-    assert first.user_attrs["tasks"] == ["generator.fit/tunable", "generate/tunable", "downstream/tunable/0"]
+    assert first.user_attrs["tasks"] == ["generator.fit/tunable", *DRAWN]
 
 
 def test_a_failed_trial_is_recorded_with_its_error_and_the_study_goes_on(studied):
@@ -110,7 +116,7 @@ def test_only_the_winner_sees_the_test_split_and_only_once(studied, config, tmp_
         )
         assert trial["item_id"].tolist() == [history[-1] for history in winner.loc[trial.index, "history"]]
     log = (studied / "winner/log.txt").read_text()
-    assert len(re.findall("downstream/tunable/0: ", log)) == 1 and "Nothing to do" in log
+    assert len(re.findall(r"INFO downstream/tunable/0: [\d.]+ s\n", log)) == 1 and "Nothing to do" in log
     session.run(str(studied / "best.yaml"), str(tmp_path / "again"), (), until="dataset")
     again, first = (
         folder / "dataset/requests.parquet" for folder in (tmp_path / "again", studied / "winner")
@@ -122,13 +128,15 @@ def test_the_winner_is_chosen_on_validation(studied):
     """By what the trials measured there, and those are what the retrainings of the trial wrote."""
     study = _study(studied)
     for trial in study.trials[:5]:
-        results = json.loads(
-            (trial_folder(studied, trial.number) / "downstream/tunable/0/results.json").read_text()
+        folder = trial_folder(studied, trial.number) / "downstream"
+        own, swapped = (
+            json.loads((folder / f"{arm}/0/results.json").read_text())
+            for arm in ("tunable", "swapped.tunable")
         )
-        assert trial.values == [results["recall@10"], results["ndcg@10"]]
+        assert trial.values == pytest.approx([own[key] - swapped[key] for key in ("recall@10", "ndcg@10")])
     first = study.trials[:3]
-    tops = [max(values) for values in zip(*(trial.values for trial in first), strict=True)]
-    means = [sum(value / top for value, top in zip(trial.values, tops, strict=True)) / 2 for trial in first]
+    values = np.array([trial.values for trial in first])
+    means = ((values - values.min(axis=0)) / np.maximum(np.ptp(values, axis=0), 1e-12)).mean(axis=1).tolist()
     assert study.user_attrs["winner"]["trial"] == means.index(max(means))
 
 
@@ -148,7 +156,7 @@ def test_the_report_shows_history_front_and_trials_in_one_file(studied):
     assert [int(row[0].split()[0]) for row in rows] == [0, 1, 2, 3, 4, 5]
     for row, trial in zip(rows, _study(studied).trials, strict=True):
         assert row[1] == {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}[trial.state]
-        assert row[2:4] == [f"{value:.4f}" for value in trial.values or ()] or (
+        assert row[2:4] == [f"{value:.4f}".replace("-", "\u2212") for value in trial.values or ()] or (
             row[2:4] == ["–", "–"] and not trial.values
         )
     assert "less than or equal to 7" in text and 'href="winner/report.html"' in text
@@ -164,7 +172,9 @@ def test_a_study_goes_on_with_the_settings_it_was_begun_with_only(studied, confi
     before = len(_study(studied).trials)
     tuning.tune(config, 6, None, 1, str(studied), ["recgen.tune.keep=1"])
     assert len(_study(studied).trials) == before
-    full = [number for number in range(6) if (trial_folder(studied, number) / "creatives").exists()]
+    full = [
+        number for number in range(6) if (trial_folder(studied, number) / "downstream/creatives").exists()
+    ]
     assert len(full) == 1 and (trial_folder(studied, 1) / "downstream/tunable/0/results.json").exists()
 
 
@@ -196,7 +206,7 @@ def _at_work(root: Path, storage: BaseStorage, workers: int) -> list[int]:
     except KeyError:  # the study is not there yet
         return []
     folders = [trial_folder(root, trial.number) for trial in running]
-    drawing = all((folder / "stages/generate.tunable.started").exists() for folder in folders)
+    drawing = all((folder / "stages/downstream.creatives.tunable.0.started").exists() for folder in folders)
     found = [
         int(trial.user_attrs["worker"].partition(":")[2]) for trial in running if "worker" in trial.user_attrs
     ]
@@ -233,10 +243,7 @@ def test_a_killed_worker_loses_no_trial(keeper, workers, config, studied, tmp_pa
     assert len(complete) == 3 and len(lost) == 1 and len(study.trials) == 4
     again = next(trial for trial in complete if trial.system_attrs.get("retry_history"))
     assert again.params == lost[0].params and again.system_attrs["retry_history"] == [lost[0].number]
-    assert again.user_attrs["tasks"] == [
-        "generate/tunable",
-        "downstream/tunable/0",
-    ]  # what was finished is not done again
+    assert again.user_attrs["tasks"] == DRAWN  # what was finished is not done again
     if workers == 1:  # the same as without the kill
         undisturbed = _study(studied).trials[:3]
         assert [(trial.params, trial.values) for trial in complete] == [
@@ -277,8 +284,8 @@ def _opens_in_the_dashboard(storage: str, trials: int) -> None:
 def test_a_trial_that_looks_bad_after_a_seed_is_pruned(configure, tmp_path):
     """One objective, two seeds: pruned are exactly those below the median of the earlier ones; their later seeds are not run."""
     config = configure(
-        {"objectives": {"recall@10": 0.5, "ndcg@10": 0.5}, "measure": "per_user", "startup_trials": 2},
-        downstream={"seeds": 2},
+        {"objectives": {"recall@10": 0.5, "ndcg@10": 0.5}, "measure": "reranked", "startup_trials": 2},
+        downstream={"seeds": 2, "items": 0, "rerank": {"users": 6, "negatives": 10}},
     )
     root = tmp_path / "s"
     _search(config, 4, None, 1, root)
@@ -287,17 +294,18 @@ def test_a_trial_that_looks_bad_after_a_seed_is_pruned(configure, tmp_path):
         earlier = [each.intermediate_values[0] for each in trials[:at]]
         bad = bool(earlier) and trial.intermediate_values[0] < pd.Series(earlier).median()
         assert (trial.state is TrialState.PRUNED and 1 not in trial.intermediate_values) == bad
-        results = trial_folder(root, trial.number) / "downstream/tunable"
+        results = trial_folder(root, trial.number) / "downstream/reranked"
         steps = [
-            json.loads((results / f"{seed}/results.json").read_text()) for seed in trial.intermediate_values
+            pd.read_parquet(results / f"{seed}.parquet").groupby("source")[["recall@10", "ndcg@10"]].mean()
+            for seed in trial.intermediate_values
         ]
-        sums = [0.5 * step["recall@10 per_user"] + 0.5 * step["ndcg@10 per_user"] for step in steps]
+        sums = [float((step.loc["tunable"] - step.loc["swapped.tunable"]).mean()) for step in steps]
         assert trial.intermediate_values == pytest.approx(
             {0: sums[0], **({1: sum(sums) / 2} if len(sums) > 1 else {})}
         )
-        assert (results / "1").exists() == (1 in trial.intermediate_values)
+        assert (results / "1.parquet").exists() == (1 in trial.intermediate_values)
         pruned = trial.state is TrialState.PRUNED  # what another trial may take over stays, its images do not
-        assert (trial_folder(root, trial.number) / "creatives").exists() != pruned
+        assert (trial_folder(root, trial.number) / "downstream/creatives").exists() != pruned
         assert (trial_folder(root, trial.number) / "generator/tunable/mean.json").exists()
     assert TrialState.PRUNED in [trial.state for trial in trials]
     assert TrialState.COMPLETE in [trial.state for trial in trials]

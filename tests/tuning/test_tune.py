@@ -49,7 +49,7 @@ def studied(config, tmp_path_factory):
     root = tmp_path_factory.mktemp("study") / "s"
     tuning.tune(config, 3, None, 1, str(root))
     study = _study(root)
-    for values in ({CFG: 2.0, K: 5}, {CFG: 7.5, K: 5}, {CFG: 7.5, K: 99}):
+    for values in ({CFG: 2.0, K: 5}, {CFG: 3.0, K: 5}, {CFG: 7.5, K: 99}):
         study.enqueue_trial(values)
     tuning.tune(config, 6, None, 1, str(root))
     return root
@@ -78,7 +78,7 @@ def test_a_trial_that_changes_only_the_cfg_scale_reruns_nothing_before_generate(
 def test_a_value_that_comes_back_costs_nothing(studied):
     """Trial 4 has the values of trial 0: nothing is done, and the result is the same."""
     first, again = (_study(studied).trials[number] for number in (0, 4))
-    assert again.params == first.params == {CFG: 7.5, K: 5}
+    assert again.params == first.params == {CFG: 3.0, K: 5}
     assert again.user_attrs["tasks"] == [] and again.values == first.values
     assert first.user_attrs["tasks"] == ["generator.fit/tunable", *DRAWN]
 

@@ -197,8 +197,11 @@ def report_again(folder: str, compare: Iterable[str], out: str | None = None) ->
     if out is not None:
         return write(Path(out))
     RunFiles.read(runs[0])  # so that a mistyped name makes no folder
-    with Workspace(runs[0]).lock():
-        return write(None)
+    workspace = Workspace(runs[0])
+    with workspace.lock():
+        written = write(None)
+        workspace.rewritten("report", written)
+    return written
 
 
 def draw(folder: str, user: str, item: str, out: str, generator: str | None = None) -> str:

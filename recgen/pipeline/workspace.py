@@ -189,6 +189,13 @@ class Workspace:
         write_json(self.record(task), record)
         self.record(task, "started").unlink(missing_ok=True)
 
+    def rewritten(self, task: str, output: Path) -> None:
+        """Record an output of a finished task as it is now, after it was written anew on purpose."""
+        record, name = _read_record(self.record(task)), str(output.relative_to(self.root))
+        if record is not None and isinstance(record["outputs"], dict) and name in record["outputs"]:
+            record["outputs"][name] = _facts(output)
+            write_json(self.record(task), record)
+
     def forget(self, task: str) -> None:
         """Make a task count as never started."""
         self.record(task).unlink(missing_ok=True)

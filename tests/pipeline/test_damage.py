@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from recgen import api
 from recgen.config.loader import load_config
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
@@ -102,6 +103,22 @@ def test_damage_that_keeps_size_and_time_is_found_by_verify(run):
     assert Workspace(folder).verify() == {"ranker.judge": ["ranker/judge/model.safetensors"]}
     assert again() == ["ranker/judge"] and path.read_bytes() == before
     assert Workspace(folder).verify() == {}
+
+
+def test_a_report_that_is_written_anew_is_not_damaged(run, monkeypatch):
+    """By another version of recgen, for example, the same command writes another page."""
+    folder, _ = run
+    page = folder / "report.html"
+
+    def build(folder, out=None):
+        page.write_text("another page")
+        return page
+
+    monkeypatch.setattr("recgen.report.build", build)
+    assert api.report_again(str(folder), []) == page
+    assert Workspace(folder).verify() == {}
+    page.write_text("by hand")
+    assert Workspace(folder).verify() == {"report": ["report.html"]}
 
 
 @pytest.mark.parametrize(

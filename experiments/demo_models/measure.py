@@ -159,7 +159,8 @@ def reader_in_degrees(backbone: Backbone, reader: AttributeReader, count: int) -
     asked, factors, images = varied(count, "reader/varied")
     decoded: list[Image.Image] = []
     for start in range(0, count, 50):
-        decoded += backbone.decode_latents(backbone.encode_images(images[start : start + 50]))
+        part = images[start : start + 50]
+        decoded += backbone.decoded(backbone.encode_images(part), range(start, start + len(part)))
     return {
         name: {**accuracy(asked, shown, reader), "factors": in_degrees(factors, reader.factors(shown))}
         for name, shown in (("renders", images), ("decoded", decoded))
@@ -303,7 +304,7 @@ def main(count: int, chosen: list[str]) -> None:
         start = time.time()
         figures[name] = measures[name]()
         print(f"{name}: {json.dumps(figures[name])} ({time.time() - start:.0f} s)", flush=True)
-    file.write_text(json.dumps(figures, indent=1) + "\n")
+        file.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

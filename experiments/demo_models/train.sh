@@ -19,6 +19,7 @@ python -m torch.distributed.run --nproc-per-node 2 $here/train_diffusion.py \
     "$work/demo-sd" "$work/tokenizer" "$work/vae" "$work/demo-clip" 5000
 python $here/train_vae.py "$work/demo-sd/vae" 400 --resume --decoder-only
 wait
+sed -i /_name_or_path/d "$work"/demo-sd/*/config.json "$work/demo-sd/model_index.json"
 for model in attribute-reader demo-clip demo-sd demo-ip-adapter demo-llm; do
     rm -rf "recgen/assets/$model"
     cp -r "$work/$model" "recgen/assets/$model"

@@ -250,7 +250,7 @@ def main(
     clip = open_clip.create_model(f"local-dir:{clip_folder}", precision="fp32").eval().requires_grad_(False)
     clip.visual.to(memory_format=torch.channels_last)
     drawn = out.parent / "examples.pt"
-    if workers.rank == 0:
+    if workers.rank == 0 and not (resume and drawn.exists()):
         torch.save(Examples(Corpus(14_000, seed=3), vae, clip), drawn)
     workers.wait()
     examples = torch.load(drawn, weights_only=False)

@@ -1,4 +1,4 @@
-"""Names that earlier versions gave to keys and generators: still read, each with one note that says today's."""
+"""Names that earlier versions gave to keys, generators and shipped models: still read, each with one note that says today's."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ under the name that it has there; its settings stand under today's name.
 
 MEASURES = {"mean": "retrained", "per_user": "reranked"}
 """Values of `recgen.tune.measure`, and the sound forms that took their place."""
+
+MODELS = {"demo-sd-films": "demo-sd", "demo-ip-adapter-films": "demo-ip-adapter"}
+"""Shipped models, and what does their work today: one model draws both the simulator's items and real films."""
 
 _RECBOLE = {old: new for old, new in KEYS.items() if "." not in old}
 _BLOCKS = {
@@ -102,6 +105,8 @@ class Renaming:
         if (today := MEASURES.get(str(tune.get("measure")))) is not None:
             self._notes[f"recgen.tune.measure: {tune['measure']}"] = today
             tune["measure"] = today
+        for key in ("backbone", "ip_adapter"):
+            self._model(ours, key)
         self._generators(ours)
 
     def _recbole_blocks(self, values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -137,6 +142,12 @@ class Renaming:
                 if block:
                     self._set(ours, old, new, block, "recgen.")
                     self._notes[f"the generator {old}"] = new
+
+    def _model(self, ours: dict[str, Any], key: str) -> None:
+        """Name today's model where a former one is asked for."""
+        if isinstance(name := ours.get(key), str) and name in MODELS:
+            ours[key] = MODELS[name]
+            self._notes[f"the model {name}"] = MODELS[name]
 
     def _space(self, space: dict[str, Any], kinds: dict[str, str]) -> None:
         for key in list(space):

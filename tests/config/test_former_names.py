@@ -70,6 +70,14 @@ def old_run(tmp_path, monkeypatch) -> Path:
             {"image_bias_reg_weight": 0.5},
             "recgen.ranker.settings.VBPR.image_bias_reg_weight",
         ),
+        ({"backbone": "demo-sd-films"}, {}, lambda c: c.settings.backbone, "demo-sd", "demo-sd"),
+        (
+            {"backbone": "demo-sd", "ip_adapter": "demo-ip-adapter-films"},
+            {},
+            lambda c: c.settings.ip_adapter,
+            "demo-ip-adapter",
+            "demo-ip-adapter",
+        ),
         (
             {"generators": ["dreambooth"], "dreambooth": {"prior_pictures": 3}},
             {},

@@ -326,8 +326,8 @@ def test_training_learns_the_style_of_what_was_liked(encoder, tmp_path) -> None:
                 denoising_losses(backbone, condition.repeat(2, 1, 1), clean, noise, timesteps).mean().item()
             )
 
-    settings = {"clusters": 1, "max_steps": 24, "images_per_step": 6}
-    words = inversion(backbone, encoder, **settings, learning_rate=0.05)
+    settings = {"clusters": 1, "max_steps": 60, "images_per_step": 6}
+    words = inversion(backbone, encoder, **settings, learning_rate=0.15)
     words.fit(data)
     start = words.words.initial("style").repeat(2, 1)
     assert loss(words.words(data.texts, words.vectors[0])) < 0.97 * loss(words.words(data.texts, start))

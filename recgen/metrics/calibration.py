@@ -88,6 +88,7 @@ def calibrated(
         table[keys].assign(source=name)
         for name in own
         if name in swapped
+        and set(keys) <= set(swapped[name])  # a generator may have no other user's creative
         for table in (own[name], swapped[name])
     ]
     found = {"generators": [table[keys] for table in own.values()] if len(own) > 1 else [], "users": both}

@@ -98,7 +98,7 @@ def test_a_run_takes_what_was_written(prepared, tmp_path):
     raw_pog.draw_images(prepared)
     settings = {
         "images": str(prepared / "images"), "image_ids": str(prepared / "images.csv"), "text_fields": ["title"],
-        "like_threshold": None, "generators": ["stable_diffusion"], "threads": 1,
+        "like_threshold": None, "generators": ["stable_diffusion"], "threads": 1, "preset": "standard",
     }  # fmt: skip
     config = tmp_path / "small.yaml"
     config.write_text(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import write_features
+from small_dataset import write_features
 
 from recgen.core.errors import UserError
 

@@ -24,7 +24,6 @@ def configuration(made: Prepared, items: int, title: str) -> str:
     title
         What the folder was, for the first line.
     """
-    films = made.images == "rendered" or made.texts[:1] == ["class"]
     lines = [
         f"# Made by `recgen init` of {title}. Every key: docs/reference/keys.md; what a run would take: recgen plan --config ...",
         f"dataset: {_text(made.folder.name)}",
@@ -60,8 +59,8 @@ def configuration(made: Prepared, items: int, title: str) -> str:
         "  # backbone: stable-diffusion-v1-5/stable-diffusion-v1-5",
         "  # ip_adapter: h94/IP-Adapter/models/ip-adapter_sd15.safetensors",
         "  encoder: demo-clip",
-        f"  backbone: {'demo-sd-films' if films else 'demo-sd'}",
-        f"  ip_adapter: {'demo-ip-adapter-films' if films else 'demo-ip-adapter'}",
+        "  backbone: demo-sd",
+        "  ip_adapter: demo-ip-adapter",
         "",
     ]
     return "\n".join(lines)

@@ -47,7 +47,7 @@ def test_a_plan_says_what_is_done(run):
 def test_a_plan_of_a_run_that_is_not_there_makes_nothing(tmp_path):
     out = tmp_path / "new"
     said = command("run", "--config", "simulated", "--out", out, "--until", "features", "--dry-run").output
-    assert "to do  dataset\n" in said and "ranker" not in said and not out.exists()
+    assert "to do  dataset  " in said and "ranker" not in said and not out.exists()
 
 
 def test_generators_and_models_are_listed_with_their_defaults():

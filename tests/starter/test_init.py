@@ -104,7 +104,7 @@ def test_movielens_is_known_and_rendered_without_posters(tmp_path):
     (raw / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(ratings) + "\n")
     init(raw, tmp_path)
     config = load_config(str(tmp_path / "ml.yaml"))
-    assert config.settings.images == "rendered" and config.settings.backbone == "demo-sd-films"
+    assert config.settings.images == "rendered" and config.settings.backbone == "demo-sd"
     session.run(str(tmp_path / "ml.yaml"), str(tmp_path / "run"), until="dataset")
     assert len(list((tmp_path / "run/dataset/images").iterdir())) == 12
 

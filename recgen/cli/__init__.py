@@ -101,6 +101,31 @@ def _echo_plan(*arguments: Any) -> None:
     click.echo(text(session.plan(*arguments)))
 
 
+@recgen.command(cls=Command)
+@CONFIG
+@click.option(
+    "--part", metavar="I/N", default="1/1", show_default=True, help="Which part, counted from 1: 3/64."
+)
+@out_option()
+@SET
+def generate(config: str, part: str, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Draw one part of the creatives of a run whose generators are fitted; many parts may be drawn at once."""
+    from recgen.pipeline import parts
+
+    click.echo(parts.generate(config, parts.Part.parse(part), out, overrides))
+
+
+@recgen.command(cls=Command)
+@CONFIG
+@out_option()
+@SET
+def collect(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Join the parts that `recgen generate` has drawn; what is missing is named."""
+    from recgen.pipeline import parts
+
+    click.echo(parts.collect(config, out, overrides))
+
+
 @recgen.command()
 @run_option("a run that is finished up to evaluate")
 def show(folder: str) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,11 @@ def content_digest(path: Path) -> str:
 def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a file so that a reader, or a kill at any moment, finds either the old contents or all of the new ones.
 
-    `durable=False` leaves out the wait for the disk (some 4 ms a file), for files of which `flush` then waits for all.
+    `durable=False` leaves out the wait for the disk (some 4 ms a file), for files that `sync` then waits for together. Two
+    processes, on two machines even, may write the same file at once: one of them is last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -67,7 +69,7 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def flush() -> None:
@@ -75,8 +77,17 @@ def flush() -> None:
     os.sync()
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(files: Iterable[Path]) -> None:
+    """Wait until these files and their names are on the disk, and for nothing that other processes write."""
+    paths = list(files)
+    for path in paths:
+        _sync(path)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -121,6 +132,19 @@ def read_features(path: Path) -> Any:
     from safetensors.numpy import load_file
 
     return load_file(path)["features"]
+
+
+def map_features(path: Path) -> Any:
+    """Return what `read_features` returns, mapped into memory: processes share it, and what one writes into it is its own."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))["features"]
+    if 0 in entry["shape"]:
+        return np.zeros(entry["shape"], dtype=np.float32)
+    start, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
+    return np.memmap(path, dtype="<f4", mode="c", offset=start, shape=shape).view(np.ndarray)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

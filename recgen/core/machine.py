@@ -32,8 +32,15 @@ def threads() -> int:
 
 
 @contextmanager
-def try_lock(file: Path) -> Iterator[None]:
+def try_lock(file: Path, shared: bool = False) -> Iterator[None]:
     """Hold a file against other processes; the system lets go of it when this process ends, however it ends.
+
+    Parameters
+    ----------
+    file
+        The file, which is made where it is not there.
+    shared
+        Hold it together with others that share it, against whoever wants it alone. Where there is no `fcntl` nothing is held.
 
     Raises
     ------
@@ -43,6 +50,9 @@ def try_lock(file: Path) -> Iterator[None]:
     if fcntl is None:
         from filelock import FileLock, Timeout
 
+        if shared:
+            yield
+            return
         try:
             with FileLock(f"{file}.held", timeout=0):
                 yield
@@ -51,7 +61,7 @@ def try_lock(file: Path) -> Iterator[None]:
         return
     with file.open("a") as held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Held(str(file)) from error
         yield

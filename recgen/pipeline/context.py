@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recgen.config.loader import Config
-from recgen.core.io import read_features, read_table, write_bytes
+from recgen.core.io import map_features, read_table, write_bytes
 from recgen.core.machine import threads
 from recgen.data.types import Request, RunData
 from recgen.diffusion.profiles import profile_of
@@ -281,7 +281,7 @@ class RunContext:
         `kind` is image, text, caption, foreground or, where judges have encoders of their own, as `of_judge` says.
         """
         path = self.folder / f"features/{kind}.safetensors"
-        return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], read_features(path)
+        return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], map_features(path)
 
     @cached_property
     def data(self) -> RunData:
@@ -344,6 +344,8 @@ class RunContext:
         import numpy as np
 
         ids, features = self.features(kind)
+        if ids == list(rows):
+            return features
         aligned = np.full((len(rows), features.shape[1]), np.nan, dtype=np.float32)
         aligned[[rows[token] for token in ids]] = features
         return aligned

@@ -61,7 +61,7 @@ def execute(
         fingerprint = prints[task.name]
         if run.workspace.finished(task.name, fingerprint):
             continue
-        run.release(*_models(run, task))
+        run.release(*models(run, task))
         with nullcontext() if siblings is None else siblings.lock(fingerprint):
             elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
             if elsewhere:
@@ -74,7 +74,7 @@ def execute(
     return done
 
 
-def _models(run: RunContext, task: Task) -> set[str]:
+def models(run: RunContext, task: Task) -> set[str]:
     """Return which models a task may find loaded; all others are let go of before it."""
     drawing = {"encoder", "backbone"}
     if task.stage in ("generator.fit", "generate"):

@@ -35,6 +35,7 @@ STAGES = (
 )
 
 
+_DRAW = "recgen.stages.chunks:draw_all"
 _ENDS = ("safetensors", "ids.txt")  # of the files of features
 
 
@@ -221,10 +222,10 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     )
     drawn = {"shard_size": s.shard_size, "config": spec.draw_settings}
     images = (f"creatives/shards/{name}", f"creatives/images/{name}")
-    stage = "recgen.stages.generate"
+    learn, place = "recgen.stages.generate:fit", (f"generator/{name}",)
     return [
-        Task(fit, "generator.fit", f"{stage}:fit", reads, needs, (f"generator/{name}",), (name,)),
-        Task(draw, "generate", f"{stage}:generate", drawn, (fit, "dataset/requests"), images, (name,)),
+        Task(fit, "generator.fit", learn, reads, needs, place, (name,)),
+        Task(draw, "generate", _DRAW, drawn, (fit, "dataset/requests"), images, (name,)),
     ]
 
 
@@ -244,9 +245,8 @@ def _controls(run: RunContext) -> list[Task]:
                 "precision": s.precision,
                 "sampled as": _first_decode(run),
             }
-        call = f"recgen.stages.controls:{'swap' if swaps else 'draw'}"
         owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
-        found.append(Task(f"generate/{name}", "generate", call, reads, tuple(after), owns, (name,)))
+        found.append(Task(f"generate/{name}", "generate", _DRAW, reads, tuple(after), owns, (name,)))
     return found
 
 

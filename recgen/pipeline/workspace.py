@@ -18,8 +18,8 @@ from typing import Any
 
 from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
-from recgen.core.locks import folder_lock
-from recgen.core.machine import Held, try_lock
+from recgen.core.locks import folder_lock, shared_lock
+from recgen.core.machine import Held, try_lock, wait_lock
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
@@ -55,6 +55,21 @@ class Workspace:
         with folder_lock(self.root, "run folder"):
             self._sweep()
             yield
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Hold the folder together with other processes that draw parts of it, against runs; nothing half-written is removed."""
+        try:
+            (self.root / ".lock").touch()
+        except OSError as error:
+            raise _no_folder(self.root, error) from error
+        with shared_lock(self.root, "run folder"):
+            yield
+
+    def join(self, task: str, fingerprint: str, owned: Iterable[str]) -> list[str]:
+        """Open a task as `begin` does, in turn with others that share the folder: the first to come empties its place."""
+        with wait_lock(self.root / ".turns", task):
+            return self.begin(task, fingerprint, owned)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -1,9 +1,9 @@
-"""The generate stage's controls: what `generators.controls` shows, drawn in shards as a generator's creatives are."""
+"""The generate stage's controls: what `generators.controls` shows, drawn in chunks as a generator's creatives are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pkgutil import resolve_name
 from typing import Any
 
@@ -15,25 +15,87 @@ from generators.controls.swapped import donors
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import KINDS, PREFIX, SWAPPED
-from recgen.stages.generate import creatives, finished_rows, fitted, keep, shard_files, write_shard
+from recgen.stages.chunks import Chunks
+from recgen.stages.generate import creatives, fitted, keep
 from recgen.stages.ranker import reward_model
 
 
-def draw(run: RunContext, name: str) -> list[Path]:
-    """Draw one control's images for the requests that it can answer, shard by shard."""
-    learner, wanted = _control(run, name)
-    reward = reward_model(run, "reward")
-    asked = [request for request in run.requests if wanted(request)]
-    if asked:
-        learner.fit(run.data, reward=reward)
-    outputs: list[Path] = []
-    for block, table in _shards(run, name, asked):
-        rows = finished_rows(run.folder, table)
-        if rows is None:
-            rows, embeddings = keep(run, name, list(learner.generate(block, run.data, reward=reward)))
-            write_shard(table, rows, embeddings)
-        outputs += shard_files(run.folder, table, rows)
-    return outputs
+class ControlChunks(Chunks):
+    """What a control shows for the requests that it can answer."""
+
+    @cached_property
+    def asked(self) -> Sequence[Request]:
+        """The requests that the control can answer."""
+        return [request for request in self.run.requests if self._control[1](request)]
+
+    @cached_property
+    def _control(self) -> tuple[Any, Callable[[Request], bool]]:
+        return _control(self.run, self.name)
+
+    @cached_property
+    def _learner(self) -> Any:
+        learner = self._control[0]
+        learner.fit(self.run.data, reward=reward_model(self.run, "reward"))
+        return learner
+
+    def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Draw and write the control's images of some requests."""
+        reward = reward_model(self.run, "reward")
+        return keep(self.run, self.name, list(self._learner.generate(block, self.run.data, reward=reward)))
+
+
+class SwappedChunks(Chunks):
+    """For each request the creative of another user, of a source that has drawn all of its own.
+
+    Creatives that are there are taken; those of a user who is alone with an item are drawn, unless the generator reads its images
+    from a folder. What is asked is pairs of a request and its donor's.
+    """
+
+    @cached_property
+    def source(self) -> str:
+        """Whose creatives change hands."""
+        return self.name.removeprefix(SWAPPED)
+
+    @cached_property
+    def _made(self) -> tuple[pd.DataFrame, np.ndarray]:
+        return creatives(self.run, self.source)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], int]:
+        made = self._made[0]
+        return {pair: row for row, pair in enumerate(zip(made["user_id"], made["item_id"], strict=True))}
+
+    @cached_property
+    def asked(self) -> Sequence[tuple[Request, Request]]:
+        """The requests that another user's creative can be shown for, each with its donor's."""
+        run, draws = self.run, _draws(self.run, self.source)
+        pairs = zip(run.requests, donors(run.requests, run.settings.seed), strict=True)
+        return [(request, donor) for request, donor in pairs if donor and (draws or not self._absent(donor))]
+
+    def _absent(self, donor: Request) -> bool:
+        return (donor.user_id, donor.item_id) not in self._places
+
+    def left_to_draw(self) -> list[int]:
+        """Return the numbers of the unfinished chunks that need creatives that the source has not drawn."""
+        return [
+            number
+            for number in super().left_to_draw()
+            if any(self._absent(donor) for _, donor in self.block(number))
+        ]
+
+    def make(self, block: Sequence[tuple[Request, Request]]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return rows and embeddings of donors' creatives, drawn where they are not yet, under the recipients' names."""
+        (made, embeddings), places = self._made, self._places
+        absent = [donor for _, donor in block if self._absent(donor)]
+        if absent:
+            rows, more = keep(self.run, self.name, _redraw(self.run, self.source, absent))
+            places = places | {(each.user_id, each.item_id): len(made) + n for n, each in enumerate(absent)}
+            made, embeddings = pd.concat([made, rows], ignore_index=True), np.concatenate([embeddings, more])
+        chosen = [places[donor.user_id, donor.item_id] for _, donor in block]
+        rows = made.iloc[chosen].assign(
+            user_id=[request.user_id for request, _ in block], generator=self.name
+        )
+        return rows.reset_index(drop=True), embeddings[chosen]
 
 
 def _control(run: RunContext, name: str) -> tuple[Any, Any]:
@@ -54,52 +116,9 @@ def placebo_settings(run: RunContext) -> PlaceboSettings:
     )
 
 
-def swap(run: RunContext, name: str) -> list[Path]:
-    """Give each request the creative that the generator under test makes of the item for another user.
-
-    Creatives that are there are taken; those of a user who is alone with an item are drawn, unless the generator reads its images
-    from a folder.
-    """
-    source = name.removeprefix(SWAPPED)
-    made, embeddings = creatives(run, source)
-    places = {pair: row for row, pair in enumerate(zip(made["user_id"], made["item_id"], strict=True))}
-    pairs = [
-        (request, donor)
-        for request, donor in zip(run.requests, donors(run.requests, run.settings.seed), strict=True)
-        if donor and ((donor.user_id, donor.item_id) in places or _draws(run, source))
-    ]
-    outputs: list[Path] = []
-    for block, table in _shards(run, name, pairs):
-        rows = finished_rows(run.folder, table)
-        if rows is None:
-            rows, swapped = _swapped(run, name, block, (made, embeddings, places))
-            write_shard(table, rows, swapped)
-        outputs += shard_files(run.folder, table, rows)
-    return outputs
-
-
 def _draws(run: RunContext, source: str) -> bool:
     """Return whether a source draws, and does not read its images from a folder."""
     return source == f"{PREFIX}placebo" or bool(run.config.generators[source].families)
-
-
-def _swapped(
-    run: RunContext,
-    name: str,
-    pairs: Sequence[tuple[Request, Request]],
-    drawn: tuple[pd.DataFrame, np.ndarray, dict[tuple[str, str], int]],
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return rows and embeddings of donors' creatives, drawn where they are not yet, under the names of those who get them."""
-    made, embeddings, places = drawn
-    absent = [donor for _, donor in pairs if (donor.user_id, donor.item_id) not in places]
-    if absent:
-        rows, more = keep(run, name, _redraw(run, name.removeprefix(SWAPPED), absent))
-        places = places | {(each.user_id, each.item_id): len(made) + n for n, each in enumerate(absent)}
-        made, embeddings = pd.concat([made, rows], ignore_index=True), np.concatenate([embeddings, more])
-    chosen = [places[donor.user_id, donor.item_id] for _, donor in pairs]
-    recipients = [request.user_id for request, _ in pairs]
-    rows = made.iloc[chosen].assign(user_id=recipients, generator=name)
-    return rows.reset_index(drop=True), embeddings[chosen]
 
 
 def _redraw(run: RunContext, source: str, requests: Sequence[Request]) -> list[Creative]:
@@ -108,10 +127,3 @@ def _redraw(run: RunContext, source: str, requests: Sequence[Request]) -> list[C
     if source == f"{PREFIX}placebo":
         return list(_control(run, source)[0].generate(requests, run.data, reward=reward))
     return list(fitted(run, source).generate(requests, run.data, reward=reward))
-
-
-def _shards(run: RunContext, name: str, asked: Sequence[Any]) -> Iterator[tuple[Sequence[Any], Path]]:
-    """Yield what each shard is to hold, and its table."""
-    size = run.settings.shard_size
-    for start in range(0, len(asked), size):
-        yield asked[start : start + size], run.folder / f"creatives/shards/{name}/{start:07d}.parquet"

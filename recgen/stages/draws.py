@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recgen.core.io import flush, read_features, write_features, write_parquet
+from recgen.core.io import read_features, write_features, write_parquet
 from recgen.core.progress import show
 from recgen.data import draws, slates
 from recgen.data.types import Request
@@ -51,7 +51,6 @@ def create(run: RunContext, name: str, turn: int) -> list[Path]:
             drawer = drawer or fitted(run, name)
             block = asked.iloc[start : start + size]
             write_features(table.with_suffix(".safetensors"), _embeddings(run, name, drawer, block))
-            flush()
             write_parquet(table, block[["kind", "user_id", "item_id", "seed"]].reset_index(drop=True))
             show(f"{name}: creatives of draw {turn}", min(start + size, len(asked)), len(asked))
         outputs += [table, table.with_suffix(".safetensors")]

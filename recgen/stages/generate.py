@@ -1,4 +1,4 @@
-"""The generator.fit and generate stages: fit each generator, then draw its creatives in shards that survive a kill."""
+"""The generator.fit and generate stages: fit each generator, then draw its creatives in chunks that survive a kill."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,20 @@ from PIL.PngImagePlugin import PngInfo
 from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.core.errors import UserError
-from recgen.core.io import flush, read_features, write_bytes, write_features, write_json, write_parquet
+from recgen.core.io import (
+    flush,
+    read_features,
+    sync,
+    write_bytes,
+    write_features,
+    write_json,
+    write_parquet,
+)
 from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
+from recgen.stages.chunks import Chunks
 from recgen.stages.plugin_calls import calling, checked, title
 from recgen.stages.ranker import judge_of_generators, reward_model
 
@@ -82,54 +92,30 @@ def fit(run: RunContext, name: str) -> list[Path]:
     return [folder]
 
 
-def generate(run: RunContext, name: str) -> list[Path]:
-    """Draw one generator's creatives.
+class GeneratorChunks(Chunks):
+    """The creatives of a fitted generator, which is read when the first of them is drawn."""
 
-    The requests are cut into shards of `recgen.shard_size`, the same ones every time; a shard's images, embeddings and table of
-    rows are written in this order, so that a shard with a table is a finished one and is not drawn again.
-    """
-    size, drawer = run.settings.shard_size, None
-    outputs = []
-    for start in range(0, len(run.requests), size):
-        table = run.folder / f"creatives/shards/{name}/{start:07d}.parquet"
-        rows = finished_rows(run.folder, table)
-        if rows is None:
-            drawer = drawer or fitted(run, name)
-            rows = _draw(run, drawer, name, run.requests[start : start + size], table)
-            show(f"{name}: creatives", min(start + size, len(run.requests)), len(run.requests))
-        outputs += shard_files(run.folder, table, rows)
-    return outputs
+    @cached_property
+    def drawer(self) -> Any:
+        """The fitted generator."""
+        return fitted(self.run, self.name)
 
+    def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Draw and write the images of some requests.
 
-def finished_rows(folder: Path, table: Path) -> pd.DataFrame | None:
-    """Return the columns ``path`` and ``sha256`` of a finished shard; None where it, or an image of it, is absent or damaged."""
-    if not table.exists() or not table.with_suffix(".safetensors").exists():
-        return None
-    rows = pd.read_parquet(table, columns=["path", "sha256"])
-    return None if damaged_images(folder, rows) else rows
-
-
-def shard_files(folder: Path, table: Path, rows: pd.DataFrame) -> list[Path]:
-    """Return all files of a shard, whose images are those of the column ``path`` of `rows`."""
-    return [table, table.with_suffix(".safetensors"), *(folder / path for path in rows["path"])]
-
-
-def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
-    """Return the paths of images that are absent from a run's folder or not those that its manifest has the digest of.
-
-    Parameters
-    ----------
-    folder
-        The run's folder.
-    manifest
-        Columns ``path`` (relative to the folder) and ``sha256``.
-    """
-    pairs = zip(manifest["path"], manifest["sha256"], strict=True)
-    return [path for path, digest in pairs if _sha256(folder / path) != digest]
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        Raises
+        ------
+        UserError
+            If the generator yields anything else than one whole image for each request, in their order.
+        """
+        run, spec = self.run, self.run.config.generators[self.name]
+        try:
+            with calling(spec, "generate"):
+                yielded = self.drawer.generate(block, run.data, reward=reward_model(run, "reward"))
+            found = checked(spec, yielded, block)
+        except BrokenImageError as error:
+            raise broken(self.name, block, error) from error
+        return keep(run, self.name, found)
 
 
 def fitted(run: RunContext, name: str) -> Any:
@@ -140,31 +126,11 @@ def fitted(run: RunContext, name: str) -> Any:
     return learner
 
 
-def _draw(run: RunContext, drawer: Any, name: str, requests: Sequence[Request], table: Path) -> pd.DataFrame:
-    """Draw, encode and write one shard; return its rows of the manifest."""
-    spec = run.config.generators[name]
-    try:
-        with calling(spec, "generate"):
-            yielded = drawer.generate(requests, run.data, reward=reward_model(run, "reward"))
-        found = checked(spec, yielded, requests)
-    except BrokenImageError as error:
-        raise broken(name, requests, error) from error
-    rows, embeddings = keep(run, name, found)
-    write_shard(table, rows, embeddings)
-    return rows
-
-
 def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
     """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
     rows = pd.DataFrame([write_image(run, name, creative, "creatives") for creative in made])
+    sync(run.folder / path for path in rows["path"])
     return rows, run.encoder.images([creative.image for creative in made])
-
-
-def write_shard(table: Path, rows: pd.DataFrame, embeddings: np.ndarray) -> None:
-    """Write a shard's embeddings and, when they and its images are on disk, its table."""
-    write_features(table.with_suffix(".safetensors"), embeddings)
-    flush()
-    write_parquet(table, rows)
 
 
 def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:

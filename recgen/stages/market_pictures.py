@@ -16,7 +16,7 @@ from PIL import Image
 
 from generators.controls.images import Constant
 from recgen.assets import asset_folder
-from recgen.core.io import digest, flush, identity, read_json, write_json, write_parquet
+from recgen.core.io import digest, identity, read_json, sync, write_json, write_parquet
 from recgen.core.progress import show
 from recgen.core.seeding import seed_for
 from recgen.data.requests import request_of
@@ -28,7 +28,8 @@ from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
 from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
-from recgen.stages.generate import broken, damaged_images, fitted, write_image
+from recgen.stages.chunks import damaged_images
+from recgen.stages.generate import broken, fitted, write_image
 from recgen.stages.plugin_calls import calling, checked
 from recgen.stages.ranker import reward_model
 
@@ -143,7 +144,7 @@ class CreativeStore:
         self._drawer = self._drawer or fitted(self.run, self.name)
         for start in range(0, len(requests), size):
             rows = self._shard(requests[start : start + size])
-            flush()
+            sync(self.run.folder / path for path in rows["path"])
             write_parquet(self.folder / f"{len(self._shards()):07d}.parquet", rows)
             self.table = pd.concat([self.table, rows], ignore_index=True)
             show(f"market: creatives of {self.name}", min(start + size, len(requests)), len(requests))

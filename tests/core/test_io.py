@@ -31,3 +31,32 @@ def test_features_round_trip(tmp_path):
     read = io.read_features(tmp_path / "image.safetensors")
     assert read.dtype == np.float32 and (read == rows).all()
     assert (tmp_path / "image.ids.txt").read_text(encoding="utf-8") == "a\nü\n"
+    mapped = io.map_features(tmp_path / "image.safetensors")
+    assert mapped.dtype == np.float32 and (mapped == rows).all()
+    mapped[0, 0] = 9
+    assert (io.read_features(tmp_path / "image.safetensors") == rows).all(), "what is written stays here"
+    io.write_features(tmp_path / "none.safetensors", np.empty((0, 3)))
+    assert io.map_features(tmp_path / "none.safetensors").shape == (0, 3)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+    """Each has a temporary file of its own, so that the slower one finds its file still there."""
+    path, original = tmp_path / "a.txt", io.Path.replace
+
+    def replace(self, target):
+        monkeypatch.setattr(io.Path, "replace", original)
+        io.write_bytes(path, b"second")
+        return original(self, target)
+
+    monkeypatch.setattr(io.Path, "replace", replace)
+    io.write_bytes(path, b"first")
+    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_sync_waits_for_files_and_for_their_folders(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(os, "fsync", lambda handle: waited.append(os.readlink(f"/proc/self/fd/{handle}")))
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    io.sync(tmp_path / name for name in ("a", "b"))
+    assert waited == [str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path)]

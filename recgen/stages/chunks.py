@@ -1,0 +1,141 @@
+"""Creatives in chunks: the unit that is drawn at once, that a kill can cost, and that parts and workers share among them.
+
+A task's requests are cut into chunks of `recgen.shard_size`, the same ones every time. A chunk's images, embeddings and table of
+rows are written in this order, so that one with a table is finished and is not drawn again, whichever process wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recgen.core.io import write_features, write_parquet
+from recgen.core.progress import show
+from recgen.pipeline.context import RunContext
+from recgen.pipeline.controls import PREFIX, SWAPPED
+
+_KINDS = {
+    SWAPPED: "recgen.stages.controls:SwappedChunks",
+    PREFIX: "recgen.stages.controls:ControlChunks",
+    "": "recgen.stages.generate:GeneratorChunks",
+}
+"""Whose chunks a name's are, by what it begins with."""
+
+
+class Chunks(ABC):
+    """The chunks of one generator or control.
+
+    Parameters
+    ----------
+    run
+        The run.
+    name
+        The generator's or control's name in it.
+    """
+
+    def __init__(self, run: RunContext, name: str) -> None:
+        self.run, self.name = run, name
+
+    @cached_property
+    def asked(self) -> Sequence[Any]:
+        """What is drawn, in order: the run's requests, or what takes their place."""
+        return self.run.requests
+
+    @abstractmethod
+    def make(self, block: Sequence[Any]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Draw and write the images of some of `asked`; return their rows of the manifest and raw embeddings, float32."""
+
+    def left_to_draw(self) -> list[int]:
+        """Return the numbers of the chunks that are not finished and for which something has to be drawn."""
+        return [number for number in range(len(self)) if self.finished(number) is None]
+
+    def __len__(self) -> int:
+        return -(-len(self.asked) // self.run.settings.shard_size)
+
+    def block(self, number: int) -> Sequence[Any]:
+        """Return what a chunk is to hold."""
+        size = self.run.settings.shard_size
+        return self.asked[number * size : (number + 1) * size]
+
+    def table(self, number: int) -> Path:
+        """Return where a chunk's table is; its name is the place of the first request."""
+        first = number * self.run.settings.shard_size
+        return self.run.folder / f"creatives/shards/{self.name}/{first:07d}.parquet"
+
+    def finished(self, number: int) -> pd.DataFrame | None:
+        """Return the columns ``path`` and ``sha256`` of a finished chunk; None where it is not there or an image is damaged."""
+        table = self.table(number)
+        if not table.exists() or not table.with_suffix(".safetensors").exists():
+            return None
+        rows = pd.read_parquet(table, columns=["path", "sha256"])
+        return None if damaged_images(self.run.folder, rows) else rows
+
+    def draw(self, number: int) -> pd.DataFrame:
+        """Draw and write one chunk, its table last; return its rows of the manifest."""
+        rows, embeddings = self.make(self.block(number))
+        table = self.table(number)
+        write_features(table.with_suffix(".safetensors"), embeddings)
+        write_parquet(table, rows)
+        return rows
+
+    def files(self, number: int, rows: pd.DataFrame) -> list[Path]:
+        """Return all files of a chunk, whose images are those of the column ``path`` of `rows`."""
+        table = self.table(number)
+        return [table, table.with_suffix(".safetensors"), *(self.run.folder / path for path in rows["path"])]
+
+
+def chunks_of(run: RunContext, name: str) -> Chunks:
+    """Return the chunks of a generator or control by its name."""
+    kind = next(kind for prefix, kind in _KINDS.items() if name.startswith(prefix))
+    chunks: Chunks = resolve_name(kind)(run, name)
+    return chunks
+
+
+def draw_all(run: RunContext, name: str) -> list[Path]:
+    """Draw the chunks of a generator or control that are not finished, and return the files of all."""
+    chunks, outputs = chunks_of(run, name), []
+    for number in range(len(chunks)):
+        rows = chunks.finished(number)
+        if rows is None:
+            rows = chunks.draw(number)
+            size = run.settings.shard_size
+            show(f"{name}: creatives", min((number + 1) * size, len(chunks.asked)), len(chunks.asked))
+        outputs += chunks.files(number, rows)
+    return outputs
+
+
+def draw_part(run: RunContext, name: str, index: int, parts: int) -> int:
+    """Draw every `parts`-th chunk from the `index`-th, counted from 1, that is not finished; return how many were drawn."""
+    chunks = chunks_of(run, name)
+    mine = range(index - 1, len(chunks), parts)
+    left = [number for number in mine if chunks.finished(number) is None]
+    for done, number in enumerate(left, start=len(mine) - len(left) + 1):
+        chunks.draw(number)
+        show(f"{name}: chunks of part {index}/{parts}", done, len(mine))
+    return len(left)
+
+
+def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
+    """Return the paths of images that are absent from a run's folder or not those that its manifest has the digest of.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    manifest
+        Columns ``path`` (relative to the folder) and ``sha256``.
+    """
+    pairs = zip(manifest["path"], manifest["sha256"], strict=True)
+    return [path for path, digest in pairs if _sha256(folder / path) != digest]
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

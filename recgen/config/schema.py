@@ -246,8 +246,12 @@ class Settings(Strict):
         What the run is about: `test`, each user's last like; or `validation`, which runs everything on data that end before the
         test part, so that what was for validation takes its place. That is how `recgen tune` measures.
     threads
-        CPU threads of torch; null takes OMP_NUM_THREADS where that is set, else what the machine has, and stays with it for the
-        run's folder.
+        CPU threads of torch and numpy in each process; null divides OMP_NUM_THREADS where that is set, else what the machine has,
+        by `workers`, and stays with it for the run's folder. Results follow it to the last bit.
+    workers
+        Processes in which tasks that do not need each other are done side by side, each with data and weights of its own in
+        memory. `auto` takes one for each `threads` cores (1 where that is null), as far as the free memory goes, and one on a
+        GPU. No result depends on it. Studies do one task at a time in each of their own workers.
     download
         How to come by the data set, for the message that is given when it is not here.
     images
@@ -314,6 +318,7 @@ class Settings(Strict):
     seed: int = 0
     eval_split: Literal["test", "validation"] = "test"
     threads: int | None = Field(None, ge=1)
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     download: Download | None = None
     images: str | None = None
     image_ids: str | None = None

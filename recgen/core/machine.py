@@ -31,8 +31,17 @@ def threads() -> int:
     return int(told) if told.isdigit() and int(told) > 0 else cores()
 
 
+def available_memory() -> float | None:
+    """Return how many GiB programs can still take on this machine; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 2**20
+    except (OSError, StopIteration):
+        return None
+
+
 @contextmanager
-def try_lock(file: Path, shared: bool = False) -> Iterator[None]:
+def try_lock(file: Path, shared: bool = False) -> Iterator[int | None]:
     """Hold a file against other processes; the system lets go of it when this process ends, however it ends.
 
     Parameters
@@ -41,6 +50,11 @@ def try_lock(file: Path, shared: bool = False) -> Iterator[None]:
         The file, which is made where it is not there.
     shared
         Hold it together with others that share it, against whoever wants it alone. Where there is no `fcntl` nothing is held.
+
+    Yields
+    ------
+    The lock's file descriptor, or None where there is no `fcntl`. Processes that it is passed on to hold the file too, until the
+    last of them has ended.
 
     Raises
     ------
@@ -51,11 +65,11 @@ def try_lock(file: Path, shared: bool = False) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
         if shared:
-            yield
+            yield None
             return
         try:
             with FileLock(f"{file}.held", timeout=0):
-                yield
+                yield None
         except Timeout as error:
             raise Held(str(file)) from error
         return
@@ -64,24 +78,36 @@ def try_lock(file: Path, shared: bool = False) -> Iterator[None]:
             fcntl.flock(held, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Held(str(file)) from error
-        yield
+        yield held.fileno()
 
 
 @contextmanager
-def wait_lock(file: Path, key: str = "") -> Iterator[None]:
+def wait_lock(file: Path, key: str = "", patient: bool = True) -> Iterator[None]:
     """Wait until no other process is inside with the same file and key; the system ends the turn of one that is killed.
 
     Every key is another byte of the file to lock, so that no file is left behind for each; where bytes cannot be locked each has
     a file. Turns of one file must not be nested.
+
+    Raises
+    ------
+    Held
+        With `patient=False`, at once, if another process is inside.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     digest = blake2b(key.encode(), digest_size=7)
     if fcntl is None:
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
-        with FileLock(f"{file}.{digest.hexdigest()}"):
-            yield
+        try:
+            with FileLock(f"{file}.{digest.hexdigest()}", timeout=-1 if patient else 0):
+                yield
+        except Timeout as error:
+            raise Held(str(file)) from error
         return
     with file.open("a") as held:
-        fcntl.lockf(held, fcntl.LOCK_EX, 1, int.from_bytes(digest.digest(), "big"))
+        how = fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB
+        try:
+            fcntl.lockf(held, how, 1, int.from_bytes(digest.digest(), "big"))
+        except (BlockingIOError, PermissionError) as error:  # POSIX leaves it to the system which
+            raise Held(str(file)) from error
         yield

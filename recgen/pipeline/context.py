@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recgen.config.loader import Config
+from recgen.config.schema import Settings
 from recgen.core.io import map_features, read_table, write_bytes
 from recgen.core.machine import threads
 from recgen.data.types import Request, RunData
@@ -34,6 +35,13 @@ def of_judge(kind: str, member: int) -> str:
     return f"judge_{kind}" if member == 0 else f"judge_{kind}_{member}"
 
 
+def threads_of(settings: Settings) -> int:
+    """Return how many threads a process of a run is to have where the configuration does not say: a share of the cores."""
+    if settings.threads is not None:
+        return settings.threads
+    return 1 if settings.workers == "auto" else max(threads() // settings.workers, 1)
+
+
 class RunContext:
     """One run: a configuration at work in a folder.
 
@@ -53,7 +61,7 @@ class RunContext:
 
     @cached_property
     def threads(self) -> int:
-        """CPU threads of torch: as asked for, else as in this folder before, else by OMP_NUM_THREADS, else a thread a core.
+        """CPU threads of torch and numpy in one process: as asked for, else as in this folder before, else by `threads_of`.
 
         The order of a floating-point sum follows the number of threads, so a run that is taken up again keeps it.
         """
@@ -61,18 +69,20 @@ class RunContext:
         if self.settings.threads is not None:
             return self.settings.threads
         if not record.exists():
-            write_bytes(record, f"{threads()}\n".encode())
+            write_bytes(record, f"{threads_of(self.settings)}\n".encode())
         return int(record.read_text())
 
     def prepare_torch(self) -> None:
-        """Make torch repeat itself: fixed threads, deterministic kernels where there are any."""
+        """Make torch and numpy repeat themselves: fixed threads, deterministic kernels where there are any."""
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         import torch
+        from threadpoolctl import threadpool_limits
 
         from recgen.core.compat import prepare_torchvision
         from recgen.core.device import allow_fast_matmul
 
         torch.set_num_threads(self.threads)
+        threadpool_limits(self.threads, "blas")
         torch.use_deterministic_algorithms(True, warn_only=True)
         prepare_torchvision()
         allow_fast_matmul(self.device)

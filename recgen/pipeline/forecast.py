@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recgen.core.machine import threads
-from recgen.pipeline import pipeline
-from recgen.pipeline.context import RunContext
+from recgen.pipeline import pipeline, pool
+from recgen.pipeline.context import RunContext, threads_of
+from recgen.pipeline.side_by_side import waits
 from recgen.pipeline.tasks import tasks
 from recgen.planning import machines, memory, speeds
 from recgen.planning import sizes as counting
@@ -41,14 +41,14 @@ def plan(
     left, found = any(not done for _, done in listed), sizes(run)
     card = None if gpu is None else machines.gpu(gpu)
     speed = machines.probe() if left and found else 1.0
-    machine = machines.Machine(speed, run.settings.threads or threads(), card)
+    machine = machines.Machine(speed, threads_of(run.settings), card)
     costs = _costs(run, found, machine)
-    tasks = [PlannedTask(name, done, costs.get(name, Cost("small", 0.0))) for name, done in listed]
+    planned = [PlannedTask(name, done, costs.get(name, Cost("small", 0.0))) for name, done in listed]
     device = gpu or "cpu"
     factors = speeds.factors(folder or run.folder, device) if left else {}
     images = sum(cost.images for name, cost in costs.items() if name.startswith("generate/"))
     made = Plan(
-        corrected(tasks, factors),
+        corrected(planned, factors),
         found,
         machine,
         [] if found is None else memory.items(run.config, found, card is not None),
@@ -56,6 +56,8 @@ def plan(
         frozenset(factors),
         price,
         run.settings.preset or "",
+        1 if card is not None else pool.workers(run, found),
+        waits(tasks(run)),
     )
     return made, Clock(made, costs, device)
 

@@ -19,7 +19,7 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.core.io import read_json, write_json
 from recgen.core.machine import Held, try_lock
-from recgen.pipeline import pipeline, preflight
+from recgen.pipeline import pipeline, preflight, records
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.session import logging_to, run_folder
 from recgen.pipeline.task import Task
@@ -134,7 +134,7 @@ def _draw(work: RunContext, part: Part) -> tuple[int, list[str]]:
             continue
         for name in work.workspace.join(task.name, fingerprint, task.owns):
             logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
-        work.release(*pipeline.models(work, task))
+        work.release(*records.models(work, task))
         work.prepare_torch()
         draw = resolve_name("recgen.stages.chunks:draw_part")
         drawn += draw(work, *task.arguments, part.index, part.of)

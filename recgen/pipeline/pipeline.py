@@ -11,9 +11,10 @@ from pkgutil import resolve_name
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest
 from recgen.core.version import __version__
-from recgen.pipeline import controls, preflight
+from recgen.pipeline import preflight, records
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.side_by_side import SideBySide
 from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import STAGES, tasks
 from recgen.planning.clock import Clock
@@ -28,6 +29,7 @@ def execute(
     goals: Collection[str] | None = None,
     siblings: ArtifactCache | None = None,
     clock: Clock | None = None,
+    workers: int = 1,
 ) -> list[str]:
     """Run what is not done yet, in order, and return the names of the tasks that ran.
 
@@ -45,6 +47,9 @@ def execute(
         Runs that may have done a task already, from which it is then taken over.
     clock
         Says at the start of each task how long the rest will take, and learns from what each took.
+    workers
+        Processes for tasks that do not need each other, see `recgen.pipeline.side_by_side`; with one, or `siblings`, everything
+        is done in this process.
     """
     work = tasks(run)
     wanted = needed(work, goals)
@@ -55,13 +60,17 @@ def execute(
     done = []
     asked = [task for task in work if STAGES.index(task.stage) <= last and task.name in wanted]
     left = [task for task in asked if not run.workspace.finished(task.name, prints[task.name])]
-    preflight.check(run, {task.stage for task in left})
+    stages = {task.stage for task in left}
     # Up to the first task that is left nothing changes, so that what was found there a moment ago still holds.
-    for task in asked[asked.index(left[0]) :] if left else ():
+    asked = asked[asked.index(left[0]) :] if left else []
+    if workers > 1 and siblings is None and len(left) > 1:
+        return SideBySide(run, asked, prints, clock).execute(workers, stages)
+    preflight.check(run, stages)
+    for task in asked:
         fingerprint = prints[task.name]
         if run.workspace.finished(task.name, fingerprint):
             continue
-        run.release(*models(run, task))
+        run.release(*records.models(run, task))
         with nullcontext() if siblings is None else siblings.lock(fingerprint):
             elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
             if elsewhere:
@@ -72,17 +81,6 @@ def execute(
         if task.stage in ("dataset", "features"):
             run.forget()
     return done
-
-
-def models(run: RunContext, task: Task) -> set[str]:
-    """Return which models a task may find loaded; all others are let go of before it."""
-    drawing = {"encoder", "backbone"}
-    if task.stage in ("generator.fit", "generate"):
-        name = str(task.arguments[0]).removeprefix(controls.SWAPPED) if task.arguments else ""
-        spec = run.config.generators.get(name)
-        return drawing | {"language_model"} if spec is not None and "keywords" in spec.needs else drawing
-    others = {"features": {"encoder", "language_model"}, "evaluate": {"encoder", "judge_encoders"}}
-    return others.get(task.stage, set())
 
 
 def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:
@@ -99,19 +97,11 @@ def plan(run: RunContext, until: str | None = None, force: str | None = None) ->
 
 
 def _do(run: RunContext, task: Task, fingerprint: str, clock: Clock | None) -> None:
-    logger.info("%s", task.name if clock is None else clock.starting(task.name))
     started = time.perf_counter()
-    for name in run.workspace.begin(task.name, fingerprint, task.owns):
-        logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
+    records.begin(run, task, fingerprint, clock)
     run.prepare_torch()
     outputs = resolve_name(task.call)(run, *task.arguments)
-    seconds = time.perf_counter() - started
-    run.workspace.finish(
-        task.name, fingerprint, seconds, outputs, {} if clock is None else clock.record(task.name)
-    )
-    if clock is not None:
-        clock.finished(task.name, seconds)
-    logger.info("%s: %.1f s", task.name, seconds)
+    records.finish(run, task, fingerprint, time.perf_counter() - started, outputs, clock)
 
 
 def fingerprints(work: list[Task], seed: int) -> dict[str, str]:

@@ -68,7 +68,7 @@ def run(
         planned, clock = forecast.plan(work, until, force)
         if planned.left:
             logger.info(planned.line())
-        done = pipeline.execute(work, until, force, siblings=siblings, clock=clock)
+        done = pipeline.execute(work, until, force, siblings=siblings, clock=clock, workers=planned.workers)
         _conclude(work, done, time.perf_counter() - started)
         if until in (None, "report"):
             logger.info("Report: %s", folder / "report.html")

@@ -23,6 +23,9 @@ class Task:
         Names of the tasks whose results it reads.
     owns
         Files and folders, relative to the run's, that are removed before it starts anew.
+    share
+        "module:function" to call, as `call` is, in another process that has nothing else to do, to take a share of the work; it
+        returns how much it did. Empty where there is no such thing.
     """
 
     name: str
@@ -32,3 +35,4 @@ class Task:
     after: tuple[str, ...] = ()
     owns: tuple[str, ...] = ()
     arguments: tuple[Any, ...] = ()
+    share: str = ""

@@ -35,7 +35,7 @@ STAGES = (
 )
 
 
-_DRAW = "recgen.stages.chunks:draw_all"
+_DRAW, _SHARE = "recgen.stages.chunks:draw_all", "recgen.stages.chunks:draw_share"
 _ENDS = ("safetensors", "ids.txt")  # of the files of features
 
 
@@ -225,7 +225,7 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     learn, place = "recgen.stages.generate:fit", (f"generator/{name}",)
     return [
         Task(fit, "generator.fit", learn, reads, needs, place, (name,)),
-        Task(draw, "generate", _DRAW, drawn, (fit, "dataset/requests"), images, (name,)),
+        Task(draw, "generate", _DRAW, drawn, (fit, "dataset/requests"), images, (name,), _SHARE),
     ]
 
 
@@ -246,7 +246,7 @@ def _controls(run: RunContext) -> list[Task]:
                 "sampled as": _first_decode(run),
             }
         owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
-        found.append(Task(f"generate/{name}", "generate", _DRAW, reads, tuple(after), owns, (name,)))
+        found.append(Task(f"generate/{name}", "generate", _DRAW, reads, tuple(after), owns, (name,), _SHARE))
     return found
 
 
@@ -273,7 +273,7 @@ def _summary(run: RunContext) -> Task:
     after = ("generate", *(f"evaluate/{name}" for name in measured))
     reads = {
         "facts": run.settings.model_dump(
-            mode="json", exclude={"gallery", "market", "shard_size", "tune", "download"}
+            mode="json", exclude={"gallery", "market", "shard_size", "tune", "download", "workers"}
         )
     }
     return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))

@@ -32,6 +32,11 @@ class Workspace:
     root
         The folder; it is made when it is not there.
 
+    Attributes
+    ----------
+    held
+        While the folder is locked, the lock's file descriptor, to pass on to processes that work in the folder for this one.
+
     Raises
     ------
     UserError
@@ -40,6 +45,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.held: int | None = None
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -52,9 +58,12 @@ class Workspace:
             (self.root / ".lock").touch()
         except OSError as error:
             raise _no_folder(self.root, error) from error
-        with folder_lock(self.root, "run folder"):
+        with folder_lock(self.root, "run folder") as self.held:
             self._sweep()
-            yield
+            try:
+                yield
+            finally:
+                self.held = None
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from recgen.core.progress import duration
 from recgen.planning.estimate import Cost
 from recgen.planning.plan import Plan
+from recgen.planning.schedule import makespan
 from recgen.planning.speeds import planned
 
 
@@ -23,10 +25,11 @@ class Clock:
         Where networks run, as records name it.
     """
 
-    def __init__(self, plan: Plan, raw: dict[str, Cost], device: str) -> None:
+    def __init__(self, plan: Plan, raw: Mapping[str, Cost], device: str) -> None:
         self._left = {task.name: task.cost for task in plan.left} if plan.sizes is not None else {}
         self._count, self._names = len(plan.tasks), [task.name for task in plan.tasks]
         self._raw, self._device = raw, device
+        self._waits, self._workers = plan.waits, plan.workers
         self._measured: dict[str, list[float]] = {}
 
     def starting(self, name: str) -> str:
@@ -39,7 +42,15 @@ class Clock:
     @property
     def seconds(self) -> float:
         """Seconds that everything left is estimated to take."""
-        return sum(self._factor(cost.kind) * cost.seconds for cost in self._left.values())
+        return makespan(self._left_of(self._waits), self.estimates, self._workers)
+
+    @property
+    def estimates(self) -> dict[str, float]:
+        """Seconds that each task which is left is estimated to take, by what was measured so far."""
+        return {name: self._factor(cost.kind) * cost.seconds for name, cost in self._left.items()}
+
+    def _left_of(self, waits: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+        return {name: waits.get(name, ()) for name in self._left}
 
     def finished(self, name: str, seconds: float) -> None:
         """Take a task off, and put right what is left of its kind by the seconds that it took."""

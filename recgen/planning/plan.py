@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from recgen.core.progress import duration
 from recgen.planning.estimate import Cost
 from recgen.planning.machines import Machine
 from recgen.planning.memory import Item
+from recgen.planning.schedule import makespan
 from recgen.planning.sizes import Sizes
 
 
@@ -43,6 +44,10 @@ class Plan:
         Per hour, or None.
     preset
         The configuration's.
+    workers
+        Processes in which tasks are done side by side.
+    waits
+        By task the names of those that are done before it.
     """
 
     tasks: list[PlannedTask]
@@ -53,6 +58,8 @@ class Plan:
     measured: frozenset[str] = frozenset()
     price: float | None = None
     preset: str = ""
+    workers: int = 1
+    waits: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def left(self) -> list[PlannedTask]:
@@ -61,8 +68,9 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of what is left."""
-        return sum(task.cost.seconds for task in self.left)
+        """Estimated seconds until what is left is done."""
+        seconds = {task.name: task.cost.seconds for task in self.left}
+        return makespan({name: self.waits.get(name, ()) for name in seconds}, seconds, self.workers)
 
     @property
     def images(self) -> int:
@@ -131,15 +139,18 @@ def _row(plan: Plan, task: PlannedTask) -> tuple[str, str, str, str]:
 def _sums(plan: Plan) -> list[str]:
     gpu, sizes = plan.machine.gpu, plan.sizes
     assert sizes is not None
-    where = f"one {gpu.title}" if gpu else f"this machine, {plan.machine.threads} threads"
+    several = f"{plan.workers} processes of " if plan.workers > 1 else ""
+    where = f"one {gpu.title}" if gpu else f"this machine, {several}{plan.machine.threads} threads"
     asked, answered = plan.tokens
-    total = sum(item.gib for item in plan.memory)
+    total = plan.workers * sum(item.gib for item in plan.memory)
+    each = "in each process " if plan.workers > 1 else ""
     lines = [
         "",
         f"data     {sizes.users:,} users, {sizes.items:,} items, {sizes.interactions:,} interactions, {sizes.likes:,} likes",
         f"images   {plan.images:,} to draw, {sizes.requests:,} requests for each generator",
         f"time     about {duration(plan.seconds)} on {where}",
-        f"memory   {total:.1f} GiB: " + ", ".join(f"{item.what} {item.gib:.2f}" for item in plan.memory),
+        f"memory   {total:.1f} GiB: {each}"
+        + ", ".join(f"{item.what} {item.gib:.2f}" for item in plan.memory),
         f"disk     {plan.disk:.2f} GiB",
     ]
     if asked:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from recgen.core.io import write_features, write_parquet
+from recgen.core.machine import Held, wait_lock
 from recgen.core.progress import show
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import PREFIX, SWAPPED
@@ -100,16 +101,38 @@ def chunks_of(run: RunContext, name: str) -> Chunks:
 
 
 def draw_all(run: RunContext, name: str) -> list[Path]:
-    """Draw the chunks of a generator or control that are not finished, and return the files of all."""
-    chunks, outputs = chunks_of(run, name), []
-    for number in range(len(chunks)):
-        rows = chunks.finished(number)
-        if rows is None:
-            rows = chunks.draw(number)
-            size = run.settings.shard_size
-            show(f"{name}: creatives", min((number + 1) * size, len(chunks.asked)), len(chunks.asked))
-        outputs += chunks.files(number, rows)
-    return outputs
+    """Draw the chunks of a generator or control that are not finished, and return the files of all.
+
+    Chunks that another process is at (`draw_share`) are waited for.
+    """
+    chunks = chunks_of(run, name)
+    others = [number for number in range(len(chunks)) if not _in_turn(chunks, number, patient=False)]
+    for number in others:  # drawn by now, unless that process has been killed
+        _in_turn(chunks, number, patient=True)
+    tables = [pd.read_parquet(chunks.table(number), columns=["path"]) for number in range(len(chunks))]
+    return [path for number, rows in enumerate(tables) for path in chunks.files(number, rows)]
+
+
+def draw_share(run: RunContext, name: str) -> int:
+    """Draw what another process, which is at `draw_all`, has not come to yet; return how many chunks that were."""
+    chunks = chunks_of(run, name)
+    left = [number for number in range(len(chunks)) if not chunks.table(number).exists()]
+    return sum(_in_turn(chunks, number, patient=False) for number in left)
+
+
+def _in_turn(chunks: Chunks, number: int, patient: bool) -> bool:
+    """Make sure that a chunk is drawn; return False, or with `patient` wait, while another process is at it."""
+    run, table = chunks.run, chunks.table(number)
+    try:
+        with wait_lock(run.folder / ".turns", str(table.relative_to(run.folder)), patient):
+            if chunks.finished(number) is None:
+                chunks.draw(number)
+                done = sum(chunks.table(each).exists() for each in range(len(chunks)))
+                asked = len(chunks.asked)
+                show(f"{chunks.name}: creatives", min(done * run.settings.shard_size, asked), asked)
+    except Held:
+        return False
+    return True
 
 
 def draw_part(run: RunContext, name: str, index: int, parts: int) -> int:

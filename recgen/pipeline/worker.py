@@ -1,0 +1,153 @@
+"""A process that does tasks of a run for another one, which alone decides what is done next and keeps the records.
+
+It takes orders on its standard input and answers on what was its standard output, pickled objects both. It ends at once when
+the other process does, and until then holds the lock of the run's folder with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from logging.handlers import QueueHandler
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, BinaryIO
+
+from recgen.config.loader import Config
+from recgen.core import progress
+from recgen.pipeline.context import RunContext
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is of: the run, and whether the other process writes to a terminal."""
+
+    config: Config
+    folder: Path
+    terminal: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """A call to make.
+
+    Attributes
+    ----------
+    call
+        "module:function", which is called with the run and `arguments`.
+    kept
+        The models that may stay loaded; see `RunContext.release`.
+    anew
+        Whether what was read from the run's folder so far may have changed.
+    """
+
+    call: str
+    arguments: tuple[Any, ...] = ()
+    kept: frozenset[str] = frozenset()
+    anew: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Said once: where this process would run networks."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A call has returned `value` after so many seconds."""
+
+    value: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A call has raised an error: as it is pickled, in one line, and with its traceback."""
+
+    pickled: bytes
+    brief: str
+    details: str
+
+
+class _Answers:
+    """The way to the other process, for several threads."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._lock = file, threading.Lock()
+
+    def send(self, message: Any) -> None:
+        """Send a message; where it cannot be pickled nothing is sent."""
+        data = pickle.dumps(message)
+        with self._lock:
+            self._file.write(data)
+            self._file.flush()
+
+
+class _LogHandler(QueueHandler):
+    """Sends log records to the other process, as text."""
+
+    queue: Any  # `_Answers`
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.queue.send(record)
+
+
+def main() -> None:
+    """Do what the other process orders until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the other process decides
+    answers = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that what a library prints is no answer
+    orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    assignment: Assignment = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    logging.getLogger().addHandler(_LogHandler(answers))  # type: ignore[arg-type]
+    logging.getLogger().setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    progress.redirect(answers.send, assignment.terminal)
+    run = RunContext(assignment.config, assignment.folder)
+    run.prepare_torch()
+    answers.send(Ready(run.device))
+    while True:
+        answers.send(_obey(run, orders.get()))
+
+
+def _listen(orders: queue.SimpleQueue[Any]) -> None:
+    """Take orders; end this process, whatever it is at, when there will be no more."""
+    while True:
+        try:
+            orders.put(pickle.load(sys.stdin.buffer))
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def _obey(run: RunContext, order: Order) -> Done | Failed:
+    started = time.perf_counter()
+    progress.end()
+    try:
+        run.release(*order.kept)
+        if order.anew:
+            run.forget()
+        run.prepare_torch()
+        value = resolve_name(order.call)(run, *order.arguments)
+        return Done(value, time.perf_counter() - started)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        return Failed(_pickled(error), said, traceback.format_exc())
+
+
+def _pickled(error: Exception) -> bytes:
+    """Return a pickled error, or one that says the same where it cannot be pickled."""
+    try:
+        return pickle.dumps(error)
+    except Exception:
+        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -1,0 +1,225 @@
+"""Tasks side by side in processes: the same bytes as with one, and what is left of a run when any of the processes ends."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import Mock
+
+import pandas as pd
+import psutil
+import pytest
+
+from recgen.config.loader import load_config
+from recgen.core.errors import UserError
+from recgen.pipeline import pipeline, pool, session, worker
+from recgen.pipeline.context import RunContext
+from recgen.pipeline.side_by_side import SideBySide, waits
+from recgen.pipeline.task import Task
+from recgen.pipeline.tasks import tasks
+from recgen.pipeline.worker import Order
+from recgen.planning.schedule import makespan, urgency
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, write_config) -> Path:
+    """A generator and the placebo, which are drawn in three shards each, and some downstream trainings."""
+    downstream = {"seeds": 1, "items": 2, "controls": False}
+    folder = tmp_path_factory.mktemp("config")
+    return write_config(folder, controls=["swapped", "placebo"], downstream=downstream, workers=2)
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory, config) -> Path:
+    """The folder of the run, done in one process."""
+    folder = tmp_path_factory.mktemp("serial") / "run"
+    pipeline.execute(context(config, folder))
+    return folder
+
+
+def context(config: Path, folder: Path, *overrides: str) -> RunContext:
+    return RunContext(load_config(str(config), overrides), folder)
+
+
+def written(folder: Path) -> dict[str, object]:
+    """Everything that a run has written and that must not depend on how, by file."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            found[name] = table[[each for each in table if each != "seconds"]].to_csv()
+        elif path.suffix in (".png", ".safetensors", ".txt") or path.name in ("metrics.json", "results.json"):
+            found[name] = path.read_bytes()
+    found.pop("log.txt", None)
+    return found
+
+
+def differing(one: Path, other: Path) -> set[str]:
+    first, second = written(one), written(other)
+    assert len(first) > 50
+    return {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+
+
+def processes() -> list[psutil.Process]:
+    """The processes that this one has started for a run, those of children of its own included."""
+    return [each for each in psutil.Process().children(recursive=True) if pool._BOOT in each.cmdline()]
+
+
+def test_two_processes_one_of_them_killed_write_the_same_bytes(serial, config, tmp_path, caplog, monkeypatch):
+    killed: list[str] = []
+    begin = SideBySide._begin
+
+    def kill_once(self, pool, worker, task, shares):
+        begin(self, pool, worker, task, shares)
+        if task.name == "generate/toy" and not shares and not killed:
+            killed.append(task.name)
+            worker.process.kill()
+
+    monkeypatch.setattr(SideBySide, "_begin", kill_once)
+    with caplog.at_level(logging.INFO):
+        order = pipeline.execute(context(config, tmp_path / "run"), workers=2)
+    assert not differing(serial, tmp_path / "run")
+    listed = [task.name for task in tasks(context(config, tmp_path / "run"))]
+    assert sorted(order) == sorted(listed) and order != listed, (
+        "some ended before others that are listed first"
+    )
+    assert killed and "generate/toy: its process ended by signal 9; it goes on in another" in caplog.text
+    assert "  ranker/judge: MICRO: epochs: 1/2" in caplog.text, "what a process says is named after its task"
+    assert not processes()
+    assert pipeline.execute(context(config, tmp_path / "run"), workers=2) == []
+
+
+def test_killed_itself_it_takes_its_processes_along(serial, config, tmp_path):
+    """Killed when the first creatives are there; what is on record then is not done again."""
+    folder = tmp_path / "run"
+    victim = multiprocessing.get_context("fork").Process(target=_run, args=(config, folder))
+    victim.start()
+    _wait(lambda: any(folder.glob("creatives/shards/*/*.parquet")))
+    assert victim.pid is not None and processes()
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.join()
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "stages").glob("*.json")}
+    session.run(str(config), str(folder), ["recgen.workers=1"])  # at once: it waits for what is still ending
+    assert len(kept) > 5 and kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert not differing(serial, folder) and not processes()
+
+
+def _run(config: Path, folder: Path) -> None:
+    with open(os.devnull, "w") as file:
+        os.dup2(file.fileno(), 2)
+        session.run(str(config), str(folder))
+
+
+def _wait(happened: Callable[[], bool], patience: float = 120) -> None:
+    until = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_process_that_always_dies_ends_the_run(config, tmp_path, monkeypatch):
+    begin = SideBySide._begin
+
+    def kill(self, pool, worker, task, shares):
+        begin(self, pool, worker, task, shares)
+        worker.process.kill()
+
+    monkeypatch.setattr(SideBySide, "_begin", kill)
+    monkeypatch.setattr("recgen.pipeline.side_by_side._TRIES", 1)
+    with pytest.raises(UserError, match=r"dataset: found .* signal 9, 1 times.*lower recgen\.workers"):
+        pipeline.execute(context(config, tmp_path / "run"), workers=2)
+    assert not processes()
+
+
+def test_mistakes_are_said_as_in_one_process(config, tmp_path):
+    def said(workers: int) -> str:
+        run = context(config, tmp_path / "run", "recgen.encoder=/no/such/folder")
+        with pytest.raises(UserError) as caught:
+            pipeline.execute(run, workers=workers)
+        return str(caught.value)
+
+    assert said(2) == said(1)
+    assert not processes()
+
+
+class Local(Exception):
+    """An error that cannot be pickled: unpickling calls it without arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (UserError("a.yaml: key", found="1", expected="2"), UserError, "a.yaml: key: found 1; expected 2."),
+        (ValueError("a shape"), ValueError, "a shape"),
+        (Local(1, 2), RuntimeError, "Local: 1 and 2"),
+    ],
+)
+def test_errors_come_back_with_their_traceback(monkeypatch, error, kind, text):
+    def fail(run: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "resolve_name", lambda name: fail)
+    failed = worker._obey(Mock(), Order("module:function"))
+    returned = pool._error(failed)
+    assert type(returned) is kind and str(returned) == text and "in fail" in failed.details
+
+
+# ---- what waits for what ----
+
+
+def task(name: str, stage: str, *after: str) -> Task:
+    return Task(name, stage, "", {}, after)
+
+
+def test_nothing_is_drawn_before_all_that_any_generator_asks_for_is_there():
+    work = [
+        task("dataset", "dataset"),
+        task("dataset/folder", "dataset", "dataset"),
+        task("features", "features", "dataset"),
+        task("features/captions", "features", "features"),
+        task("ranker/reward", "ranker", "features"),
+        task("generator.fit/a", "generator.fit", "features", "ranker/reward"),
+        task("market", "market", "generator.fit/a"),
+        task("report", "report", "market"),
+    ]
+    found = waits(work)
+    assert set(found["features/captions"]) == {"features"}
+    assert set(found["ranker/reward"]) == {"features", "dataset", "dataset/folder"}
+    assert "features/captions" in found["generator.fit/a"] and "features/captions" not in work[5].after
+    assert len(found["report"]) == len(work) - 1
+
+
+def test_the_longest_chain_goes_first():
+    after = {"a": (), "b": (), "c": ("b",), "d": ("b",)}
+    seconds = {"a": 3.0, "b": 1.0, "c": 4.0, "d": 1.0}
+    assert urgency(after, seconds) == {"a": 3.0, "b": 5.0, "c": 4.0, "d": 1.0}
+    assert makespan(after, seconds, 1) == 9.0 and makespan(after, seconds, 2) == 5.0
+    assert makespan(after, seconds, 3) == 5.0 and makespan({}, {}, 2) == 0.0
+    assert makespan(after, {**seconds, "a": 8.0}, 2) == 8.0
+
+
+# ---- how many processes ----
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "cores", "free", "expected"),
+    [(3, None, 1, 0.1, 3), ("auto", None, 4, 64.0, 4), ("auto", 2, 4, 64.0, 2), ("auto", 1, 4, 2.5, 2),
+     ("auto", 1, 64, 500.0, 8), ("auto", 8, 4, 64.0, 1), ("auto", 1, 4, 0.1, 1)],
+)  # fmt: skip
+def test_as_many_as_cores_and_memory_allow(
+    config, tmp_path, monkeypatch, asked, threads, cores, free, expected
+):
+    run = context(config, tmp_path / "run", f"recgen.workers={asked}", f"recgen.threads={threads or 'null'}")
+    monkeypatch.setattr(pool, "cores", lambda: cores)
+    monkeypatch.setattr(pool, "available_memory", lambda: free)
+    monkeypatch.setattr(pool.memory, "items", lambda *arguments, **named: [pool.memory.Item("all", 1.0)])
+    assert pool.workers(run, object()) == expected

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from generators.ip_adapter_mean import IPAdapterMean
@@ -21,24 +19,17 @@ from generators.taste.kept import Strength
 from generators.taste.ridge import centred
 from generators.taste.trust import OWN_LIKES
 from recgen.data.types import Request, RunData
-from recgen.diffusion.backbone import Condition
+from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
-from recgen.features.vocabulary import vocabulary_file
 from recgen.pipeline.context import RunContext
 from recgen.stages.ranker import reward_model
 
 DECODE = Sampling(steps=6, sampler="dpm++2m", guidance_scale=3)
-FIXED = {"both": Strength(3, 0.25, 3.0), "words": Strength(3, 0.0, 3.0), "image": Strength(0, 0.5, 3.0)}
-"""The strengths of all arms but `kept`: those that taste chose, or nearly chose, on seed 900."""
-FIXED_FACTORS = {
-    "both": Strength(3, 1.0, 3.0),
-    "words": Strength(3, 0.0, 3.0),
-    "image": Strength(0, 1.0, 3.0),
-}
+FIXED = {"both": Strength(3, 0.25, 3.0), "words": Strength(3, 0.0, 3.0), "image": Strength(0, 0.75, 3.0)}
+"""The strengths of all arms but `kept` where tastes are in words, chosen on seed 900 by `choose`."""
+FIXED_FACTORS = {**FIXED, "both": Strength(3, 0.75, 3.0)}
 """The same where tastes are in factors, chosen on seed 900 by `choose`."""
 PSEUDO_COUNTS = 10
-WORDLESS = ("colour", "pattern")
-"""Groups that the vocabulary of the wordless arms does not have: no tag and no prompt names them."""
 Arm = Callable[[], list[Image.Image]]
 
 
@@ -70,8 +61,6 @@ class Arms:
         A run with its ranking models.
     requests
         The requests that every arm draws.
-    vocabularies
-        A folder for the wordless arms' vocabulary.
     fixed
         The strengths by what is shown.
     """
@@ -80,28 +69,22 @@ class Arms:
         self,
         run: RunContext,
         requests: Sequence[Request],
-        vocabularies: Path,
         fixed: dict[str, Strength] = FIXED,
     ) -> None:
         self.fixed = fixed
-        self.run, self.requests, self.vocabularies = run, list(requests), vocabularies
+        self.run, self.requests = run, list(requests)
         self.reward = reward_model(run, "reward")
-        self._fitted: dict[Any, Taste] = {}
+        self._fitted: dict[str, Taste] = {}
         self._kept: dict[str, Taste] = {}
 
-    def taste(self, show: str, vocabulary: str | None = None) -> Taste:
+    def taste(self, show: str) -> Taste:
         """Return taste fitted under the fixed strength, once."""
-        key = (show, vocabulary)
-        if key not in self._fitted:
-            self._fitted[key] = fit(self.run, self.run.data, self.reward, show, vocabulary)
-        return self._fitted[key]
+        if show not in self._fitted:
+            self._fitted[show] = fit(self.run, self.run.data, self.reward, show)
+        return self._fitted[show]
 
     def learned(self) -> dict[str, Any]:
         """Return what the tastes that were fitted believe, and the strengths they chose."""
-        fitted = {
-            show if vocabulary is None else f"wordless_{show}": taste
-            for (show, vocabulary), taste in self._fitted.items()
-        }
         return {
             name: {
                 "trust": taste.learned.belief.trust.as_json(),
@@ -109,7 +92,7 @@ class Arms:
                 "text_kept": taste.learned.text_kept,
                 "tried": [each.as_json() for each in taste.learned.tried],
             }
-            for name, taste in {**fitted, **self._kept}.items()
+            for name, taste in {**self._fitted, **self._kept}.items()
         }
 
     def text(self) -> list[Image.Image]:
@@ -123,20 +106,6 @@ class Arms:
         """The mean image of the history through IP-Adapter."""
         generator = IPAdapterMean(MeanSettings(decode=DECODE), self.run.backbone, self.run.encoder)
         return [creative.image for creative in generator.generate(self.requests, self.run.data)]
-
-    def contrast_embedding(self) -> list[Image.Image]:
-        """The likes' mean embedding and twice the contrast, through IP-Adapter: no recommender, no catalogue."""
-        data, taste = self.run.data, self.taste("both")
-        mean, met = taste.learned.belief.basis.mean, self._sources(taste).met
-        conditions = []
-        for request in self.requests:
-            items, likes = met.get(data.user_rows[request.user_id], NOTHING)
-            liked = data.image_features[items[likes]].astype(np.float64)
-            centre = liked.mean(axis=0) if len(liked) else mean
-            embedding = centre + 2 * contrast(data, mean, items, likes)
-            text = data.texts[data.item_rows[request.item_id]]
-            conditions.append(Condition(request.seed, text, "", embedding.astype(np.float32)))
-        return list(self.run.backbone.generate(conditions, DECODE))
 
     def contrast_shown(self) -> list[Image.Image]:
         """The contrast's scores of the catalogue in the place of taste's, everything after them the same, at taste's strength."""
@@ -153,19 +122,23 @@ class Arms:
             self.fixed["both"],
         )
 
+    def without_reward(self) -> list[Image.Image]:
+        """Taste that asks no recommender: the users' own likes alone."""
+        taste = fit(self.run, self.run.data, None, "both")
+        answers = taste.answers(self.requests, self.run.data)
+        return draw(taste, self.requests, answers, self.run.data, self.fixed["both"])
+
     def _sources(self, taste: Taste) -> Sources:
         assert taste._asked is not None
         return taste._asked.sources
 
-    def shown(self, show: str, vocabulary: str | None = None) -> list[Image.Image]:
+    def shown(self, show: str) -> list[Image.Image]:
         """Taste."""
-        return self.answered(show, self.requests, vocabulary)
+        return self.answered(show, self.requests)
 
-    def answered(
-        self, show: str, asked: Sequence[Request], vocabulary: str | None = None
-    ) -> list[Image.Image]:
+    def answered(self, show: str, asked: Sequence[Request]) -> list[Image.Image]:
         """Taste, with the answers to other requests."""
-        taste, data = self.taste(show, vocabulary), self.run.data
+        taste, data = self.taste(show), self.run.data
         answers = taste.answers(asked, data, self.reward)
         return draw(taste, self.requests, answers, data, self.fixed[show])
 
@@ -195,16 +168,6 @@ class Arms:
         answers = taste.answers(self.requests, other.data, reward)
         return draw(taste, self.requests, answers, other.data, self.fixed["both"])
 
-    def wordless(self) -> str:
-        """Write the vocabulary of the wordless arms and return its path."""
-        path = self.vocabularies / "wordless.yaml"
-        found = yaml.safe_load(vocabulary_file("clip-tagger", "demo-clip").read_text(encoding="utf-8"))
-        groups = {name: group for name, group in found["groups"].items() if name not in WORDLESS}
-        kept = [name for name in found["style"] if name in groups]
-        words = {"caption": "a {motif}", "style": kept, "groups": groups}
-        path.write_text(yaml.safe_dump(words, sort_keys=False), encoding="utf-8")
-        return str(path)
-
     def by_name(self, shuffled: Callable[[], RunContext]) -> dict[str, Arm]:
         """Return what draws each arm."""
         return {
@@ -213,14 +176,12 @@ class Arms:
             "both": lambda: self.shown("both"),
             "words": lambda: self.shown("words"),
             "image": lambda: self.shown("image"),
-            "contrast_embedding": self.contrast_embedding,
             "contrast_shown": self.contrast_shown,
+            "without_reward": self.without_reward,
             "kept": self.kept,
             "swapped": self.swapped,
             "everybody": self.everybody,
             "shuffled": lambda: self.shuffled(shuffled()),
-            "wordless_both": lambda: self.shown("both", self.wordless()),
-            "wordless_words": lambda: self.shown("words", self.wordless()),
         }
 
 
@@ -229,11 +190,10 @@ def fit(
     data: RunData,
     reward: Any,
     show: Any,
-    vocabulary: str | None = None,
     keep: float | None = None,
 ) -> Taste:
     """Return taste fitted on a run; without `keep` its strengths are not looked for."""
-    settings = Settings(show=show, decode=DECODE, vocabulary=vocabulary, keep=keep)
+    settings = Settings(show=show, decode=DECODE, keep=keep)
     generator = Taste(settings, run.backbone, run.encoder)
     generator.fit(data, reward)
     return generator

@@ -26,13 +26,12 @@ from recgen.metrics.statistics import seed_mean
 HERE = Path(__file__).parent
 SEEDS, REQUESTS = (1, 2, 3, 4, 5), 100
 METRICS = ("gain", "content", "content_proxy")
-CORE = ("both", "text", "ip_adapter_mean", "contrast_shown")
-MORE = ("words", "image", "contrast_embedding")
+CORE = ("both", "text", "ip_adapter_mean", "contrast_shown", "without_reward")
 PLACEBOS = ("everybody", "swapped", "shuffled")
-VARIANTS = ("wordless_both", "wordless_words", "kept")
-"""Arms of the world of Verifier at 200 encounters, as the placebos are."""
-ROUNDS = (CORE, PLACEBOS, VARIANTS, MORE)
-SAME_DATA = ("text", "ip_adapter_mean", "contrast_embedding", "contrast_shown")
+VARIANTS = ("kept", "words", "image")
+"""Arms of the worlds of Verifier at 200 encounters, as the placebos are."""
+ROUNDS = (CORE, PLACEBOS, VARIANTS)
+SAME_DATA = ("text", "ip_adapter_mean", "contrast_shown", "without_reward")
 """Arms that ask no ranking model: in the world of MICRO they are those of the same encounters with Verifier."""
 
 
@@ -51,10 +50,8 @@ def main() -> None:
 def wanted(world: World) -> tuple[str, ...]:
     """Return a world's arms."""
     if world.model == "MICRO":
-        return ("both", "words", "image")
-    if world.tastes_in != "words":
-        return (*CORE, *MORE, *PLACEBOS)
-    return (*CORE, *MORE, *PLACEBOS, *VARIANTS) if world.encounters == 200 else (*CORE, *MORE)
+        return ("both",)
+    return (*CORE, *PLACEBOS, *VARIANTS) if world.encounters == 200 else CORE
 
 
 def strengths(world: World) -> dict[str, Strength]:
@@ -70,7 +67,7 @@ def run_world(work: Path, world: World, seed: int, names: Sequence[str]) -> None
         return
     run = prepared(work, world, seed)
     requests = run.requests[:REQUESTS]
-    measured, arms = Measured(run, requests), Arms(run, requests, folder, strengths(world))
+    measured, arms = Measured(run, requests), Arms(run, requests, strengths(world))
     bounds = measured.bounds()
     users = [f"{seed}/{request.user_id}" for request in requests]
     write_parquet(folder / "bounds.parquet", pd.DataFrame({"user_id": users, "seed": seed, **bounds}))
@@ -117,8 +114,8 @@ def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]
     }
     against = {
         f"{arm} - {other}": harness.paired(tables[arm], tables[other], ("gain", "content"))
-        for arm in ("both", "words", "image", "wordless_both", "swapped", "shuffled")
-        for other in ("text", "ip_adapter_mean", "contrast_embedding", "contrast_shown", "everybody", "both")
+        for arm in ("both", "kept", "words", "image", "swapped", "shuffled")
+        for other in ("text", "ip_adapter_mean", "contrast_shown", "without_reward", "everybody", "both")
         if arm != other and arm in tables and other in tables
     }
     return {

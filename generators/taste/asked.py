@@ -12,6 +12,7 @@ import numpy as np
 from generators.taste.catalogue import Catalogue
 from generators.taste.likes import Basis, Encounters, Moments, Population
 from generators.taste.ridge import Ridge, centred
+from generators.taste.shown import Looks
 from generators.taste.trust import Trust
 from recgen.data.types import RunData
 
@@ -78,6 +79,11 @@ class Sources:
     def design(self) -> np.ndarray:
         """x of (3) for the items looked at, float32 ``[N, p]``."""
         return self.basis.design(self.catalogue.images).astype(np.float32)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """The images looked at, parted into content and style."""
+        return Looks.of(self.catalogue.images, self.catalogue.texts)
 
     def counts(self, users: Sequence[int]) -> np.ndarray:
         """Return users' numbers of encounters ``[B]``; -1, no row number, has none."""

@@ -7,7 +7,7 @@ Six steps, each in a module of its own:
 2. *trusted*: how far each of the two is believed is fitted on encounters that the reward was not trained on (`trust`, eq. 6);
 3. *net of content*: what a ridge regression on the items' texts does not explain (`ridge`, eqs. 1-2);
 4. *everybody and this user*: the mean over users, and what a user's scores are beyond it;
-5. *shown*: words of style, the image embedding of the items that score best, or both (`shown`, eq. 7);
+5. *shown*: words of style, an image embedding in the style of the items that score best, or both (`shown`, eq. 7);
 6. *kept*: the strengths are those of the best opinion under which the item remains recognisable (`kept`).
 
 No diffusion model is trained, and one image is drawn per request.
@@ -29,7 +29,7 @@ from generators.common.sampling import Drawing, draw
 from generators.taste import learned
 from generators.taste.asked import Asked, Sources
 from generators.taste.catalogue import Catalogue, Group, sampled_rows, tags, word_groups
-from generators.taste.kept import Strength, Tried, candidates, choose, full, guided_more
+from generators.taste.kept import Strength, Tried, around, candidates, choose, full
 from generators.taste.learned import Learned
 from generators.taste.likes import Encounters, sample_of_users
 from generators.taste.ridge import Ridge
@@ -50,9 +50,9 @@ class Answer:
     Attributes
     ----------
     words
-        The words of style that gain anything, the greatest gain first.
+        The words of style that gain more than chance, the greatest gain first.
     image
-        The image embedding and where it comes from.
+        The style as an image embedding's part, and where it comes from.
     believed
         By source, the standard deviation over the catalogue of what it contributes to the user's scores, in logits.
     encounters
@@ -115,12 +115,12 @@ class Taste(Generator):
         def attempt(strengths: Sequence[Strength]) -> Strength:
             for strength in strengths:
                 tried.append(self._try(requests, answers, strength, data))
-                progress("taste: strengths", len(tried), len(first) + 1)
+                progress("taste: strengths", len(tried), len(first) + len(around(first[0])))
             return choose(tried, text.kept, keep)
 
         first = candidates(config.show, self._style_groups, config.decode)
         best = attempt(first)
-        best = attempt(guided_more(best))
+        best = attempt(around(best))
         return {"strength": best, "tried": tuple(tried), "text_kept": text.kept}
 
     def _trials(self, data: RunData) -> list[Request]:
@@ -179,10 +179,12 @@ class Taste(Generator):
         for part in asked.chunks(len(requests)):
             net, believed = asked.ask(users[part], items[part])
             words = ridge.coefficients(net, items[part])
+            rest = np.square(net - words @ ridge.features.T).sum(axis=1)
+            sigmas = np.sqrt(rest / max(ridge.features.shape[0] - ridge.features.shape[1], 1))
             counts = asked.sources.counts(users[part])
             for row, item in enumerate(items[part]):
-                image = top_image(net[row], shared, catalogue.images, self.config.k, int(item))
-                chosen = best_words(words[row], common, catalogue, self.groups)
+                image = top_image(net[row], shared, asked.sources.looks, self.config.k, int(item))
+                chosen = best_words(words[row], common, float(sigmas[row]), catalogue, self.groups)
                 sources = {name: round(float(values[row]), 4) for name, values in believed.items()}
                 found.append(Answer(chosen, image, sources, int(counts[row])))
         return found
@@ -192,7 +194,7 @@ class Taste(Generator):
         text = data.texts[data.item_rows[request.item_id]]
         words = unnamed(answer.words, text, self.groups)[: strength.words]
         written = prompt(self.config.template, text, [word.phrase for word in words], self._fits)
-        embedding = answer.image.embedding if strength.scale > 0 else None
+        embedding = self._embedding(request, answer.image, data) if strength.scale > 0 else None
         recipe: dict[str, Any] = {
             "prompt": written,
             "negative_prompt": self.config.negative_prompt,
@@ -203,6 +205,11 @@ class Taste(Generator):
         if embedding is not None:
             recipe |= self._image_recipe(answer.image, data)
         return Condition(request.seed, written, self.config.negative_prompt, embedding), recipe
+
+    def _embedding(self, request: Request, image: ShownImage, data: RunData) -> np.ndarray:
+        assert self._asked is not None
+        text = data.text_features[data.item_rows[request.item_id]]
+        return self._asked.sources.looks.content(text) + image.style
 
     def _image_recipe(self, image: ShownImage, data: RunData) -> dict[str, Any]:
         items = [data.item_ids[row] for row in self.learned.rows[image.items]]

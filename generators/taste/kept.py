@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from recgen.diffusion.sampling import Sampling
 
-_SCALES, _MORE_GUIDANCE = (0.25, 0.5, 1.0), 5 / 3
+_SCALES, _MORE_GUIDANCE = (0.25, 0.5, 0.75, 1.0), 5 / 3
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,16 @@ def full(show: Literal["image", "words", "both"], groups: int, decode: Sampling)
 
 
 def candidates(show: Literal["image", "words", "both"], groups: int, decode: Sampling) -> list[Strength]:
-    """Return the strengths to try at the guidance of `decode`, the gentlest first."""
+    """Return the strengths to try first: those of the image at the words and guidance that there are, the gentlest first."""
     most = full(show, groups, decode)
-    counts = [0] if show == "image" else sorted({max(groups - 1, 1), groups})
-    scales = [0.0] if show == "words" else [most.scale * share for share in _SCALES]
-    return [Strength(words, scale, most.guidance) for words in counts for scale in scales]
+    return [replace(most, scale=scale) for scale in sorted({most.scale * share for share in _SCALES})]
 
 
-def guided_more(strength: Strength) -> list[Strength]:
-    """Return the same strength under more guidance; nothing where there is none."""
-    if strength.guidance <= 1:
-        return []
-    return [replace(strength, guidance=strength.guidance * _MORE_GUIDANCE)]
+def around(strength: Strength) -> list[Strength]:
+    """Return what to try next to the best so far: one word less, and more guidance where there is any."""
+    fewer = [replace(strength, words=strength.words - 1)] if strength.words > 1 else []
+    more = [replace(strength, guidance=strength.guidance * _MORE_GUIDANCE)] if strength.guidance > 1 else []
+    return [*fewer, *more]
 
 
 def choose(tried: Sequence[Tried], text_kept: float, keep: float) -> Strength:

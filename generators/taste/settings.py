@@ -12,7 +12,7 @@ from recgen.diffusion.sampling import Sampling
 from recgen.planning.workload import Effort, Workload, sampled
 
 TEXT, WORDS = "{text}", "{words}"
-_STRENGTHS = 10  # that `fit` tries, about: text alone, two counts of words at each scale, and one more
+_STRENGTHS = 7  # that `fit` tries: text alone, every scale, one word less and more guidance at the best
 
 
 def _has_places(template: str) -> str:
@@ -31,7 +31,7 @@ class Settings(GeneratorConfig):
     show: Literal["image", "words", "both"] = Field(
         "both", description="how the style is given to the pipeline; words need no IP-Adapter"
     )
-    k: int = Field(10, ge=1, description="items whose images make the image embedding")
+    k: int = Field(20, ge=1, description="items whose images make the style of the image embedding")
     catalogue: int = Field(
         20_000, ge=2, description="items looked at, at most; of a larger catalogue a sample by the run's seed"
     )

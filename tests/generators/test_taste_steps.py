@@ -9,10 +9,10 @@ import pytest
 from scipy.special import expit
 
 from generators.taste.catalogue import Catalogue, Group
-from generators.taste.kept import Strength, Tried, candidates, choose, guided_more
+from generators.taste.kept import Strength, Tried, around, candidates, choose
 from generators.taste.likes import Basis, Encounters, Moments, Population, learn_population
 from generators.taste.ridge import Ridge, best_strength, centred
-from generators.taste.shown import Word, best_words, prompt, top_image, unnamed
+from generators.taste.shown import Looks, Word, best_words, prompt, top_image, unnamed
 from generators.taste.trust import Trust, fit_trust, logistic
 from recgen.diffusion.sampling import Sampling
 
@@ -210,7 +210,7 @@ def test_the_word_is_the_styles_and_content_is_controlled_for(rng) -> None:
     found = catalogue(tags, rng.normal(size=(600, 4)).astype(np.float32))
     ridge = Ridge(found.indicators, 1e-3)
     coefficients = ridge.coefficients(scores, NOBODY)[0]
-    (word,) = best_words(coefficients, coefficients * 0.25, found, GROUPS)
+    (word,) = best_words(coefficients, coefficients * 0.25, 0.1, found, GROUPS)
     share = (tags[:, 1] == 1).mean()
     assert (word.group, word.phrase) == ("hue", "blue")
     assert word.gain == pytest.approx(1 - share, abs=0.02) and word.everybody == pytest.approx(
@@ -226,14 +226,15 @@ def test_a_word_that_the_text_names_is_left_alone() -> None:
     assert unnamed(words, "a Green dress", GROUPS) == []
 
 
-def test_the_image_is_the_weighted_mean_of_the_best() -> None:
-    images = np.array([[1, 0], [0, 1], [5, 5], [0, 9]], dtype=np.float32)
-    shown = top_image(np.array([3.0, 1.0, 9.0, -1.0]), np.array([1.0, 1.0, 0, 0]), images, 2, left_out=2)
+def test_the_style_is_the_weighted_mean_of_the_best() -> None:
+    styles = np.array([[1, 0], [0, 1], [5, 5], [0, 9]], dtype=np.float32)
+    looks = Looks(np.array([1.0, 1.0]), np.zeros(1), np.zeros((1, 2)), styles, 1.0)
+    shown = top_image(np.array([3.0, 1.0, 9.0, -1.0]), np.array([1.0, 1.0, 0, 0]), looks, 2, left_out=2)
     assert shown.items.tolist() == [0, 1] and shown.weights.tolist() == [0.75, 0.25]
-    np.testing.assert_allclose(shown.embedding, [0.75, 0.25])
+    np.testing.assert_allclose(shown.style, np.array([0.75, 0.25]) / np.hypot(0.75, 0.25), rtol=1e-6)
     assert (shown.everybody, shown.own) == (1.0, 1.5)
-    flat = top_image(np.array([-1.0, -1.0, 0, -2.0]), np.zeros(4), images, 2, left_out=2)
-    np.testing.assert_allclose(flat.embedding, [0.5, 0.5])
+    flat = top_image(np.array([-1.0, -1.0, 0, -2.0]), np.zeros(4), looks, 2, left_out=2)
+    np.testing.assert_allclose(flat.style, [0.5**0.5, 0.5**0.5], rtol=1e-6)
 
 
 def test_a_long_text_gives_way_to_the_words() -> None:
@@ -264,12 +265,7 @@ def test_the_best_opinion_wins_among_those_that_keep_the_item() -> None:
 
 def test_strengths_to_try() -> None:
     decode = Sampling(guidance_scale=3.0, ip_adapter_scale=0.8)
-    assert {(each.words, each.scale) for each in candidates("image", 3, decode)} == {
-        (0, 0.2),
-        (0, 0.4),
-        (0, 0.8),
-    }
-    assert [(each.words, each.scale) for each in candidates("words", 3, decode)] == [(2, 0), (3, 0)]
-    assert len(candidates("both", 3, decode)) == 6
-    assert guided_more(Strength(3, 0.2, 3.0)) == [Strength(3, 0.2, 5.0)]
-    assert guided_more(Strength(3, 0.2, 1.0)) == []
+    assert {each.words for each in candidates("image", 3, decode)} == {0}
+    assert [(each.words, each.scale) for each in candidates("words", 3, decode)] == [(3, 0)]
+    assert len(candidates("both", 3, decode)) == 4
+    assert around(Strength(0, 0.2, 3.0)) == [Strength(0, 0.2, 5.0)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +90,7 @@ class Run:
         return read_table(self._file("per_request.parquet", "evaluate"))
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> Sequence[Request]:
         """The images that the run asked for: at most one per user, the user's reference item."""
         self._file("dataset/requests.parquet", "dataset")
         return self.context.requests

@@ -30,21 +30,24 @@ def donors(requests: Sequence[Request], run_seed: int) -> list[Request | None]:
     for request in requests:
         by_item.setdefault(request.item_id, []).append(request)
     histories = dict(sorted((each.user_id, each.history) for each in requests))
+    users = list(histories)
     found: dict[Request, Request | None] = {}
     for asked in by_item.values():
         if len(asked) > 1:
             order = sorted(asked, key=lambda each: seed_for(run_seed, "swapped", each.user_id, each.item_id))
             found |= dict(zip(order, [*order[1:], order[0]], strict=True))
         else:
-            found[asked[0]] = _stranger(asked[0], histories, run_seed)
+            found[asked[0]] = _stranger(asked[0], users, histories, run_seed)
     return [found[request] for request in requests]
 
 
-def _stranger(request: Request, histories: dict[str, tuple[str, ...]], run_seed: int) -> Request | None:
-    """Return what another user would have been asked for the item, given all users' histories."""
-    if len(histories) < 2:
+def _stranger(
+    request: Request, users: Sequence[str], histories: dict[str, tuple[str, ...]], run_seed: int
+) -> Request | None:
+    """Return what another user would have been asked for the item, given all users and their histories."""
+    if len(users) < 2:
         return None
-    users, item = list(histories), request.item_id
+    item = request.item_id
     place = int(numpy_rng(run_seed, "swapped", request.user_id, item).integers(len(users)))
     user = users[place] if users[place] != request.user_id else users[place - 1]
     history = tuple(token for token in histories[user] if token != item)

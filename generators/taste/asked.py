@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -66,7 +66,7 @@ class Sources:
     reward: Any
     basis: Basis
     population: Population
-    met: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    met: Mapping[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
     def of(

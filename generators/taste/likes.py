@@ -17,12 +17,14 @@ Where nobody dislikes anything, likes are held against items drawn from the cata
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from recgen.core.seeding import numpy_rng
+from recgen.core.sampling import sample_excluding
+from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.types import RunData
 
 _COMPONENTS, _ROUNDS, _LEARNED_FROM = 32, 30, 2000
@@ -56,15 +58,21 @@ class Encounters:
     def with_unmet(self, data: RunData) -> Encounters:
         """Return the encounters and, of each user, as many items not met, disliked; drawn by the run's seed."""
         free = np.flatnonzero(has_image(data))
-        users, items, likes = [self.users], [self.items], [self.likes]
-        for user, (met, _) in self.by_user().items():
-            rest = free[~np.isin(free, met)]
-            rng = numpy_rng(data.run_seed, "taste unmet", data.user_ids[user])
-            drawn = rng.choice(rest, size=min(len(met), len(rest)), replace=False)
-            users.append(np.full(len(drawn), user))
-            items.append(drawn)
-            likes.append(np.zeros(len(drawn), dtype=bool))
-        return Encounters(np.concatenate(users), np.concatenate(items), np.concatenate(likes))
+        place = np.full(len(data.item_ids), -1)
+        place[free] = np.arange(len(free))
+        users, codes = np.unique(self.users, return_inverse=True)
+        seeds = [seed_for(data.run_seed, "taste unmet", data.user_ids[user]) for user in users]
+        owner, drawn = sample_excluding(
+            np.array(seeds, dtype=np.uint64),
+            np.bincount(codes),
+            len(free),
+            codes * len(free) + place[self.items],
+        )
+        return Encounters(
+            np.concatenate([self.users, users[owner]]),
+            np.concatenate([self.items, free[drawn]]),
+            np.concatenate([self.likes, np.zeros(len(drawn), dtype=bool)]),
+        )
 
     def without(self, others: Encounters) -> Encounters:
         """Return the encounters but for the users' with the items of `others`."""
@@ -72,14 +80,32 @@ class Encounters:
         kept = ~np.isin(self.users * width + self.items, others.users * width + others.items)
         return Encounters(self.users[kept], self.items[kept], self.likes[kept])
 
-    def by_user(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def by_user(self) -> ByUser:
         """Return each user's items and likes."""
-        order = np.argsort(self.users, kind="stable")
-        users, starts = np.unique(self.users[order], return_index=True)
-        parts = np.split(order, starts)[1:]
-        return {
-            int(user): (self.items[part], self.likes[part]) for user, part in zip(users, parts, strict=True)
-        }
+        return ByUser(self)
+
+
+class ByUser(Mapping[int, tuple[np.ndarray, np.ndarray]]):
+    """Items and likes by user, cut out of columns when they are asked for; users in ascending order."""
+
+    def __init__(self, encounters: Encounters) -> None:
+        order = np.argsort(encounters.users, kind="stable")
+        self._items, self._likes = encounters.items[order], encounters.likes[order]
+        self._users, starts = np.unique(encounters.users[order], return_index=True)
+        self._bounds = np.append(starts, len(order))
+
+    def __getitem__(self, user: int) -> tuple[np.ndarray, np.ndarray]:
+        place = int(np.searchsorted(self._users, user))
+        if place == len(self._users) or self._users[place] != user:
+            raise KeyError(user)
+        mine = slice(self._bounds[place], self._bounds[place + 1])
+        return self._items[mine], self._likes[mine]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._users.tolist())
+
+    def __len__(self) -> int:
+        return len(self._users)
 
 
 @dataclass(frozen=True)

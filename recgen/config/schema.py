@@ -21,6 +21,20 @@ class OpenClip(Strict):
     pretrained: str | None = None
 
 
+class GivenFeatures(Strict):
+    """Embeddings of the items by the run's encoder that are there already, each a ``.npy`` file.
+
+    Attributes
+    ----------
+    image, text
+        float32 ``[items, D]``, with the item tokens of its rows in ``<name>.ids.txt``, one a line, as `recgen export` writes
+        them; null encodes the items' images, or texts.
+    """
+
+    image: str | None = None
+    text: str | None = None
+
+
 class Rankers(Strict):
     """Which ranking models play which part.
 
@@ -264,6 +278,8 @@ class Settings(Strict):
         token column but the item's id and image.
     encoder, backbone, ip_adapter
         `demo-clip`, `demo-sd` and `demo-ip-adapter` are shipped; else what open_clip and diffusers take.
+    given_features
+        Embeddings of the items by that encoder which are there already; see `GivenFeatures`.
     lcm_lora
         The LoRA of the sampler `lcm`, for the backbone's family, as diffusers takes it; null where nothing samples with lcm.
     profile
@@ -324,6 +340,7 @@ class Settings(Strict):
     image_ids: str | None = None
     text_fields: list[str] | None = None
     encoder: str | OpenClip = "demo-clip"
+    given_features: GivenFeatures = GivenFeatures()
     backbone: str = "demo-sd"
     ip_adapter: str | None = "demo-ip-adapter"
     lcm_lora: str | None = None

@@ -50,7 +50,7 @@ def content_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
     """Write a file so that a reader, or a kill at any moment, finds either the old contents or all of the new ones.
 
     `durable=False` leaves out the wait for the disk (some 4 ms a file), for files that `sync` then waits for together. Two

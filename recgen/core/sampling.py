@@ -60,6 +60,31 @@ def sample_excluding(seeds: UInt64, wanted: Int64, population: int, excluded: In
     return codes // population, codes % population
 
 
+def random_places(seeds: UInt64, owners: Int64, members: UInt64) -> Int64:
+    """Return the place of each row among its owner's in an order that the seeds give, from 0: int64 ``[n]``.
+
+    Parameters
+    ----------
+    seeds
+        uint64 ``[owners]``.
+    owners
+        int64 ``[n]``, the owner of each row.
+    members
+        uint64 ``[n]``, the seed of what each row is: with the owner's it decides the order, whatever other rows there are.
+        Equal ones stay in order.
+
+    Examples
+    --------
+    >>> random_places(np.array([5, 6], np.uint64), np.array([0, 1, 0]), np.array([7, 7, 8], np.uint64)).tolist()
+    [1, 0, 0]
+    """
+    keys = _mixed(seeds[owners] + _mixed(members))
+    order = np.lexsort((keys, owners))
+    places = np.empty(len(owners), dtype=np.int64)
+    places[order] = _within(np.bincount(owners, minlength=len(seeds)))
+    return places
+
+
 def _within(counts: Int64) -> Int64:
     """Number the elements of consecutive groups of these sizes from 0 in each: sizes 2 and 3 give 0, 1, 0, 1, 2."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -68,9 +93,14 @@ def _within(counts: Int64) -> Int64:
 def _members(seeds: UInt64, turns: Int64, population: int) -> Int64:
     """Return each owner's `turns`-th member: the splitmix64 stream of its seed, modulo the population."""
     state = seeds + (turns.astype(np.uint64) + np.uint64(1)) * _INCREMENT  # wraps, as the generator's does
+    return (_mixed(state) % np.uint64(population)).astype(np.int64)
+
+
+def _mixed(state: UInt64) -> UInt64:
+    """Return the output of splitmix64 for a state."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((state ^ (state >> np.uint64(31))) % np.uint64(population)).astype(np.int64)
+    return state ^ (state >> np.uint64(31))
 
 
 def _first_new(codes: Int64, taken: Int64) -> Int64:

@@ -6,9 +6,12 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from recgen.core.columns import ROWS, shared
 from recgen.core.errors import UserError, nearest
 
 logger = logging.getLogger("recgen")
@@ -99,20 +102,29 @@ def read_atomic(path: Path, separator: str, needed: Sequence[str], ids: Sequence
         if name not in kinds:
             found = f"columns {', '.join(kinds)}"
             raise UserError(str(path), found=found, expected=f"a column {name!r}", todo=nearest(name, kinds))
+    pieces: dict[str, list[Any]] = {name: [] for name in kinds}
+    words: dict[str, dict[str, str]] = {name: {} for name in kinds}
+    read = 0
+    _check_widths(path, separator, len(kinds))
     try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8")
+        for table in pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8", chunksize=ROWS
+        ):
+            table.columns = pd.Index(list(kinds))
+            for name, kind in kinds.items():
+                column = _numbers(table[name], path, read) if kind == "float" else table[name]
+                pieces[name].append(column.to_numpy() if kind == "float" else shared(column, words[name]))
+            read += len(table)
     except pd.errors.ParserError as error:
         raise _unparsable(path, str(error)) from error
     except UnicodeDecodeError as error:
         raise UserError(str(path), found=str(error), expected="one value per column in every row") from error
-    table.columns = pd.Index(list(kinds))
-    _count_short_rows(path, separator, len(kinds))
-    for name, kind in kinds.items():
-        if kind == "float":
-            table[name] = _numbers(table[name], path)
+    whole = pd.DataFrame(
+        {name: np.concatenate(parts) for name, parts in pieces.items() if parts}, columns=list(kinds)
+    )
     for name in ids:
-        _check_ids(table[name], path, separator)
-    return table
+        _check_ids(whole[name], list(words[name]), path, separator)
+    return whole
 
 
 def _unparsable(path: Path, problem: str) -> UserError:
@@ -147,15 +159,24 @@ def _check_line_ends(path: Path) -> None:
             line += block.count(b"\n")
 
 
-def _count_short_rows(path: Path, separator: str, columns: int) -> None:
-    """Warn of rows with fewer columns than the header; in those with quotes separators say nothing, and they are left out."""
-    sign = separator.encode()
+def _check_widths(path: Path, separator: str, columns: int) -> None:
+    """Refuse rows with more columns than the header, and warn of rows with fewer.
+
+    Pandas' parser lets the first pass where a piece begins. In rows with quotes separators say nothing: they are left out.
+    """
+    sign, wanted = separator.encode(), columns - 1
     with path.open("rb") as file:
-        short = [
-            number
+        other = [
+            (number, line.count(sign) + 1)
             for number, line in enumerate(file, 1)
-            if line.count(sign) < columns - 1 and b'"' not in line and line.strip(b"\r\n")
+            if line.count(sign) != wanted and b'"' not in line and line.strip(b"\r\n")
         ]
+    short = [number for number, found in other if found < columns]
+    for number, found in other:
+        if found > columns:
+            raise UserError(
+                f"{path}, row {number}", found=f"{found} columns", expected=f"{columns}, as in the header"
+            )
     if short:
         logger.warning(
             "%s: %d rows have fewer columns than the header (first: row %d); what is missing counts as empty",
@@ -165,19 +186,21 @@ def _count_short_rows(path: Path, separator: str, columns: int) -> None:
         )
 
 
-def _check_ids(column: pd.Series, path: Path, separator: str) -> None:
-    wrong = column.str.contains(f"[\ufeff\n\r\0{re.escape(separator)}]", regex=True)
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
+def _check_ids(column: pd.Series, words: Sequence[str], path: Path, separator: str) -> None:
+    """Look at each different id, which are all in `words`; the first row of a wrong one is named."""
+    forbidden = re.compile(f"[\ufeff\n\r\0{re.escape(separator)}]")
+    wrong = {word for word in words if isinstance(word, str) and forbidden.search(word)}
+    if wrong:
+        row = int(column.isin(wrong).to_numpy().argmax())
         raise UserError(
             f"{path}, row {row + 2}, column {column.name}",
             found=repr(column.iloc[row][:80]),
             expected="an id without line breaks, separators and byte order marks",
             todo="A quote at an id's beginning takes in what follows, up to the next quote: take it away.",
         )
-    missing = column.isin(MISSING)
-    if missing.any():
-        row = int(missing.to_numpy().argmax())
+    missing = MISSING.intersection(words)
+    if missing:
+        row = int(column.isin(missing).to_numpy().argmax())
         raise UserError(
             f"{path}, row {row + 2}, column {column.name}",
             found=f"the id {column.iloc[row]!r}, which RecBole reads as missing",
@@ -186,13 +209,14 @@ def _check_ids(column: pd.Series, path: Path, separator: str) -> None:
         )
 
 
-def _numbers(column: pd.Series, path: Path) -> pd.Series:
+def _numbers(column: pd.Series, path: Path, read: int) -> pd.Series:
+    """Return a column as numbers, of a piece of the file before which so many rows were read."""
     numbers = pd.to_numeric(column.replace("", None), errors="coerce").astype("float64")
     wrong = numbers.isna() & (column != "")
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
         raise UserError(
-            f"{path}, row {row + 2}, column {column.name}",
+            f"{path}, row {read + row + 2}, column {column.name}",
             found=repr(column.iloc[row][:80]),
             expected="a number",
         )

@@ -47,18 +47,40 @@ def last_likes(likes: pd.DataFrame, seed: int, wanted: int | None) -> pd.DataFra
     -------
     Columns `COLUMNS`, users in the order of `likes`; histories are lists of item tokens, oldest first.
     """
-    users = likes.loc[likes["split"] == "test", "user_id"].unique()
-    chosen = in_order(users, seed, "chosen for a request")[:wanted]
+    tested = likes.loc[likes["split"] == "test", "user_id"].unique()
+    chosen = in_order(tested, seed, "chosen for a request")[:wanted]
     asked = likes[likes["user_id"].isin(chosen)]
-    rows = [_last_like(seed, str(user), rows) for user, rows in asked.groupby("user_id", sort=False)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    users, order = pd.factorize(asked["user_id"])
+    rows = np.arange(len(asked))
+    last = np.zeros(len(order), dtype=np.int64)
+    test = (asked["split"] == "test").to_numpy()
+    last[users[test]] = rows[test]  # of several the last stands
+    items, tokens = pd.factorize(asked["item_id"])
+    earlier = (rows < last[users]) & (items != items[last][users])
+    histories = _latest(users[earlier], items[earlier], len(order), len(tokens))
+    return _requests(
+        seed, order.tolist(), tokens[items[last]].tolist(), [tokens[mine].tolist() for mine in histories]
+    )
 
 
-def _last_like(seed: int, user: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the request of one user from the user's liked interactions, oldest first."""
-    last = int(np.flatnonzero(rows["split"] == "test")[-1])
-    reference = str(rows["item_id"].iloc[last])
-    return request_of(seed, user, reference, rows["item_id"].iloc[:last])
+def _latest(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> list[np.ndarray]:
+    """Return each user's latest `HISTORY` different items, each where it first stood; rows are by user and oldest first."""
+    _, first = np.unique(users * n_items + items, return_index=True)
+    first = np.sort(first)
+    users, items = users[first], items[first]
+    ends = np.searchsorted(users, np.arange(n_users), side="right")
+    starts = np.maximum(np.searchsorted(users, np.arange(n_users)), ends - HISTORY)
+    return [items[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _requests(
+    seed: int, users: Sequence[str], items: Sequence[str], histories: Sequence[Sequence[str]]
+) -> pd.DataFrame:
+    """Return requests as rows of `COLUMNS`."""
+    seeds = [seed_for(seed, "request", str(user), str(item)) for user, item in zip(users, items, strict=True)]
+    return pd.DataFrame(
+        {"user_id": users, "item_id": items, "seed": seeds, "history": histories}, columns=COLUMNS
+    )
 
 
 def request_of(seed: int, user: str, item: str, earlier: Sequence[str] | pd.Series) -> dict[str, Any]:
@@ -92,6 +114,7 @@ def hold_out(chosen: pd.DataFrame, likes: pd.DataFrame, seed: int, share: float)
     all those taken from the user: no two requests of a user differ in it but for their own items, which are in neither.
     """
     known = likes[likes["split"] != "test"]
+    known = known[known["user_id"].isin(chosen["user_id"])]
     mine = {str(user): rows.tolist() for user, rows in known.groupby("user_id", sort=False)["item_id"]}
     away = {user: _held_out(mine.get(user, []), seed, user, share) for user in chosen["user_id"].unique()}
     rows = []

@@ -13,7 +13,8 @@ from recgen.config.loader import Config
 from recgen.config.schema import Settings
 from recgen.core.io import map_features, read_table, write_bytes
 from recgen.core.machine import threads
-from recgen.data.types import Request, RunData
+from recgen.data.request_table import RequestTable
+from recgen.data.types import RunData
 from recgen.diffusion.profiles import profile_of
 from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole
@@ -257,14 +258,9 @@ class RunContext:
         return pd.read_parquet(self.folder / "dataset/interactions.parquet")
 
     @cached_property
-    def requests(self) -> list[Request]:
+    def requests(self) -> RequestTable:
         """dataset/requests.parquet as requests, in its order."""
-        import pandas as pd
-
-        rows = pd.read_parquet(self.folder / "dataset/requests.parquet").to_dict("records")
-        return [
-            Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"])) for row in rows
-        ]
+        return RequestTable(self.folder / "dataset/requests.parquet")
 
     @cached_property
     def held_out(self) -> pd.MultiIndex:

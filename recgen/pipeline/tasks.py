@@ -87,6 +87,12 @@ def _data(run: RunContext) -> list[Task]:
 def _features(run: RunContext) -> list[Task]:
     halves = run.settings.precision != "float32"  # on a GPU
     reads: dict[str, Any] = {"encoder": _weights(run.settings.encoder), "halves": halves}
+    given = run.settings.given_features.model_dump(exclude_none=True)
+    if given:
+        reads["given"] = {
+            kind: [identity(Path(file)), identity(Path(file).with_suffix(".ids.txt"))]
+            for kind, file in given.items()
+        }
     if run.settings.ranker.text_encoder is not None:
         reads["text encoder"] = run.settings.ranker.text_encoder
     return [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recgen.core.sampling import random_places
 from recgen.core.seeding import seed_for
 from recgen.recommender.feedback import LABEL
 from recgen.recommender.negatives import sample_negatives
@@ -57,13 +58,17 @@ def _table(whole: Any, part: Any) -> pd.DataFrame:
 def _dislikes(known: pd.DataFrame, likes: pd.DataFrame, items: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return for each user as many dislikes as `likes` has of the user's, or items not met where the user dislikes nothing."""
     wanted = likes["user_id"].value_counts(sort=False)
-    disliked = known[~known["like"] & known["user_id"].isin(wanted.index)]
-    order = [
-        seed_for(seed, "unseen dislikes", *map(str, pair))
-        for pair in zip(disliked["user_id"], disliked["item_id"], strict=True)
-    ]
-    shuffled = disliked.iloc[np.argsort(np.array(order, dtype=np.uint64), kind="stable")]
-    own = shuffled[shuffled.groupby("user_id").cumcount() < shuffled["user_id"].map(wanted)][COLUMNS]
+    disliked = known.loc[~known["like"] & known["user_id"].isin(wanted.index), COLUMNS]
+    users, order = pd.factorize(disliked["user_id"])
+    rows, tokens = pd.factorize(disliked["item_id"])
+    place = random_places(
+        np.array([seed_for(seed, "unseen dislikes", str(user)) for user in order], dtype=np.uint64),
+        users,
+        np.array([seed_for(seed, "unseen dislikes", item=str(item)) for item in tokens], dtype=np.uint64)[
+            rows
+        ],
+    )
+    own = disliked[place < wanted.reindex(order).to_numpy()[users]]
     without = wanted[~wanted.index.isin(disliked["user_id"])]
     return pd.concat(
         [

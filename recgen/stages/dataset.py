@@ -33,6 +33,7 @@ from recgen.data.catalogue import (
 )
 from recgen.data.convert.target import PROVENANCE
 from recgen.pipeline.context import RunContext
+from recgen.recommender import interactions
 
 logger = logging.getLogger("recgen")
 
@@ -43,11 +44,7 @@ def build(run: RunContext) -> list[Path]:
         _simulate(run)
     folder = run.folder / "dataset"
     raw = _interactions_file(run)
-    likes, user_order, item_ids = _split_likes(run, raw)
-    likes = _ordered(likes, user_order)
-    references = likes[likes["split"] == "test"].drop_duplicates("user_id", keep="last")
-    table = _ordered(pd.concat([likes, _dislikes(run, raw, user_order, item_ids, references)]), user_order)
-    table = table[["user_id", "item_id", "rating", "timestamp", "like", "split"]]
+    table, item_ids = interactions.assemble(raw, run.split, run.settings.like_threshold)
     catalogue = _item_file(run)
     found, bad = _images(run, item_ids, catalogue)
     texts = item_texts(item_ids, catalogue, _text_fields(run, catalogue), run.config.source)
@@ -114,52 +111,6 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
             pd.to_numeric(table[name], errors="coerce").astype("float64") if name in table else np.nan
         )
     return table[["user_id", "item_id", "rating", "timestamp"]]
-
-
-def _split_likes(run: RunContext, raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return RecBole's interactions, oldest first within a user, with our own times, and its users and items in order."""
-    parts = run.split
-    whole = parts.whole
-    frames = []
-    for name in ("train", "valid", "test"):
-        rows = getattr(parts, name).inter_feat
-        tokens = {
-            "user_id": whole.id2token(whole.uid_field, rows[whole.uid_field].numpy()),
-            "item_id": whole.id2token(whole.iid_field, rows[whole.iid_field].numpy()),
-        }
-        frames.append(pd.DataFrame(tokens).assign(split=name))
-    likes = _with_raw_values(pd.concat(frames, ignore_index=True), raw).assign(like=True)
-    users = whole.field2id_token[whole.uid_field][1:].tolist()
-    return likes, users, whole.field2id_token[whole.iid_field][1:].tolist()
-
-
-def _with_raw_values(likes: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
-    """Give each interaction its rating and time: the n-th of a (user, item) pair is the file's n-th in time."""
-    pair = ["user_id", "item_id"]
-    raw = raw.sort_values("timestamp", kind="stable")
-    kept = raw.merge(likes[pair].drop_duplicates(), on=pair)
-    return likes.assign(turn=likes.groupby(pair).cumcount()).merge(
-        kept.assign(turn=kept.groupby(pair).cumcount()), on=[*pair, "turn"], how="left", validate="one_to_one"
-    )
-
-
-def _dislikes(
-    run: RunContext, raw: pd.DataFrame, users: list[str], items: list[str], references: pd.DataFrame
-) -> pd.DataFrame:
-    """Return the ratings below the threshold that came before their user's reference; RecBole has dropped them."""
-    threshold = run.settings.like_threshold
-    if threshold is None:
-        return raw.iloc[:0].assign(split="none", like=False)
-    below = raw[(raw["rating"] < threshold) & raw["user_id"].isin(users) & raw["item_id"].isin(items)]
-    limit = below["user_id"].map(references.set_index("user_id")["timestamp"]).fillna(np.inf)
-    earlier = below["timestamp"].isna() | (below["timestamp"] < limit)
-    return below[earlier].assign(split="none", like=False)
-
-
-def _ordered(table: pd.DataFrame, users: list[str]) -> pd.DataFrame:
-    """Sort by user in RecBole's order, then by time; what has no time stays in the order it came in."""
-    rank = {token: row for row, token in enumerate(users)}
-    return table.assign(rank=table["user_id"].map(rank)).sort_values(["rank", "timestamp"], kind="stable")
 
 
 def _images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:

@@ -27,6 +27,7 @@ from recgen.features.completion import (
     by_service,
     complete_missing,
 )
+from recgen.features.given import given_embeddings
 from recgen.features.item_keywords import TOKENS_PER_KEYWORD, clean
 from recgen.features.prompts import image_tags_prompt, item_prompt, text_tags_prompt
 from recgen.features.tags import by_captioner, image_key, image_message, union
@@ -58,11 +59,24 @@ def embed(run: RunContext) -> list[Path]:
         pattern = folder / f"shards/{kind}.{{}}.safetensors"
         return in_shards(values, encode, _EMBEDDED, pattern, f"{kind}s", run.encoder.dim)
 
-    files = [run.folder / path for path in seen["image"]]
-    images = encoded("image", files, lambda paths: run.encoder.files(paths))
-    texts = encoded("text", told["text"].tolist(), lambda sentences: run.encoder.texts(sentences))
-    write_features(folder / "image.safetensors", images, seen["item_id"].tolist())
-    write_features(folder / "text.safetensors", texts, told["item_id"].tolist())
+    def of(
+        kind: str, table: Any, values: Callable[[], Sequence[T]], encode: Callable[[Sequence[T]], np.ndarray]
+    ) -> None:
+        ids, given = table["item_id"].tolist(), getattr(run.settings.given_features, kind)
+        if given is None:
+            rows = encoded(kind, values(), encode)
+        else:
+            where = f"{run.config.source}: recgen.given_features.{kind}"
+            rows = given_embeddings(Path(given), ids, run.encoder.dim, where)
+        write_features(folder / f"{kind}.safetensors", rows, ids)
+
+    of(
+        "image",
+        seen,
+        lambda: [run.folder / path for path in seen["image"]],
+        lambda paths: run.encoder.files(paths),
+    )
+    of("text", told, lambda: told["text"].tolist(), lambda sentences: run.encoder.texts(sentences))
     kinds: tuple[str, ...] = ("image", "text")
     if run.settings.ranker.text_encoder is not None:
         from recgen.features.wordllama import WordLlama

@@ -169,13 +169,15 @@ def test_items_not_met_are_drawn_by_user(data) -> None:
     met = l.Encounters(np.array([2, 0, 0]), np.array([5, 6, 7]), np.array([True, True, True]))
     found = met.with_unmet(data)
     assert found.users.tolist() == [2, 0, 0, 0, 0, 2] and found.likes.tolist() == [True] * 3 + [False] * 3
-    expected = []
+    drawn = {0: found.items[3:5].tolist(), 2: found.items[5:].tolist()}
     for user, items in ((0, [6, 7]), (2, [5])):
-        rest = [item for item in range(1, 30) if item not in items]
-        expected += (
-            numpy_rng(5, "taste unmet", f"u{user}").choice(rest, size=len(items), replace=False).tolist()
+        assert len(set(drawn[user])) == len(items) and not {0, *items} & set(drawn[user]), (
+            "item 0 has no image"
         )
-    assert found.items.tolist() == [5, 6, 7, *expected]
+    alone = l.Encounters(np.array([2]), np.array([5]), np.array([True])).with_unmet(data)
+    assert alone.items[1:].tolist() == drawn[2], "other users change nothing"
+    others = [met.with_unmet(replace(data, run_seed=seed)).items[3:].tolist() for seed in range(300)]
+    assert set(np.ravel(others).tolist()) == set(range(1, 30)) and found.items[3:].tolist() in others
     most = l.Encounters(np.zeros(20, dtype=int), np.arange(1, 21), np.ones(20, dtype=bool)).with_unmet(data)
     assert sorted(most.items[20:].tolist()) == list(range(21, 30))
 

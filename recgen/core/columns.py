@@ -1,0 +1,25 @@
+"""Columns of strings that hold each different one once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ROWS = 1_000_000
+"""Rows of a text file to read at once: each value of them is an object of its own until equal ones are put together."""
+
+
+def shared(column: Any, words: dict[str, str]) -> Any:
+    """Return a pandas column's strings as an object array in which equal ones are the same object: 8 bytes a row, not 60.
+
+    `words` holds the objects, and is added to.
+
+    >>> import pandas as pd
+    >>> words: dict[str, str] = {}
+    >>> shared(pd.Series(["a", "b", "a"]), words).tolist(), list(words)
+    (['a', 'b', 'a'], ['a', 'b'])
+    """
+    import numpy as np
+    import pandas as pd
+
+    codes, found = pd.factorize(column, use_na_sentinel=False)
+    return np.array([words.setdefault(word, word) for word in found], dtype=object)[codes]

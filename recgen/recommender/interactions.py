@@ -1,0 +1,146 @@
+"""What users did, as one table: RecBole's likes with the file's own times, and the dislikes that RecBole drops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recgen.recommender.recbole import DatasetSplits
+
+SPLITS = ("train", "valid", "test", "none")
+"""Parts of RecBole's split, and what dislikes are in."""
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Interactions as columns: users and items by number, from 0, and -1 for one that RecBole has filtered out."""
+
+    user: Int64
+    item: Int64
+    rating: Float64
+    time: Float64
+
+    def take(self, rows: NDArray[Any]) -> _Rows:
+        return _Rows(self.user[rows], self.item[rows], self.rating[rows], self.time[rows])
+
+
+def assemble(
+    raw: pd.DataFrame, parts: DatasetSplits, like_threshold: float | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return a data set's interactions, and its items in RecBole's order.
+
+    Parameters
+    ----------
+    raw
+        The whole `.inter` file: columns user_id, item_id, rating and timestamp, both NaN where there is none.
+    parts
+        RecBole's split of what is at least `like_threshold`.
+    like_threshold
+        Ratings below it are dislikes; None makes every interaction a like. Those before their user's reference, the last like of
+        the test part, are kept.
+
+    Returns
+    -------
+    Columns user_id, item_id, rating, timestamp, like and split, by user in RecBole's order and oldest first within one; what
+    has no time stays in the order it came in.
+    """
+    whole = parts.whole
+    users, items = (whole.field2id_token[field][1:] for field in (whole.uid_field, whole.iid_field))
+    file = _Rows(
+        pd.Index(users).get_indexer(pd.Index(raw["user_id"])).astype(np.int64),
+        pd.Index(items).get_indexer(pd.Index(raw["item_id"])).astype(np.int64),
+        raw["rating"].to_numpy(np.float64),
+        raw["timestamp"].to_numpy(np.float64),
+    )
+    likes, split = _likes(parts, file, len(items))
+    rows = likes
+    like = np.ones(len(split), dtype=bool)
+    if like_threshold is not None:
+        below = _dislikes(file, like_threshold, _references(likes, split, len(users)))
+        rows = _joined(likes, below)
+        split = np.concatenate([split, np.full(len(below.user), SPLITS.index("none"))])
+        like = np.concatenate([like, np.zeros(len(below.user), dtype=bool)])
+    order = np.lexsort((rows.time, rows.user))  # stable, and NaN last
+    rows = rows.take(order)
+    table = pd.DataFrame(
+        {
+            "user_id": users[rows.user],
+            "item_id": items[rows.item],
+            "rating": rows.rating,
+            "timestamp": rows.time,
+            "like": like[order],
+            "split": np.array(SPLITS, dtype=object)[split[order]],
+        }
+    )
+    return table, items.tolist()
+
+
+def _likes(parts: DatasetSplits, file: _Rows, n_items: int) -> tuple[_Rows, Int64]:
+    """Return RecBole's interactions with the file's ratings and times, oldest first within a user, and each one's part."""
+    whole, columns = parts.whole, []
+    for part in (parts.train, parts.valid, parts.test):
+        rows = part.inter_feat
+        columns.append(
+            [rows[field].numpy().astype(np.int64) - 1 for field in (whole.uid_field, whole.iid_field)]
+        )
+    split = np.repeat(np.arange(3), [len(user) for user, _ in columns])
+    user, item = (np.concatenate(each) for each in zip(*columns, strict=True))
+    at = _same(user * n_items + item, file, n_items)
+    rating, time = (np.where(at >= 0, values[at], np.nan) for values in (file.rating, file.time))
+    found = _Rows(user, item, rating, time)
+    order = np.lexsort((time, user))
+    return found.take(order), split[order]
+
+
+def _same(pairs: Int64, file: _Rows, n_items: int) -> Int64:
+    """Return for the n-th of a (user, item) pair the file's n-th in time: its row, or -1."""
+    known = np.flatnonzero((file.user >= 0) & (file.item >= 0))
+    known = known[np.argsort(file.time[known], kind="stable")]
+    keys = file.user[known] * n_items + file.item[known]
+    order = np.argsort(keys, kind="stable")
+    known, keys = known[order], keys[order]
+    at = np.searchsorted(keys, pairs) + _turns(pairs)
+    inside = np.minimum(at, len(keys) - 1)
+    return np.where((at < len(keys)) & (keys[inside] == pairs), known[inside], -1)
+
+
+def _turns(keys: Int64) -> Int64:
+    """Number the occurrences of each key from 0, in order."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    counts = np.diff(np.append(first, len(keys)))
+    turns = np.empty(len(keys), dtype=np.int64)
+    turns[order] = np.arange(len(keys)) - np.repeat(first, counts)
+    return turns
+
+
+def _references(likes: _Rows, split: Int64, n_users: int) -> Float64:
+    """Return the time of each user's last like of the test part; NaN where it has none, or there is none."""
+    times = np.full(n_users, np.nan)
+    test = split == SPLITS.index("test")
+    times[likes.user[test]] = likes.time[test]  # of several the last stands
+    return times
+
+
+def _dislikes(file: _Rows, threshold: float, references: Float64) -> _Rows:
+    """Return the ratings below the threshold that came before their user's reference."""
+    below = file.take((file.rating < threshold) & (file.user >= 0) & (file.item >= 0))
+    limit = references[below.user]
+    return below.take(np.isnan(below.time) | ~(below.time >= limit))
+
+
+def _joined(first: _Rows, second: _Rows) -> _Rows:
+    return _Rows(
+        *(
+            np.concatenate([getattr(first, name), getattr(second, name)])
+            for name in ("user", "item", "rating", "time")
+        )
+    )

@@ -206,11 +206,16 @@ def report_again(folder: str, compare: Iterable[str], out: str | None = None) ->
 
 def draw(folder: str, user: str, item: str, out: str, generator: str | None = None) -> str:
     """Draw an image of an item for a user into a PNG file with its recipe inside, and return a line that says where it is."""
+    from recgen.core import provenance
     from recgen.core.io import write_bytes
-    from recgen.stages.generate import png
+    from recgen.stages.generate import is_drawn, png
 
-    creative = Run(folder).draw(user, item, generator)
-    write_bytes(Path(out), png(creative, json.dumps(creative.recipe, sort_keys=True, ensure_ascii=True)))
+    opened = Run(folder)
+    creative = opened.draw(user, item, generator)
+    told = json.dumps(creative.recipe, sort_keys=True, ensure_ascii=True)
+    image = png(creative, told)
+    drawn = is_drawn(opened.context, creative.generator)
+    write_bytes(Path(out), provenance.stamped(image, told) if drawn else image)
     return f"{out}: item {item} for user {user}, drawn by {creative.generator}"
 
 

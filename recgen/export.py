@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from recgen.core import provenance
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import flush
 from recgen.core.progress import show
@@ -23,18 +24,27 @@ from recgen.metrics.comparison import ORIGINAL
 from recgen.pipeline.context import RunContext
 from recgen.runs import open_run
 from recgen.stages.downstream import mixed
-from recgen.stages.generate import creatives
+from recgen.stages.gate import accepted
+from recgen.stages.generate import creatives, is_drawn
+from recgen.stages.groups import drawn_requests
 
 SPLITS = ("train", "valid", "test")
 
 
-def export(folder: str, to: str, name: str, source: str | None = None, images: bool = False) -> str:
+def export(
+    folder: str,
+    to: str,
+    name: str,
+    source: str | None = None,
+    images: bool = False,
+    everything: bool = False,
+) -> str:
     """Write the data set `name` into the folder `to` and return a line that says what it is.
 
     Parameters
     ----------
     folder
-        A run's folder, finished at least up to generate.
+        A run's folder, finished at least up to gate, or where all creatives are taken up to generate.
     to
         What RecBole calls `data_path`.
     name
@@ -43,7 +53,10 @@ def export(folder: str, to: str, name: str, source: str | None = None, images: b
         Whose images the image features show, mixed in as the downstream stage does: a generator of the run, or ORI for the
         originals. None is the run's only generator.
     images
-        Whether to copy the creatives too, with a manifest of user_id, item_id and path.
+        Whether to copy the creatives too, with a manifest of user_id, item_id, path and recipe_sha256; each file says inside that
+        a model drew it, and by which recipe (`recgen.core.provenance`).
+    everything
+        Whether to take the creatives that the run's gate refused as well.
 
     Raises
     ------
@@ -54,6 +67,7 @@ def export(folder: str, to: str, name: str, source: str | None = None, images: b
     run = open_run(folder)
     with run.workspace.reading():
         source = _source(run, source)
+        shown = _shown(run, source, everything)
         if images and source == ORIGINAL:
             raise UserError(
                 "--images", found="source ORI", expected="a generator, whose creatives are copied"
@@ -62,11 +76,16 @@ def export(folder: str, to: str, name: str, source: str | None = None, images: b
         draft = Path(to) / f".tmp-{name}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        _write(run, draft, Path(to).resolve(), name, source, images)
+        _write(run, draft, Path(to).resolve(), name, source, shown, images)
         flush()
         draft.rename(Path(to) / name)
     made = Path(to) / name
-    return f"{made}: {len(run.items)} items with the images of {source}; read it by {name}.yaml or {name}-arrays.yaml"
+    taken = (
+        ""
+        if shown is None
+        else f" ({int(shown.sum())} of {len(shown)} creatives, those that the gate accepts)"
+    )
+    return f"{made}: {len(run.items)} items with the images of {source}{taken}; read it by {name}.yaml or {name}-arrays.yaml"
 
 
 def _check_name(to: str, name: str) -> None:
@@ -101,21 +120,38 @@ def _source(run: RunContext, source: str | None) -> str:
     if source != ORIGINAL:
         tables = list((run.folder / f"creatives/shards/{source}").glob("*.parquet"))
         found = sum(len(pd.read_parquet(table, columns=["item_id"])) for table in tables)
-        if found != len(run.requests):
-            raise _unfinished(run, f"{found} of {len(run.requests)} creatives of {source}")
+        if found != len(drawn_requests(run, source)):
+            raise _unfinished(run, f"{found} of {len(drawn_requests(run, source))} creatives of {source}")
     return source
 
 
-def _unfinished(run: RunContext, found: str) -> UserError:
+def _shown(run: RunContext, source: str, everything: bool) -> np.ndarray | None:
+    """Return which of the source's creatives the gate accepts, bool ``[n]``; None where all are taken."""
+    if everything or source == ORIGINAL or run.settings.gate is None:
+        return None
+    if not (run.folder / f"gate/{source}.parquet").is_file():
+        raise _unfinished(run, f"no gate/{source}.parquet", "gate", " Or take all creatives, unasked: --all.")
+    return accepted(run, source)
+
+
+def _unfinished(run: RunContext, found: str, stage: str = "generate", or_else: str = "") -> UserError:
     return UserError(
         f"--run {run.folder}",
         found=found,
-        expected="a run that is finished up to generate",
-        todo="Run it first: recgen run --config ... --until generate.",
+        expected=f"a run that is finished up to {stage}",
+        todo=f"Run it first: recgen run --config ... --until {stage}.{or_else}",
     )
 
 
-def _write(run: RunContext, folder: Path, data_path: Path, name: str, source: str, images: bool) -> None:
+def _write(
+    run: RunContext,
+    folder: Path,
+    data_path: Path,
+    name: str,
+    source: str,
+    shown: np.ndarray | None,
+    images: bool,
+) -> None:
     keys = run.recbole_keys(run.settings.ranker.judge)
     inter = _interactions(run, keys, folder / name)
     for ending, field, known in (
@@ -123,13 +159,13 @@ def _write(run: RunContext, folder: Path, data_path: Path, name: str, source: st
         ("user", keys.get("USER_ID_FIELD", "user_id"), run.interactions["user_id"]),
     ):
         _side(run, ending, field, set(known), folder / f"{name}.{ending}")
-    features = {"image": mixed(run, source), "text": run.features("text")}
+    features = {"image": mixed(run, source, shown), "text": run.features("text")}
     features = {kind: found for kind, found in features.items() if len(found[0])}
     for kind, (tokens, rows) in features.items():
         _features(keys, kind, tokens, rows, folder / name)
     _yamls(keys, list(features), inter, folder, data_path, name)
     if images:
-        _images(run, source, folder)
+        _images(run, source, shown, folder)
 
 
 def _interactions(run: RunContext, keys: dict[str, Any], path: Path) -> list[str]:
@@ -223,12 +259,20 @@ def _yamls(
         (folder / f"{file}.yaml").write_text(note.replace("NAME", name) + text, encoding="utf-8")
 
 
-def _images(run: RunContext, source: str, folder: Path) -> None:
-    """Copy the creatives with a manifest of user_id, item_id and path, as `recgen evaluate --creatives` reads it."""
+def _images(run: RunContext, source: str, shown: np.ndarray | None, folder: Path) -> None:
+    """Copy the creatives with a manifest as `recgen evaluate --creatives` reads it; PNGs say inside where they are from."""
     rows = creatives(run, source)[0]
+    rows = rows if shown is None else rows[shown]
     (folder / "creatives").mkdir()
-    for done, path in enumerate(rows["path"], start=1):
-        shutil.copyfile(run.folder / path, folder / "creatives" / Path(path).name)
+    drawn = is_drawn(run, source)
+    for done, (path, recipe) in enumerate(zip(rows["path"], rows["recipe"], strict=True), start=1):
+        image = (run.folder / path).read_bytes()
+        (folder / "creatives" / Path(path).name).write_bytes(
+            provenance.stamped(image, recipe) if drawn else image
+        )
         show("export: images", done, len(rows))
-    table = rows[["user_id", "item_id"]].assign(path=[Path(path).name for path in rows["path"]])
+    table = rows[["user_id", "item_id"]].assign(
+        path=[Path(path).name for path in rows["path"]],
+        recipe_sha256=[provenance.recipe_hash(recipe) for recipe in rows["recipe"]],
+    )
     table.to_csv(folder / "creatives/manifest.csv", index=False)

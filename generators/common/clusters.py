@@ -21,8 +21,8 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 from recgen.data.requests import HISTORY
 from recgen.data.types import Request, RunData
+from recgen.features.k_means import k_means
 
-_ROUNDS = 50  # of k-means, which settles sooner
 _CURVES = 12  # groups with a curve in the report
 _WATCHED = 16  # images, at most, on which a curve's losses are measured
 
@@ -105,25 +105,11 @@ def find_groups(data: RunData, clusters: int | None) -> tuple[Groups, list[list[
             liked.values()
         )
     points = np.stack([mean for items in liked.values() if (mean := _mean(data, items)) is not None])
-    means, members = _k_means(points, min(clusters, len(points)), data.run_seed)
+    means, members = k_means(points, clusters, seed_for(data.run_seed, "groups of users"))
     images: list[list[int]] = [[] for _ in means]
-    for group, items in zip(members, liked.values(), strict=True):
+    for group, items in zip(members.tolist(), liked.values(), strict=True):
         images[group] += items
     return Groups(means), images
-
-
-def _k_means(points: np.ndarray, count: int, run_seed: int) -> tuple[np.ndarray, list[int]]:
-    """Return centres ``[k, D]`` and each point's cluster; k is `count` less those that stayed empty."""
-    import faiss
-
-    seed = seed_for(run_seed, "groups of users") % 2**31
-    limits = {"min_points_per_centroid": 1, "max_points_per_centroid": len(points)}
-    search = faiss.Kmeans(points.shape[1], count, niter=_ROUNDS, seed=seed, **limits)
-    search.train(points)
-    centres = np.asarray(search.centroids)
-    nearest = search.index.search(points, 1)[1][:, 0]
-    used, members = np.unique(nearest, return_inverse=True)
-    return centres[used], members.tolist()
 
 
 def _mean(data: RunData, rows: Sequence[int]) -> np.ndarray | None:

@@ -233,16 +233,17 @@ def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides
 
 
 @recgen.command()
-@run_option("a run that is finished up to generate")
+@run_option("a run that is finished up to gate")
 @click.option("--to", required=True, help="RecBole's data_path, where the data set's folder is made.")
 @click.option("--name", required=True, help="The data set's name.")
 @click.option("--source", help="Whose images: a generator of the run, or ORI for the originals.")
 @click.option("--images", is_flag=True, help="Copy the creatives too, with a manifest.")
-def export(folder: str, to: str, name: str, source: str | None, images: bool) -> None:
+@click.option("--all", "everything", is_flag=True, help="Take creatives that the gate refused as well.")
+def export(folder: str, to: str, name: str, source: str | None, images: bool, everything: bool) -> None:
     """Write a RecBole data set whose image features have the creatives mixed in."""
     from recgen import export as exporting
 
-    click.echo(exporting.export(folder, to, name, source, images))
+    click.echo(exporting.export(folder, to, name, source, images, everything))
 
 
 @recgen.command(cls=Command)

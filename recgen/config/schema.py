@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from recgen.config.budget import Budget
+from recgen.config.gate import Gate
 from recgen.config.market import Market
 from recgen.config.strict import Strict
 from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
@@ -196,6 +198,14 @@ class Requests(Strict):
         How many items are asked for (blind).
     per_item
         How many users an item (blind).
+    per
+        `user`: everybody is shown creatives of their own. `group`: users are clustered by their taste in images, and the users of
+        a group share one creative of an item.
+    groups
+        How many groups (per: group).
+    compare
+        Requests for which the users' own creatives and those of fewer groups are drawn too, so that the report can show what
+        sharing costs (per: group); 0 draws none.
     held_out
         Share of the likes of each user who is asked for that neither the generators nor the reward see, so that CPS and CPIS can
         also be measured on what conditioned nothing; 0.5 for half.
@@ -205,7 +215,15 @@ class Requests(Strict):
     users: int | None = Field(None, ge=1)
     items: int = Field(50, ge=1)
     per_item: int = Field(4, ge=2)
+    per: Literal["user", "group"] = "user"
+    groups: int = Field(64, ge=1)
+    compare: int = Field(24, ge=0)
     held_out: float = Field(0.0, ge=0, le=0.9)
+
+    @property
+    def shares(self) -> bool:
+        """Whether users share creatives."""
+        return self.per == "group"
 
     @model_validator(mode="after")
     def _paper_has_an_item_per_user(self) -> Requests:
@@ -320,6 +338,10 @@ class Settings(Strict):
         Ratings from here up are likes; null, or data without ratings, makes every interaction one.
     max_bad_images
         Share of images that may be unreadable before the run stops.
+    budget
+        How many images each generator may draw of what is asked for, see `Budget`; null draws everything.
+    gate
+        Which creatives may be shown, see `Gate`; null asks nothing of them.
     market
         Pages, pictures and clicks in the simulator; null plays none.
     gallery
@@ -362,10 +384,17 @@ class Settings(Strict):
     max_bad_images: float = Field(0.05, ge=0, le=1)
     downstream: Downstream = Downstream()
     simulator: Simulator | None = None
+    budget: Budget | None = None
+    gate: Gate | None = Gate()
     market: Market | None = None
     gallery: int = Field(24, ge=0)
     tune: Tune = Tune()
     extra_keys: list[str] = []
+
+    @property
+    def tagger(self) -> str | Tagger:
+        """The CLIP tagger of the run: the captioner where that is one, else the shipped vocabulary's."""
+        return self.captioner if isinstance(self.captioner, Tagger) else "clip-tagger"
 
 
 SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}

@@ -129,6 +129,11 @@ class Encoder(ImageEncoder):
         """Width D of the embeddings."""
         return int(self.model.text_projection.shape[-1])
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines of images and texts by before a softmax."""
+        return float(self.model.logit_scale.exp())
+
     def prepared(self, image: Image.Image) -> torch.Tensor:
         """Return one RGB image as the model's own transform makes it."""
         return self.preprocess(image)

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
+from scipy.special import softmax
 
-from recgen.features.vocabulary import Vocabulary
+from recgen.features.vocabulary import Group, Vocabulary
 
 _ROWS = 16_384  # embeddings compared with the phrases at once
 
@@ -48,16 +49,41 @@ def best_phrases(
 
     A phrase that is a key of `instead` is given to the images of that other phrase.
     """
-    meant = [instead.get(phrase, phrase) for phrase in phrases]
-    sentences = [prompt.replace("{}", phrase) for phrase in meant for prompt in prompts]
-    texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
-    directions = _unit(texts.mean(axis=1))
+    directions = _directions(phrases, prompts, encoder, instead)
     found: list[str] = []
     for start in range(
         0, len(images), _ROWS
     ):  # the length of an image's embedding does not change which phrase is closest
         found += [phrases[best] for best in (images[start : start + _ROWS] @ directions.T).argmax(axis=1)]
     return found
+
+
+def _directions(
+    phrases: Sequence[str], prompts: Sequence[str], encoder: TextEncoder, instead: Mapping[str, str]
+) -> np.ndarray:
+    """Return the mean direction of each phrase's prompts, ``[k, D]`` of length 1."""
+    meant = [instead.get(phrase, phrase) for phrase in phrases]
+    sentences = [prompt.replace("{}", phrase) for phrase in meant for prompt in prompts]
+    texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
+    return _unit(texts.mean(axis=1))
+
+
+def phrase_probabilities(
+    images: np.ndarray, group: Group, encoder: TextEncoder, logit_scale: float
+) -> np.ndarray:
+    """Return how likely each phrase of a group is for each image, float64 ``[n, k]``: CLIP's zero-shot classifier.
+
+    Parameters
+    ----------
+    images
+        CLIP image embeddings ``[n, D]`` of the same encoder; a row of NaN gets probabilities of NaN.
+    group
+        The phrases, which exclude one another.
+    logit_scale
+        What CLIP multiplies cosines by before the softmax (Radford et al. 2021).
+    """
+    cosines = _unit(images) @ _directions(group.phrases, group.prompts, encoder, group.instead).T
+    return softmax(logit_scale * cosines.astype(np.float64), axis=1)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

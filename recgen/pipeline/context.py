@@ -20,8 +20,11 @@ from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
+    from recgen.data.types import Request
     from recgen.diffusion.backbone import Backbone
     from recgen.diffusion.economy import Memory
     from recgen.features.encoders import Encoder, ImageEncoder
@@ -257,8 +260,20 @@ class RunContext:
 
         return pd.read_parquet(self.folder / "dataset/interactions.parquet")
 
+    @property
+    def requests(self) -> Sequence[Request]:
+        """What is drawn and measured: all that is asked for, or as much of it as the budget has chosen."""
+        path = self.folder / "creatives/budget.parquet"
+        budget = self.settings.budget
+        if budget is None or budget.images is None or not path.is_file():
+            return self.asked_for
+        import pandas as pd
+
+        chosen = pd.read_parquet(path, columns=["chosen"])["chosen"]
+        return [each for each, drawn in zip(self.asked_for, chosen, strict=True) if drawn]
+
     @cached_property
-    def requests(self) -> RequestTable:
+    def asked_for(self) -> RequestTable:
         """dataset/requests.parquet as requests, in its order."""
         return RequestTable(self.folder / "dataset/requests.parquet")
 
@@ -375,7 +390,7 @@ class RunContext:
         for name in (
             "items",
             "interactions",
-            "requests",
+            "asked_for",
             "data",
             "reference_images",
             "split",

@@ -9,6 +9,7 @@ from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import Settings
 from recgen.metrics.comparison import DEALT, ORIGINAL, SWAPPED
+from recgen.pipeline import groups
 from recgen.pipeline.task import Task
 from recgen.recommender import recbole
 
@@ -106,7 +107,7 @@ def _draw(run: RunContext, turn: int, reads: dict[str, Any]) -> list[Task]:
         images = f"creatives/{name}/{turn}"
         made.append(f"downstream/{images}")
         drawn = {"shard_size": s.shard_size, "config": specs[name].draw_settings}
-        after = [f"generator.fit/{name}", *before]
+        after = [f"generator.fit/{name}", *groups.before_drawing(run), *before]
         found.append(task(images, "draws:create", after, drawn, made[-1], name, turn))
         if s.downstream.items:
             found += [training(arm, [first, made[-1]]) for arm in own_sources(name)]

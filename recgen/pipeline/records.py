@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recgen.pipeline import controls
+from recgen.pipeline import controls, groups
 from recgen.pipeline.task import Task
 
 if TYPE_CHECKING:
@@ -47,5 +47,8 @@ def models(run: RunContext, task: Task) -> frozenset[str]:
         name = str(task.arguments[0]).removeprefix(controls.SWAPPED) if task.arguments else ""
         spec = run.config.generators.get(name)
         return drawing | {"language_model"} if spec is not None and "keywords" in spec.needs else drawing
-    others = {"features": {"encoder", "language_model"}, "evaluate": {"encoder", "judge_encoders"}}
+    measuring = {"encoder", "judge_encoders"}
+    if task.name.startswith(f"{groups.TASK}/"):  # draws too
+        return {*measuring, "backbone"}
+    others = {"features": {"encoder", "language_model"}, "gate": measuring, "evaluate": measuring}
     return frozenset(others.get(task.stage, ()))

@@ -17,7 +17,7 @@ from recgen.config.text_models import Tagger
 from recgen.core.io import identity
 from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
-from recgen.pipeline import controls, downstream
+from recgen.pipeline import budget, controls, downstream, gate, groups
 from recgen.pipeline.context import RunContext, of_judge
 from recgen.pipeline.task import Task
 from recgen.recommender import recbole
@@ -28,6 +28,7 @@ STAGES = (
     "ranker",
     "generator.fit",
     "generate",
+    "gate",
     "evaluate",
     "downstream",
     "market",
@@ -47,10 +48,14 @@ def tasks(run: RunContext) -> list[Task]:
         *(_external_files(run, spec) for spec in specs if spec.external_files),
         *_features(run),
         *(_ranker(run, role) for role in run.roles),
+        *groups.tasks(run),
+        *budget.tasks(run),
         *(task for spec in specs for task in _generator(run, spec)),
         *_controls(run),
         _collect(run),
+        *gate.tasks(run),
         *(_evaluate(run, name) for name in (*names, *controls.names(run.settings))),
+        *groups.curves(run),
         _summary(run),
         *downstream.tasks(run),
         *_market(run),
@@ -228,10 +233,11 @@ def _generator(run: RunContext, spec: GeneratorSpec) -> list[Task]:
     )
     drawn = {"shard_size": s.shard_size, "config": spec.draw_settings}
     images = (f"creatives/shards/{name}", f"creatives/images/{name}")
+    known = budget.before_drawing(run)
     learn, place = "recgen.stages.generate:fit", (f"generator/{name}",)
     return [
         Task(fit, "generator.fit", learn, reads, needs, place, (name,)),
-        Task(draw, "generate", _DRAW, drawn, (fit, "dataset/requests"), images, (name,), _SHARE),
+        Task(draw, "generate", _DRAW, drawn, (fit, "dataset/requests", *known), images, (name,), _SHARE),
     ]
 
 
@@ -242,7 +248,12 @@ def _controls(run: RunContext) -> list[Task]:
         source = name.removeprefix(controls.SWAPPED)
         swaps = source != name
         reads: dict[str, Any] = {"shard_size": s.shard_size}
-        after = ["features", "dataset/requests", f"ranker/{run.resolve_role('reward')}"]
+        after = [
+            "features",
+            "dataset/requests",
+            f"ranker/{run.resolve_role('reward')}",
+            *budget.before_drawing(run),
+        ]
         if swaps:
             after.append(f"generate/{source}")
         if name == controls.PLACEBO:
@@ -276,10 +287,12 @@ def _evaluate(run: RunContext, name: str) -> Task:
 
 def _summary(run: RunContext) -> Task:
     measured = (*run.settings.generators, *controls.names(run.settings))
-    after = ("generate", *(f"evaluate/{name}" for name in measured))
+    gated = (task.name for task in (*gate.tasks(run), *groups.curves(run), *budget.tasks(run)))
+    after = ("generate", *(f"evaluate/{name}" for name in measured), *gated)
     reads = {
         "facts": run.settings.model_dump(
-            mode="json", exclude={"gallery", "market", "shard_size", "tune", "download", "workers"}
+            mode="json",
+            exclude={"gallery", "gate", "budget", "market", "shard_size", "tune", "download", "workers"},
         )
     }
     return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))
@@ -300,7 +313,8 @@ def _market(run: RunContext) -> list[Task]:
         "drawn": {spec.name: spec.draw_settings for spec in specs},
         "reader": _weights("attribute-reader"),
     }
-    after = ("features", "dataset/requests", *(f"generator.fit/{spec.name}" for spec in specs))
+    fitted = (f"generator.fit/{spec.name}" for spec in specs)
+    after = ("features", "dataset/requests", *groups.before_drawing(run), *fitted)
     owns = ("market/worlds", "market/log.parquet", "market/quality.parquet", "market/summary.json")
     return [Task("market", "market", "recgen.stages.market:open_market", reads, after, owns)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from recgen.config import plugins
 from recgen.config.loader import Config
-from recgen.config.schema import OpenClip
+from recgen.config.schema import OpenClip, Requests
 from recgen.planning import costs
 from recgen.planning.machines import Machine
 from recgen.planning.networks import (
@@ -76,6 +76,7 @@ class Estimator:
             "ranker": self._ranker,
             "generator.fit": self._fit,
             "generate": self._draw,
+            "gate": self._gate,
             "evaluate": self._evaluate,
             "downstream": self._downstream,
             "market": self._market,
@@ -141,9 +142,20 @@ class Estimator:
         """Return a generator's work, the pipeline that does it, and the images it draws at once."""
         spec = self.config.generators[name]
         kind = plugins.settings_class(spec.kind, f"{self.config.source}: recgen.generators")
-        work = kind.model_validate(spec.settings).workload(self.sizes.requests, self.sizes.users)
+        work = kind.model_validate(spec.settings).workload(self._drawn, self.sizes.users)
         network = self.network if spec.checkpoint is None else diffusion_network(spec.checkpoint)
         return work, network, int((spec.settings.get("decode") or {}).get("batch_size", 32))
+
+    @property
+    def _drawn(self) -> int:
+        """Images of a generator for the run's requests: fewer than these where users share them."""
+        asked, requests = self.settings.requests, self.sizes.requests
+        if self.settings.budget is not None and self.settings.budget.images is not None:
+            requests = min(requests, self.settings.budget.images)
+        if not isinstance(asked, Requests) or not asked.shares:
+            return requests
+        items = min(asked.items, self.sizes.items) if asked.protocol == "blind" else self.sizes.items
+        return min(requests, items * asked.groups)
 
     def _drawing(self, effort: Effort, network: DiffusionNetwork, batch: int) -> float:
         batch = min(batch, max(self.settings.shard_size, 1))
@@ -175,13 +187,30 @@ class Estimator:
         kind = f"draw {self.config.generators[source].kind}"
         return Cost(kind, self._drawing(work.draw, network, batch), round(work.draw.images))
 
+    def _gate(self, name: str) -> Cost:
+        """The judges' encoders look at every creative; what is asked of embeddings takes next to nothing."""
+        looks = self.sizes.requests * len(self.settings.ranker.judge_encoders)
+        return Cost("gate", 0.3 + costs.embedding(looks, 0, self._encoder_gflops, self.machine))
+
     def _evaluate(self, name: str) -> Cost:
+        if name.startswith("groups/"):
+            return self._sharing(name.partition("/")[2])
         if name == "evaluate":
             return Cost(
                 "summary",
                 costs.summary(len(self.settings.generators) + len(self.settings.controls), self.machine),
             )
         return Cost("measure", costs.measuring(self.sizes.requests, self.sizes, self.machine))
+
+    def _sharing(self, generator: str) -> Cost:
+        """An image a request for the users' own creatives and, as some are shared, less than one for each number of groups."""
+        asked = self.settings.requests
+        assert isinstance(asked, Requests)
+        images = 3 * min(asked.compare, self.sizes.requests)
+        work, network, batch = self._workload(generator)
+        some = work.draw * (images / max(self._drawn, 1))
+        kind = f"draw {self.config.generators[generator].kind}"
+        return Cost(kind, self._drawing(some, network, batch), round(some.images))
 
     def _downstream(self, name: str) -> Cost:
         s, what = self.settings, name.split("/")[1:]
@@ -215,7 +244,7 @@ class Estimator:
         if d.rerank is not None and d.controls:
             asked += d.rerank.users * (d.rerank.negatives + 2)
         work, network, batch = self._workload(generator)
-        some = work.draw * (asked / max(self.sizes.requests, 1))
+        some = work.draw * (asked / max(self._drawn, 1))
         kind = f"draw {self.config.generators[generator].kind}"
         return Cost(kind, self._drawing(some, network, batch), round(some.images))
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from recgen.core.io import write_bytes
 from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
-from recgen.report import believed, credibility, gallery, market, plots, tables, text
+from recgen.report import believed, budget, credibility, gallery, gate, market, plots, sharing, tables, text
 from recgen.report.answers import answers
 from recgen.report.run_files import RunFiles
 
@@ -64,6 +64,9 @@ def build(run: Path, out: Path | None = None) -> Path:
         downstream_metrics=metrics,
         downstream_rows=rows,
         between=tables.between_generators(files.metrics),
+        gate=gate.section(files),
+        budget=budget.section(files),
+        sharing=sharing.section(files),
         market=market.section(files),
         plots=plots.plots(files),
         cards=gallery.cards(files),

@@ -44,6 +44,7 @@ FACTS = {
     "interactions": "Interactions (likes) of the ranking data",
     "dislikes": "Dislikes kept for the verifier",
     "requests": "Requests (one image for one user)",
+    "groups": "Groups of users that share creatives",
     "protocol": "Protocol of the requests",
     "seed": "Seed",
     "reward": "Reward model",

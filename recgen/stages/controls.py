@@ -16,7 +16,8 @@ from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import KINDS, PREFIX, SWAPPED
 from recgen.stages.chunks import Chunks
-from recgen.stages.generate import creatives, fitted, keep
+from recgen.stages.generate import drawn, fitted, keep
+from recgen.stages.groups import drawn_requests
 from recgen.stages.ranker import reward_model
 
 
@@ -48,7 +49,8 @@ class SwappedChunks(Chunks):
     """For each request the creative of another user, of a source that has drawn all of its own.
 
     Creatives that are there are taken; those of a user who is alone with an item are drawn, unless the generator reads its images
-    from a folder. What is asked is pairs of a request and its donor's.
+    from a folder. Where users share creatives, a group is given another group's. What is asked is pairs of a request and its
+    donor's.
     """
 
     @cached_property
@@ -58,7 +60,7 @@ class SwappedChunks(Chunks):
 
     @cached_property
     def _made(self) -> tuple[pd.DataFrame, np.ndarray]:
-        return creatives(self.run, self.source)
+        return drawn(self.run, self.source)
 
     @cached_property
     def _places(self) -> dict[tuple[str, str], int]:
@@ -69,7 +71,8 @@ class SwappedChunks(Chunks):
     def asked(self) -> Sequence[tuple[Request, Request]]:
         """The requests that another user's creative can be shown for, each with its donor's."""
         run, draws = self.run, _draws(self.run, self.source)
-        pairs = zip(run.requests, donors(run.requests, run.settings.seed), strict=True)
+        asked = drawn_requests(run, self.source)
+        pairs = zip(asked, donors(asked, run.settings.seed), strict=True)
         return [(request, donor) for request, donor in pairs if donor and (draws or not self._absent(donor))]
 
     def _absent(self, donor: Request) -> bool:

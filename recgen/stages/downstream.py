@@ -195,8 +195,20 @@ def control_features(control: str, features: np.ndarray, run_seed: int, turn: in
     return features[numpy_rng(run_seed, "shuffled images", str(turn)).permutation(len(features))]
 
 
-def mixed(run: RunContext, source: str) -> tuple[list[str], np.ndarray]:
+def mixed(run: RunContext, source: str, shown: np.ndarray | None = None) -> tuple[list[str], np.ndarray]:
     """Return item tokens and the catalogue's raw image features, float32 ``[n, D]``, with the run's creatives mixed in.
+
+    Parameters
+    ----------
+    run
+        The run.
+    source
+        A generator, or ORI.
+    shown
+        bool ``[n]``, which of the generator's creatives take part; None: all.
+
+    Notes
+    -----
 
     An item's feature becomes (1 - w) x its own + w x the mean over its creatives, w = `mix_weight`; an item without an image
     of its own takes the mean alone, one without a creative stays as it is. With ORI all stay as they are. The downstream
@@ -205,6 +217,8 @@ def mixed(run: RunContext, source: str) -> tuple[list[str], np.ndarray]:
     if source == ORIGINAL:
         return run.features("image")
     rows, made = creatives(run, source)
+    if shown is not None:
+        rows, made = rows[shown], made[shown]
     means = mixing.item_means([run.data.item_rows[item] for item in rows["item_id"]], made)
     return _known(run, mixing.mix(run.data.image_features, means, run.settings.downstream.mix_weight))
 

@@ -12,12 +12,11 @@ from recgen.core.io import read_features, write_features, write_parquet
 from recgen.core.progress import show
 from recgen.data import draws, slates
 from recgen.data.types import Request
-from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline import downstream as plan
 from recgen.pipeline.context import RunContext
-from recgen.stages.generate import broken, fitted
-from recgen.stages.plugin_calls import calling, checked
-from recgen.stages.ranker import reward_model
+from recgen.pipeline.groups import is_shared
+from recgen.stages import groups
+from recgen.stages.generate import drawn_alone, fitted
 
 SLATE = "slate"
 """The kind of a request that is part of a list to rank again; the others are `recgen.data.draws.OWN` and `SWAPPED`."""
@@ -85,11 +84,11 @@ def _embeddings(run: RunContext, name: str, drawer: Any, rows: pd.DataFrame) -> 
         Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"]))
         for row in rows.to_dict("records")
     ]
-    spec = run.config.generators[name]
-    try:
-        with calling(spec, "generate"):
-            yielded = drawer.generate(asked, run.data, reward=reward_model(run, "reward"))
-        made = checked(spec, yielded, asked)
-    except BrokenImageError as error:
-        raise broken(name, asked, error) from error
-    return run.encoder.images([creative.image for creative in made])
+    shares = is_shared(run, name)
+    wanted = groups.of_groups(run, groups.representatives(run), asked) if shares else asked
+    made = drawn_alone(run, drawer, name, wanted)
+    embeddings = run.encoder.images([creative.image for creative in made])
+    if not shares:
+        return embeddings
+    table = pd.DataFrame([(each.user_id, each.item_id) for each in wanted], columns=["user_id", "item_id"])
+    return groups.shared(run, asked, table, embeddings)[1]

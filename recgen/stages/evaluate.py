@@ -13,11 +13,12 @@ import pandas as pd
 from recgen.config.schema import OpenClip, Requests
 from recgen.core.io import read_json, write_json, write_parquet
 from recgen.core.seeding import seed_for
-from recgen.metrics import contrasts, networks, statistics
+from recgen.metrics import budget, contrasts, gate, networks, statistics
 from recgen.metrics.calibration import calibrated
 from recgen.metrics.registry import BY_KEY, NOT_BUILT
-from recgen.pipeline import controls
+from recgen.pipeline import controls, groups
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.gate import safety_checker
 
 
 def summarise(run: RunContext) -> list[Path]:
@@ -49,11 +50,44 @@ def summarise(run: RunContext) -> list[Path]:
             "paired": list(_paired(run, tables)),
         },
         "unavailable": _unavailable(run, means),
+        **({} if settings.gate is None else {"gate": {name: _gated(run, tables[name]) for name in tables}}),
+        **_sharing(run),
+        **_budgeted(run, tables),
     }
     write_parquet(run.folder / "per_request.parquet", pd.concat(tables.values(), ignore_index=True))
     write_json(folder / "summary.json", summary)
     write_metrics(run, {})
     return [run.folder / "per_request.parquet", folder / "summary.json"]
+
+
+def _gated(run: RunContext, table: pd.DataFrame) -> dict[str, Any]:
+    """Return what the gate did with one generator's creatives, measured in `table`, and what it was told of their safety by."""
+    (name,) = table["generator"].unique()
+    found = pd.read_parquet(run.folder / f"gate/{name}.parquet")
+    seed = seed_for(run.settings.seed, "bootstrap gate")
+    said = gate.summary(found["verdict"], table["user_id"].to_numpy(), table, seed)
+    return {**said, "safety": safety_checker(run, name) or "not checked"}
+
+
+def _sharing(run: RunContext) -> dict[str, Any]:
+    """Return what sharing creatives costs and saves, by generator; nothing where it was not measured."""
+    names = [task.arguments[0] for task in groups.curves(run)]
+    found = {name: read_json(run.folder / f"groups/{name}.json") for name in names}
+    return {"sharing": found} if found else {}
+
+
+def _budgeted(run: RunContext, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return what fewer images would have earned, by generator, and how many were asked for; nothing without a budget."""
+    if run.settings.budget is None:
+        return {}
+    chosen = pd.read_parquet(run.folder / "creatives/budget.parquet")
+    found = {}
+    for name, table in tables.items():
+        rows = table.merge(chosen, on=["user_id", "item_id"])
+        metric = "true_utility_gain" if "true_utility_gain" in rows else "score_gain_judge"
+        told = (rows["image"].tolist(), rows["gain"], rows[metric], rows["traffic"], run.settings.seed)
+        found[name] = {"metric": metric, **budget.curve(*told)}
+    return {"budget": {"asked": int(chosen["image"].nunique()), "generators": found}}
 
 
 def _measured(table: pd.DataFrame) -> list[str]:
@@ -129,6 +163,12 @@ def _encoder_name(spec: str | OpenClip) -> str:
     return spec if isinstance(spec, str) else spec.model
 
 
+def _shared_facts(run: RunContext) -> dict[str, Any]:
+    """Return how many groups share creatives; nothing where users have their own."""
+    asked = groups.plan(run.settings)
+    return {"groups": asked.groups} if asked.shares else {}
+
+
 def facts(run: RunContext) -> dict[str, Any]:
     """Return what a reader must know beside the numbers; nothing that changes from one run to the same run again."""
     settings = run.settings
@@ -143,6 +183,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "interactions": int((run.interactions["split"] != "none").sum()),
         "dislikes": int((run.interactions["split"] == "none").sum()),
         "requests": len(run.requests),
+        **_shared_facts(run),
         "protocol": settings.requests.protocol if isinstance(settings.requests, Requests) else "paper",
         "seed": settings.seed,
         "target": settings.eval_split,

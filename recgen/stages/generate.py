@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
+from recgen.core import provenance
 from recgen.core.errors import UserError
 from recgen.core.io import (
     flush,
@@ -30,6 +31,9 @@ from recgen.core.progress import show
 from recgen.data.types import Creative, Request
 from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.controls import PLACEBO
+from recgen.pipeline.groups import is_shared
+from recgen.stages import groups
 from recgen.stages.chunks import Chunks
 from recgen.stages.plugin_calls import calling, checked, title
 from recgen.stages.ranker import judge_of_generators, reward_model
@@ -96,6 +100,11 @@ class GeneratorChunks(Chunks):
     """The creatives of a fitted generator, which is read when the first of them is drawn."""
 
     @cached_property
+    def asked(self) -> Sequence[Request]:
+        """The run's requests; where users share creatives, one a group and item."""
+        return groups.drawn_requests(self.run, self.name)
+
+    @cached_property
     def drawer(self) -> Any:
         """The fitted generator."""
         return fitted(self.run, self.name)
@@ -108,14 +117,24 @@ class GeneratorChunks(Chunks):
         UserError
             If the generator yields anything else than one whole image for each request, in their order.
         """
-        run, spec = self.run, self.run.config.generators[self.name]
-        try:
-            with calling(spec, "generate"):
-                yielded = self.drawer.generate(block, run.data, reward=reward_model(run, "reward"))
-            found = checked(spec, yielded, block)
-        except BrokenImageError as error:
-            raise broken(self.name, block, error) from error
-        return keep(run, self.name, found)
+        return keep(self.run, self.name, drawn_alone(self.run, self.drawer, self.name, block))
+
+
+def drawn_alone(run: RunContext, drawer: Any, name: str, requests: Sequence[Request]) -> list[Creative]:
+    """Return what a fitted generator draws for some requests, one creative each; nothing is written.
+
+    Raises
+    ------
+    UserError
+        For a broken image, or where the generator does not answer what it was asked.
+    """
+    spec = run.config.generators[name]
+    try:
+        with calling(spec, "generate"):
+            yielded = drawer.generate(requests, run.data, reward=reward_model(run, "reward"))
+        return checked(spec, yielded, requests)
+    except BrokenImageError as error:
+        raise broken(name, requests, error) from error
 
 
 def fitted(run: RunContext, name: str) -> Any:
@@ -126,9 +145,11 @@ def fitted(run: RunContext, name: str) -> Any:
     return learner
 
 
-def keep(run: RunContext, name: str, made: Sequence[Creative]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Write creatives' images; return their rows of the manifest and their raw embeddings, float32 ``[n, D]``."""
-    rows = pd.DataFrame([write_image(run, name, creative, "creatives") for creative in made])
+def keep(
+    run: RunContext, name: str, made: Sequence[Creative], folder: str = "creatives"
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write creatives' images below a folder; return their rows of the manifest and raw embeddings, float32 ``[n, D]``."""
+    rows = pd.DataFrame([write_image(run, name, creative, folder) for creative in made])
     sync(run.folder / path for path in rows["path"])
     return rows, run.encoder.images([creative.image for creative in made])
 
@@ -149,6 +170,8 @@ def write_image(run: RunContext, name: str, creative: Creative, folder: str) -> 
     request = creative.request
     text = json.dumps(recipe(name, creative), sort_keys=True, ensure_ascii=True)
     image = png(creative, text)
+    if is_drawn(run, name):
+        image = provenance.stamped(image, text)
     key = f"{request.user_id}\x1f{request.item_id}".encode()
     path = f"{folder}/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
     write_bytes(run.folder / path, image, durable=False)
@@ -162,6 +185,12 @@ def write_image(run: RunContext, name: str, creative: Creative, folder: str) -> 
         "sha256": hashlib.sha256(image).hexdigest(),
         "seconds": creative.seconds,
     }
+
+
+def is_drawn(run: RunContext, name: str) -> bool:
+    """Return whether a trained model draws what the run calls by this name; controls and folders show what there is."""
+    spec = run.config.generators.get(name)
+    return name == PLACEBO or (spec is not None and spec.kind != "folder")
 
 
 def recipe(name: str, creative: Creative) -> dict[str, Any]:
@@ -180,7 +209,18 @@ def png(creative: Creative, recipe: str) -> bytes:
 
 
 def creatives(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request."""
+    """Return one generator's rows of the manifest and its creatives' raw embeddings, float32 ``[n, D]``, request by request.
+
+    Where users share creatives, a row stands for each user who is shown an image.
+    """
+    rows, embeddings = drawn(run, name)
+    if is_shared(run, name):
+        return groups.shared(run, run.requests, rows, embeddings)
+    return rows, embeddings
+
+
+def drawn(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return rows and raw embeddings of one generator's creatives as they were drawn, each once."""
     tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
     if not tables:  # a control that no request has an image for
         return pd.DataFrame(columns=["user_id", "item_id", "path"]), np.zeros(

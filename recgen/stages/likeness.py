@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recgen.config.text_models import Tagger
 from recgen.data.requests import HISTORY
 from recgen.features.keywords import Keywords
 from recgen.features.tagger import tag_groups
@@ -64,9 +63,7 @@ def _likeness_to_held_out(run: RunContext, made: CreativeBatch, pairs: Sequence[
 
 def _topics(run: RunContext, made: CreativeBatch) -> Columns:
     """Topic precision of content and of style; the topics are the phrases of the tagger's vocabulary."""
-    captioner = run.settings.captioner
-    spec = captioner if isinstance(captioner, Tagger) else "clip-tagger"
-    vocabulary = read_vocabulary(vocabulary_file(spec, run.settings.encoder))
+    vocabulary = read_vocabulary(vocabulary_file(run.settings.tagger, run.settings.encoder))
     images = run.data.image_features
     wanted = sorted({row for history in made.histories for row in history})
     place = {row: number for number, row in enumerate(wanted)}

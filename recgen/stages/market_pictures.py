@@ -26,11 +26,10 @@ from recgen.data.simulation.factors import FACTORS
 from recgen.data.simulation.market import Pictures
 from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
-from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.stages.chunks import damaged_images
-from recgen.stages.generate import broken, fitted, write_image
-from recgen.stages.plugin_calls import calling, checked
+from recgen.stages.generate import drawn_alone, fitted, write_image
+from recgen.stages.groups import shown_to
 from recgen.stages.ranker import reward_model
 
 FOLDER = "market"
@@ -131,7 +130,8 @@ class CreativeStore:
 
     def get(self, users: Sequence[str], items: Sequence[str]) -> pd.DataFrame:
         """Return the rows of creatives, one per pair, in order: path (below the run's folder) and what the image shows."""
-        pairs = pd.MultiIndex.from_arrays([list(users), list(items)], names=["user_id", "item_id"])
+        users = shown_to(self.run, users)
+        pairs = pd.MultiIndex.from_arrays([users, list(items)], names=["user_id", "item_id"])
         absent = pairs.unique()
         if len(self.table):
             absent = absent.difference(pd.MultiIndex.from_frame(self.table[["user_id", "item_id"]]))
@@ -150,14 +150,7 @@ class CreativeStore:
             show(f"market: creatives of {self.name}", min(start + size, len(requests)), len(requests))
 
     def _shard(self, requests: Sequence[Request]) -> pd.DataFrame:
-        run, spec = self.run, self.run.config.generators[self.name]
-        reward = reward_model(run, "reward")
-        try:
-            with calling(spec, "generate"):
-                yielded = self._drawer.generate(requests, run.data, reward=reward)
-            made = checked(spec, yielded, requests)
-        except BrokenImageError as error:
-            raise broken(self.name, requests, error) from error
+        run, made = self.run, drawn_alone(self.run, self._drawer, self.name, requests)
         rows = pd.DataFrame([write_image(run, self.name, each, f"{FOLDER}/creatives") for each in made])
         return pd.concat([rows, self.read([each.image for each in made])], axis=1)
 

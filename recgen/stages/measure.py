@@ -24,13 +24,12 @@ from recgen.metrics.permutation import permutation_within_items
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import RewardModel
 from recgen.stages.creative_batch import CreativeBatch, load
+from recgen.stages.gate import FLAT
 from recgen.stages.likeness import by_clip
 from recgen.stages.ranker import reward_model
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
-
-FLAT = 2  # levels of 256 that a single colour may vary by, as compression leaves it
 
 Columns = dict[str, Any]
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def run(tmp_path_factory, write_config) -> RunContext:
     """A run of two generators up to generate."""
     folder = tmp_path_factory.mktemp("run")
-    config = str(write_config(folder, generators=["toy", "other"], other={"strength": 0.9}))
+    config = str(write_config(folder, generators=["toy", "other"], other={"strength": 0.9}, gate=None))
     session.run(config, str(folder / "run"), (), "generate")
     return RunContext(load_config(config), folder / "run")
 

@@ -18,10 +18,11 @@ class IdealConfig(GeneratorConfig):
     truth: str
     record: str  # a file that gets a line for each image
     accuracy: float = 1.0
+    wrong: float = 0.0  # share of the images that show another motif
 
 
 class Ideal(Generator):
-    """The item's motif in the user's best style; each attribute of it with the probability `accuracy`, else any."""
+    """The item's motif, but for `wrong` of the images, in the user's best style: each of it with the probability `accuracy`."""
 
     name = "ideal"
     Config = IdealConfig
@@ -40,7 +41,7 @@ class Ideal(Generator):
             looks = np.column_stack([np.full(len(styles), motif), styles])
             best = looks[truth.utility([request.user_id] * len(looks), looks).argmax()]
             drawn = np.where(rng.random(4) < self.config.accuracy, best, rng.integers(SIZES))
-            drawn[0] = motif
+            drawn[0] = (motif + 1) % SIZES[0] if rng.random() < self.config.wrong else motif
             with Path(self.config.record).open("a") as file:
                 file.write(f"{request.user_id} {request.item_id}\n")
             yield Creative(

@@ -41,7 +41,8 @@ def values(
     """
     codes, known = pd.factorize(pd.Series(list(images), dtype=object))
     worth = np.asarray(gain, dtype=np.float64) * np.asarray(traffic, dtype=np.float64)
-    return known.tolist(), np.bincount(codes, weights=worth, minlength=len(known))
+    value: FloatArray = np.bincount(codes, weights=worth, minlength=len(known)).astype(np.float64)
+    return known.tolist(), value
 
 
 def order(value: FloatArray, seconds: ArrayLike | None = None) -> NDArray[np.int64]:

@@ -28,7 +28,9 @@ def tasks(run: RunContext) -> list[Task]:
         *groups.before_drawing(run),
     )
     return [
-        Task(TASK, "generate", "recgen.stages.budget:choose", reads, after, ("creatives/budget.parquet",))
+        Task(
+            TASK, "generator.fit", "recgen.stages.budget:choose", reads, after, ("creatives/budget.parquet",)
+        )
     ]
 
 

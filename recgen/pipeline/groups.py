@@ -32,7 +32,7 @@ def tasks(run: RunContext) -> list[Task]:
     after = ("features", "dataset/requests", f"ranker/{run.resolve_role('reward')}")
     reads = {"groups": plan(run.settings).groups}
     owns = ("creatives/groups.parquet", "creatives/tastes.safetensors")
-    return [Task(TASK, "generate", "recgen.stages.groups:cluster", reads, after, owns)]
+    return [Task(TASK, "generator.fit", "recgen.stages.groups:cluster", reads, after, owns)]
 
 
 def curves(run: RunContext) -> list[Task]:

@@ -49,6 +49,6 @@ def models(run: RunContext, task: Task) -> frozenset[str]:
         return drawing | {"language_model"} if spec is not None and "keywords" in spec.needs else drawing
     measuring = {"encoder", "judge_encoders"}
     if task.name.startswith(f"{groups.TASK}/"):  # draws too
-        return {*measuring, "backbone"}
+        return frozenset({*measuring, "backbone"})
     others = {"features": {"encoder", "language_model"}, "gate": measuring, "evaluate": measuring}
     return frozenset(others.get(task.stage, ()))

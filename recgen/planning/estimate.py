@@ -163,6 +163,8 @@ class Estimator:
 
     def _fit(self, name: str) -> Cost:
         generator = name.partition("/")[2]
+        if not generator:  # groups of users, or what a budget is spent on: every user is asked about once
+            return Cost("asking", 1.0 + self.sizes.users / 500)
         work, network, batch = self._workload(generator)
         kind = f"fit {self.config.generators[generator].kind}"
         return Cost(kind, 0.1 + self._drawing(work.fit, network, batch), round(work.fit.images))

@@ -29,7 +29,15 @@ def test_fingerprints_follow_what_a_task_reads(write_config, tmp_path):
     assert changed("recgen.gallery=3") == {"report"}
     arms = ("creatives/toy", "toy", "swapped.toy", "dealt.toy", "reranked")
     drawn_again = {f"downstream/{arm}/{turn}" for arm in arms for turn in (0, 1)}
-    drawn_again |= {"generate/toy", "generate", "gate/toy", "evaluate/toy", "evaluate", "downstream", "report"}
+    drawn_again |= {
+        "generate/toy",
+        "generate",
+        "gate/toy",
+        "evaluate/toy",
+        "evaluate",
+        "downstream",
+        "report",
+    }
     assert changed("recgen.toy.strength=0.1") == drawn_again  # only drawing reads it
     assert changed("recgen.toy.brightness=0.1") == drawn_again | {"generator.fit/toy"}
     assert changed("recgen.precision=bfloat16") == drawn_again | {"generator.fit/toy"}

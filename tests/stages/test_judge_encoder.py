@@ -106,7 +106,11 @@ def test_generators_do_not_wait_for_a_judge_that_they_cannot_ask(finished, tiny_
         for run in [context(finished, [f"recgen.ranker.judge_encoder={spec}", "recgen.ranker.redraws=0"])]
     )
     changed = {name for name in one if one[name] != two[name] and not name.startswith("downstream")}
-    measured = {"evaluate", *(f"evaluate/{name}" for name in ("toy", "control.original", "swapped.toy"))}
+    measured = {
+        "gate/toy",
+        "evaluate",
+        *(f"evaluate/{name}" for name in ("toy", "control.original", "swapped.toy")),
+    }
     assert changed == {"features/judge", "ranker/judge", "report", *measured}
 
 

@@ -114,7 +114,7 @@ def _after(prints: dict[str, str]) -> set[str]:
     return {
         n
         for n in prints
-        if n.split("/")[0] in ("generate", "evaluate", "downstream", "report")
+        if n.split("/")[0] in ("generate", "gate", "evaluate", "downstream", "report")
         and not {"ORI", "SHUFFLED", "NONE", "RANDOM", "draws", "slates"} & set(n.split("/"))
     }
 

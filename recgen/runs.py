@@ -149,7 +149,7 @@ class Run:
             For an unknown user, item or generator, and for a generator that the run has not fitted yet.
         """
         name = self._generator(generator)
-        request = self._request(str(user), str(item))
+        request = self.request_for(str(user), str(item))
         return self._drawn(name, request) or self._draw(name, request)
 
     def _drawn(self, name: str, request: Request) -> Creative | None:
@@ -203,7 +203,14 @@ class Run:
             self._fitted[name] = fitted(self.context, name)
         return self._fitted[name]
 
-    def _request(self, user: str, item: str) -> Request:
+    def request_for(self, user: str, item: str) -> Request:
+        """Return the request for a user and an item: the run's own, or what it would have asked for.
+
+        Raises
+        ------
+        UserError
+            For an unknown user or item.
+        """
         for request in self.requests:
             if (request.user_id, request.item_id) == (user, item):
                 return request

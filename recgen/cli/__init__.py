@@ -14,6 +14,7 @@ import click
 from recgen.cli import completion as completing
 from recgen.cli.data import data
 from recgen.cli.options import CONFIG, FORCE, SET, SOME, UNTIL, Command, out_option, run_option
+from recgen.cli.serving import clicks, serve, work
 from recgen.core.errors import UserError
 from recgen.core.version import __version__
 
@@ -355,6 +356,8 @@ def doctor() -> None:
 
 
 recgen.add_command(data)
+for command in (serve, work, clicks):
+    recgen.add_command(command)
 
 
 def main() -> None:

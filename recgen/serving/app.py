@@ -1,0 +1,246 @@
+"""The HTTP service: which image of an item a user is shown. Nothing is drawn inside a request."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.security import APIKeyHeader
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recgen.core.version import __version__
+from recgen.serving.limits import Keys, RateLimit
+from recgen.serving.policy import choose, options
+from recgen.serving.store import Impression, Store, arm
+from recgen.serving.writer import Writer
+
+_PAGE = Path(__file__).with_name("page.html")
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+_TOKEN = Query(min_length=1, max_length=256)
+_FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+
+class Answer(BaseModel):
+    """What is shown."""
+
+    user: str
+    item: str
+    arm: str = Field(
+        description="the generator's name for the user's own creative, group.<generator>, or original"
+    )
+    image: str | None = Field(description="where the image is; null for an item without one")
+    recipe: str | None = Field(description="SHA-256 of the creative's recipe; null for the item's own image")
+    propensity: float = Field(description="the probability with which this arm was chosen")
+    impression: str = Field(description="the name of what was shown, to be sent back with a click")
+
+
+class Click(BaseModel):
+    """A click on what was shown."""
+
+    impression: str = Field(min_length=1, max_length=64)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is served.
+
+    Attributes
+    ----------
+    folder
+        The run's folder, whose creatives are published.
+    keys
+        The API keys.
+    rate
+        Requests a second of each caller; 0 for no limit.
+    explore
+        Share of impressions that is dealt to all images there are of an item, so that the log says something of each.
+    """
+
+    folder: Path
+    keys: Keys
+    rate: float = 0.0
+    explore: float = 0.0
+
+
+class Service:
+    """What one process of the service holds: a connection to read by, a thread that writes, limits and metrics."""
+
+    def __init__(self, given: Options) -> None:
+        self.given = given
+        self.store, self.writer = Store(given.folder), Writer(given.folder)
+        self.limit = RateLimit(given.rate)
+        self.generator = self.store.fact("generator") or "none"
+        self.registry = CollectorRegistry()
+        self.shown = Counter("recgen_impressions", "Images shown, by arm", ["arm"], registry=self.registry)
+        self.missed = Counter(
+            "recgen_misses", "Requests without a creative, which were queued", registry=self.registry
+        )
+        self.clicked = Counter("recgen_clicks", "Clicks that came back", registry=self.registry)
+        self.seconds = Histogram(
+            "recgen_request_seconds", "Time of a request, by path and status", ["path", "status"], registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+        )  # fmt: skip
+        self.registry.register(_Waiting(given.folder))
+
+    async def show(self, user: str, item: str, page: str | None, position: int) -> Answer:
+        """Choose what a user is shown of an item, and write it down."""
+        known, own_image = self.store.item(item)
+        if not known:
+            raise HTTPException(404, f"item {item!r} is not in the catalogue")
+        found = options(self.store, user, item)
+        option, chance = choose(found, self.given.explore, random.random())
+        missing = found[0].whose != "own" and not self.store.refused(user, item)
+        miss = (user, item) if missing and self.store.shown_to(user) is not None else None
+        impression = uuid.uuid4().hex
+        creative, name = option.creative, arm(self.generator, option.whose)
+        picture = "" if creative is None else creative.path
+        logged = Impression(impression, page or impression, position, user, item, name, picture, chance)
+        await self.writer.log(logged, miss)
+        self.shown.labels(name).inc()
+        if miss:
+            self.missed.inc()
+        image = None if own_image is None else f"/items/{quote(item, safe='')}"
+        if creative is not None:
+            image = f"/images/{creative.recipe}.png"
+        recipe = None if creative is None else creative.recipe
+        return Answer(
+            user=user,
+            item=item,
+            arm=name,
+            image=image,
+            recipe=recipe,
+            propensity=chance,
+            impression=impression,
+        )
+
+    def file(self, name: str | None) -> FileResponse:
+        """Return a file below the run's folder."""
+        path = None if name is None else (self.given.folder / name).resolve()
+        if path is None or not path.is_file() or not path.is_relative_to(self.given.folder.resolve()):
+            raise HTTPException(404, "no such image")
+        return FileResponse(path, headers=_FOR_EVER)
+
+
+class _Waiting:
+    """The length of the queue, counted when metrics are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        store = Store(self.folder)
+        found = GaugeMetricFamily(
+            "recgen_queue", "Pairs of user and item in the queue, by state", labels=["state"]
+        )
+        for state, count in store.waiting().items():
+            found.add_metric([state], count)
+        store.close()
+        return [found]
+
+
+def application(given: Options) -> FastAPI:
+    """Return the application that serves a run."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = Service(given)
+        yield
+        app.state.service.writer.close()
+
+    app = FastAPI(title="recgen", version=__version__, description=__doc__, lifespan=lifespan)
+    app.add_middleware(_Timed)
+    _routes(app, given)
+    return app
+
+
+def _routes(app: FastAPI, given: Options) -> None:
+    def admitted(request: Request, key: Annotated[str | None, Depends(_KEY)]) -> None:
+        if not given.keys.accepts(key):
+            raise HTTPException(401, "an API key is needed, in the header X-API-Key")
+        caller = key if given.keys.asked and key else (request.client.host if request.client else "")
+        wait = app.state.service.limit.wait(caller)
+        if wait:
+            raise HTTPException(429, "too many requests", {"Retry-After": f"{max(1, round(wait))}"})
+
+    @app.get("/v1/creative", response_model=Answer, dependencies=[Depends(admitted)])
+    async def creative(
+        user: Annotated[str, _TOKEN],
+        item: Annotated[str, _TOKEN],
+        page: Annotated[str | None, Query(max_length=64)] = None,
+        position: Annotated[int, Query(ge=1, le=10_000)] = 1,
+    ) -> Response:
+        """Which image of an item a user is shown. Without `page` every request is a page of its own."""
+        answer = await app.state.service.show(user, item, page, position)
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    @app.post("/v1/click", status_code=204, dependencies=[Depends(admitted)])
+    def click(given: Click) -> None:
+        """Note a click on what was shown."""
+        service: Service = app.state.service
+        store = Store(service.given.folder)
+        found = store.click(given.impression)
+        store.close()
+        if not found:
+            raise HTTPException(404, "no such impression")
+        service.clicked.inc()
+
+    @app.get("/images/{recipe}.png")
+    async def image(recipe: str) -> FileResponse:
+        """A creative, by its recipe's SHA-256."""
+        return app.state.service.file(app.state.service.store.image(recipe))
+
+    @app.get("/items/{item:path}")
+    async def own_image(item: str) -> FileResponse:
+        """An item's own image."""
+        return app.state.service.file(app.state.service.store.item(item)[1])
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Whether the service answers and can read its store."""
+        return JSONResponse({"status": "ok", "generator": app.state.service.store.fact("generator")})
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(app.state.service.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> HTMLResponse:
+        return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
+
+
+class _Timed:
+    """Counts the seconds of every request, by path and status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), "500"
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            path = getattr(scope.get("route"), "path", "other")
+            seconds = scope["app"].state.service.seconds
+            seconds.labels(path, status).observe(time.perf_counter() - started)

@@ -1,0 +1,248 @@
+"""What the service knows, in one SQLite file: creatives, users and items, what is to be drawn, and what was shown and clicked.
+
+SQLite writes ahead (WAL): any number of processes read while one writes, and what was committed is there after a kill. Nothing is
+read into memory, so that millions of creatives cost a page or two of the file a request.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recgen.data.click_log import ORIGINAL
+
+PATH = "serving/store.sqlite"
+"""Where a run's store is, below its folder."""
+LEASE = 900.0
+"""Seconds after which what a worker took is given to another one."""
+TRIES = 3
+"""How often something is drawn that has failed."""
+_TABLES = """
+create table if not exists facts (name text primary key, value text not null) without rowid;
+create table if not exists users (user_id text primary key, shown text not null) without rowid;
+create table if not exists items (item_id text primary key, path text) without rowid;
+create table if not exists creatives (
+    user_id text, item_id text, path text not null, recipe text not null, later integer not null default 0,
+    primary key (user_id, item_id)
+) without rowid;
+create index if not exists images on creatives (recipe);
+create table if not exists queue (
+    user_id text, item_id text, asked real not null, state text not null, since real not null, tries integer not null,
+    primary key (user_id, item_id)
+) without rowid;
+create index if not exists waiting on queue (state, asked);
+create table if not exists impressions (
+    page_id text, position integer, impression text not null, user_id text not null, item_id text not null, arm text not null,
+    picture text not null, propensity real not null, shown real not null, click integer not null default 0,
+    primary key (page_id, position)
+) without rowid;
+create index if not exists clicks on impressions (impression);
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A creative: its file below the run's folder, and the SHA-256 of its recipe."""
+
+    path: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Impression:
+    """What was shown, as the click log has it (`recgen.data.click_log`), under a name of its own."""
+
+    impression: str
+    page_id: str
+    position: int
+    user_id: str
+    item_id: str
+    arm: str
+    picture: str
+    propensity: float
+
+
+class Store:
+    """A connection to the store; each thread and process opens its own.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / PATH
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self.db.execute("pragma journal_mode = wal")
+        self.db.execute(
+            "pragma synchronous = normal"
+        )  # a commit outlives the process, if not a power failure
+        self.db.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.db.close()
+
+    # ---- what is asked for every request ----
+
+    def creative(self, user: str, item: str) -> Shown | None:
+        """Return the creative that was drawn of an item for a user; None where there is none."""
+        row = self.db.execute(
+            "select path, recipe from creatives where user_id = ? and item_id = ?", (user, item)
+        ).fetchone()
+        return None if row is None else Shown(*row)
+
+    def shown_to(self, user: str) -> str | None:
+        """Return whose creatives a user is shown beside the user's own, "" where nobody's; None for a user nobody knows."""
+        row = self.db.execute("select shown from users where user_id = ?", (user,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def refused(self, user: str, item: str) -> bool:
+        """Return whether the gate refuses what was drawn of an item for a user."""
+        found = self.db.execute(
+            "select state from queue where user_id = ? and item_id = ?", (user, item)
+        ).fetchone()
+        return found is not None and found[0] == "refused"
+
+    def item(self, item: str) -> tuple[bool, str | None]:
+        """Return whether an item is known, and the file of its own image below the run's folder, if it has one."""
+        row = self.db.execute("select path from items where item_id = ?", (item,)).fetchone()
+        return row is not None, None if row is None else row[0]
+
+    def image(self, recipe: str) -> str | None:
+        """Return the file of a creative by its recipe's SHA-256."""
+        row = self.db.execute("select path from creatives where recipe = ? limit 1", (recipe,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def fact(self, name: str) -> str | None:
+        """Return a fact about the store, such as whose creatives it has."""
+        row = self.db.execute("select value from facts where name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    # ---- what is written ----
+
+    def publish(
+        self,
+        facts: dict[str, str],
+        users: Iterable[tuple[str, str]],
+        items: Iterable[tuple[str, str | None]],
+        creatives: Iterable[tuple[str, str, str, str]],
+        refused: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Put a run's users, items and creatives in the place of what was there, in one step; impressions stay.
+
+        What was asked for in vain stays in the queue; what the gate has refused is not drawn again. What workers have drawn since
+        stays too, unless the fact ``source`` says that they drew otherwise than the run does now.
+        """
+        now, same = time.time(), facts.get("source") == self.fact("source")
+        with self._step():
+            self.db.execute("delete from queue where state = 'refused'" + (" and tries = 0" if same else ""))
+            self.db.executemany(
+                "insert or replace into queue values (?, ?, ?, 'refused', ?, 0)", [(*pair, now, now) for pair in refused]
+            )  # fmt: skip
+            for table in ("facts", "users", "items"):
+                self.db.execute(f"delete from {table}")
+            self.db.execute("delete from creatives" + (" where not later" if same else ""))
+            self.db.executemany("insert into facts values (?, ?)", facts.items())
+            self.db.executemany("insert into users values (?, ?)", users)
+            self.db.executemany("insert into items values (?, ?)", items)
+            self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 0)", creatives)
+
+    def log(self, impressions: Sequence[Impression], misses: Sequence[tuple[str, str]]) -> None:
+        """Write what was shown, and queue what could not be; a place of a page that is shown again is what it was shown last."""
+        now = time.time()
+        with self._step():
+            self.db.executemany(
+                "insert or replace into impressions (impression, page_id, position, user_id, item_id, arm, picture, propensity, "
+                "shown) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (e.impression, e.page_id, e.position, e.user_id, e.item_id, e.arm, e.picture, e.propensity, now)
+                    for e in impressions
+                ],
+            )  # fmt: skip
+            self.db.executemany(
+                "insert or ignore into queue values (?, ?, ?, 'waiting', ?, 0)", [(*miss, now, now) for miss in misses]
+            )  # fmt: skip
+
+    def click(self, impression: str) -> bool:
+        """Note that an impression was clicked; return whether there is such an impression."""
+        return (
+            self.db.execute("update impressions set click = 1 where impression = ?", (impression,)).rowcount
+            > 0
+        )
+
+    def take(self, count: int) -> list[tuple[str, str]]:
+        """Take pairs of user and item that wait to be drawn, the oldest first; those of a worker that died are given again."""
+        now = time.time()
+        with self._step():
+            self.db.execute(
+                "update queue set state = 'waiting' where state = 'taken' and since < ? and tries < ?", (now - LEASE, TRIES)
+            )  # fmt: skip
+            pairs = self.db.execute(
+                "select user_id, item_id from queue where state = 'waiting' order by asked limit ?", (count,)
+            ).fetchall()
+            self.db.executemany(
+                "update queue set state = 'taken', since = ?, tries = tries + 1 where user_id = ? and item_id = ?",
+                [(now, *pair) for pair in pairs],
+            )
+        return [(str(user), str(item)) for user, item in pairs]
+
+    def drawn(self, made: Iterable[tuple[str, str, str, str]], refused: Iterable[tuple[str, str]]) -> None:
+        """Put accepted creatives (user, item, path, recipe) up, and note which pairs the gate refuses, for ever."""
+        rows = list(made)
+        with self._step():
+            self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 1)", rows)
+            self.db.executemany(
+                "delete from queue where user_id = ? and item_id = ?",
+                [(user, item) for user, item, _, _ in rows],
+            )
+            self.db.executemany(
+                "update queue set state = 'refused' where user_id = ? and item_id = ?", list(refused)
+            )
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many pairs are in each state of the queue: waiting, taken, refused."""
+        return dict(self.db.execute("select state, count(*) from queue group by state").fetchall())
+
+    def log_table(self) -> pd.DataFrame:
+        """Return all impressions as a click log (`recgen.data.click_log`), in the order in which they were shown."""
+        table = pd.read_sql_query(
+            "select user_id, item_id, page_id, 0 as round, position, arm, picture, propensity, click, shown as shown_at "
+            "from impressions order by shown, page_id, position",
+            self.db,
+        )
+        return table.astype({"click": bool})
+
+    def _step(self) -> _Step:
+        return _Step(self.db)
+
+
+class _Step:
+    """A transaction that is begun as a writer's, so that it never finds another's write in its way half done."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("begin immediate")
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self.db.execute("commit" if kind is None else "rollback")
+
+
+def arm(generator: str, whose: str) -> str:
+    """Return the name that an arm has in the log: the generator's for a user's own creative, ``group.<generator>``, ``original``.
+
+    >>> arm("taste", "own"), arm("taste", "group"), arm("taste", "original")
+    ('taste', 'group.taste', 'original')
+    """
+    return {"own": generator, "group": f"group.{generator}", "original": ORIGINAL}[whose]

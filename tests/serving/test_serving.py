@@ -1,0 +1,255 @@
+"""The service in a process of its own: what it shows, writes down, refuses, and what is left of it after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import recgen
+from recgen.cli import recgen as cli
+from recgen.core.provenance import recipe_hash
+from recgen.data.click_log import read_log
+from recgen.serving.store import Store
+
+pytest.importorskip("fastapi", reason="recgen[serve] is not installed")
+
+ASKED = {"protocol": "blind", "items": 4, "per_item": 6, "per": "group", "groups": 3, "compare": 0}
+KEY = "a key of the shop"
+
+
+@pytest.fixture(scope="module")
+def folder(market_config, tmp_path_factory) -> Path:
+    """A run whose users share creatives, up to its gate."""
+    base = tmp_path_factory.mktemp("serving")
+    config = market_config(base, requests=ASKED, gate={"models": []}, controls=[])
+    return recgen.run(config, base / "run", until="gate").folder
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Yield the address of a running service and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from recgen.cli import main; main()", "serve", "--run", str(folder)]
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the plugin of the tests among it
+    process = subprocess.Popen([*command, "--port", str(port), *options], stdout=subprocess.PIPE, env=known)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
+                break
+            assert process.poll() is None, "the service has ended"
+            time.sleep(0.05)
+        yield address, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def get(address: str, path: str, key: str | None = None, **asked: object) -> tuple[int, bytes]:
+    request = urllib.request.Request(f"{address}{path}{'?' + urlencode(asked) if asked else ''}")
+    if key is not None:
+        request.add_header("X-API-Key", key)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def show(address: str, user: str, item: str, **more: object) -> dict:
+    status, body = get(address, "/v1/creative", user=user, item=item, **more)
+    assert status == 200, body
+    return json.loads(body)
+
+
+@pytest.fixture(scope="module")
+def tables(folder) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The manifest, the groups by user, and the items."""
+    groups = pd.read_parquet(folder / "creatives/groups.parquet").set_index("user_id")
+    return (
+        pd.read_parquet(folder / "creatives/manifest.parquet"),
+        groups,
+        pd.read_parquet(folder / "dataset/items.parquet"),
+    )
+
+
+def test_own_then_the_groups_then_the_items_image(folder, tables):
+    manifest, groups, items = tables
+    made = manifest.iloc[0]
+    representative = groups.loc[made["user_id"], "representative"]
+    members = groups.index[groups["representative"] == representative]
+    other = next(user for user in members if user != representative)
+    undrawn = next(item for item in items["item_id"] if item not in set(manifest["item_id"]))
+    with serving(folder) as (address, _):
+        own, shared = show(address, representative, made["item_id"]), show(address, other, made["item_id"])
+        assert (own["arm"], shared["arm"]) == ("ideal", "group.ideal") and own["recipe"] == shared["recipe"]
+        assert own["recipe"] == recipe_hash(made["recipe"]) and own["propensity"] == 1
+        status, image = get(address, own["image"])
+        assert status == 200 and image == (folder / made["path"]).read_bytes()
+        plain = show(address, other, undrawn)
+        assert plain["arm"] == "original" and plain["recipe"] is None
+        file = items.set_index("item_id").loc[undrawn, "image"]
+        assert get(address, plain["image"])[1] == (folder / file).read_bytes()
+        stranger = show(address, "nobody", made["item_id"])
+        assert stranger["arm"] == "original"
+        assert get(address, "/v1/creative", user=other, item="no such")[0] == 404
+        assert get(address, "/v1/creative", user="", item=undrawn)[0] == 422
+        assert get(address, "/images/" + "0" * 64 + ".png")[0] == 404
+        metrics = get(address, "/metrics")[1].decode()
+        assert 'recgen_impressions_total{arm="group.ideal"} 1.0' in metrics
+        assert 'recgen_queue{state="waiting"} 2.0' in metrics and "recgen_misses_total 2.0" in metrics
+        assert 'recgen_request_seconds_count{path="/v1/creative",status="404"} 1.0' in metrics
+        schema = json.loads(get(address, "/openapi.json")[1])
+        assert {"/v1/creative", "/v1/click", "/health"} <= set(schema["paths"])
+        assert b"<form>" in get(address, "/")[1]
+    store = Store(folder)
+    queued = store.db.execute("select user_id, item_id from queue order by item_id").fetchall()
+    store.close()
+    wanted = {(other, undrawn), (other, made["item_id"])}
+    assert set(queued) == wanted, "what was not shown as its user's own waits; strangers cannot be drawn for"
+
+
+def test_the_worker_draws_what_was_missing_and_nothing_twice(folder, tables):
+    with serving(folder) as (address, _):
+        store = Store(folder)
+        ((user, item), *_) = store.db.execute(
+            "select user_id, item_id from queue order by item_id"
+        ).fetchall()
+        before = show(address, user, item)
+        told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once"])
+        assert told.exit_code == 0 and "2 drawn, 2 of them accepted" in told.output, told.output
+        after = show(address, user, item)
+        assert after["arm"] == "ideal" and after["recipe"] != before["recipe"]
+        recipe = json.loads(_text(get(address, after["image"])[1]))
+        assert (recipe["user"], recipe["item"]) == (user, item)
+        assert store.waiting() == {}
+        again = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once"])
+        assert "0 drawn" in again.output
+        store.close()
+    with serving(folder) as (address, _):
+        assert show(address, user, item)["recipe"] == after["recipe"], "published again, it is still there"
+
+
+def _text(png: bytes) -> str:
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        assert b"trainedAlgorithmicMedia" in image.info["xmp"]
+        return str(image.info["recgen"])
+
+
+def test_what_the_gate_refuses_is_not_shown_and_not_asked_for_again(folder, tables):
+    manifest, groups, _ = tables
+    row = manifest.iloc[-1]
+    gate = folder / "gate/ideal.parquet"
+    table, before = pd.read_parquet(gate), gate.read_bytes()
+    table.loc[(table["user_id"] == row["user_id"]) & (table["item_id"] == row["item_id"]), "accepted"] = False
+    table.to_parquet(gate)
+    try:
+        with serving(folder) as (address, _):
+            assert show(address, row["user_id"], row["item_id"])["arm"] == "original"
+            assert b'state="waiting"' not in get(address, "/metrics")[1]
+        with serving(folder, "--all") as (address, _):
+            assert show(address, row["user_id"], row["item_id"])["arm"] in ("ideal", "group.ideal")
+    finally:
+        gate.write_bytes(before)
+
+
+def test_the_log_has_the_probability_of_what_was_shown(folder, tables, tmp_path):
+    manifest, groups, _ = tables
+    made = manifest.iloc[0]
+    user = groups.loc[made["user_id"], "representative"]
+    with serving(folder, "--explore", "0.5") as (address, _):
+        shown = [show(address, user, made["item_id"], page=f"p{k}", position=3) for k in range(60)]
+        clicked = [each["impression"] for each in shown[::7]]
+        for impression in clicked:
+            body = json.dumps({"impression": impression}).encode()
+            request = urllib.request.Request(
+                f"{address}/v1/click", body, {"Content-Type": "application/json"}, method="POST"
+            )
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert answer.status == 204
+    told = CliRunner().invoke(cli, ["clicks", "--run", str(folder), "--out", str(tmp_path / "log.parquet")])
+    assert told.exit_code == 0, told.output
+    log = read_log(tmp_path / "log.parquet").set_index("page_id").loc[[f"p{k}" for k in range(60)]]
+    assert log["arm"].tolist() == [each["arm"] for each in shown] and (log["position"] == 3).all()
+    chances = {"ideal": 0.75, "original": 0.25}
+    assert log["propensity"].tolist() == [chances[arm] for arm in log["arm"]]
+    assert 5 <= (log["arm"] == "original").sum() <= 28, "a quarter of 60, within 4 standard errors"
+    assert log["click"].to_numpy().nonzero()[0].tolist() == list(range(0, 60, 7))
+    assert (log.loc[log["arm"] == "ideal", "picture"] == made["path"]).all()
+
+
+def test_keys_limits_and_who_may_listen(folder, tables, tmp_path):
+    manifest, _, _ = tables
+    keys = tmp_path / "keys"
+    keys.write_text(f"# of the shop\n{KEY}\nanother\n")
+    asked = {"user": manifest["user_id"].iloc[0], "item": manifest["item_id"].iloc[0]}
+    with serving(folder, "--keys", str(keys), "--rate", "3") as (address, _):
+        assert get(address, "/v1/creative", **asked)[0] == 401
+        assert get(address, "/v1/creative", key="wrong", **asked)[0] == 401
+        statuses = [get(address, "/v1/creative", key=KEY, **asked)[0] for _ in range(12)]
+        assert statuses[:3] == [200] * 3 and 429 in statuses
+        assert get(address, "/v1/creative", key="another", **asked)[0] == 200, "each key has its own"
+    open_to_all = CliRunner().invoke(cli, ["serve", "--run", str(folder), "--host", "0.0.0.0"])
+    assert "no API keys; expected keys where others can reach the service" in str(open_to_all.exception)
+
+
+def test_killed_under_load_it_answers_right_again_and_has_lost_no_impression(folder, tables):
+    manifest, groups, _ = tables
+    rows = manifest.drop_duplicates(["user_id", "item_id"])
+    right = {(row.user_id, row.item_id): recipe_hash(row.recipe) for row in rows.itertuples()}
+    answered: list[tuple[tuple[str, str], dict]] = []
+
+    def ask(address: str, stop: threading.Event) -> None:
+        while not stop.is_set():
+            for pair in right:
+                with contextlib.suppress(OSError):
+                    answered.append((pair, show(address, *pair)))
+                if stop.is_set():
+                    return
+
+    for _ in range(2):
+        with serving(folder) as (address, process):
+            stop = threading.Event()
+            threads = [threading.Thread(target=ask, args=(address, stop)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(1.0)
+            os.kill(process.pid, signal.SIGKILL)
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert len(answered) > 50
+    worker = Store(folder)
+    drawn = dict(
+        worker.db.execute(
+            "select user_id || char(31) || item_id, recipe from creatives where later"
+        ).fetchall()
+    )
+    for pair, answer in answered:
+        assert answer["recipe"] == drawn.get("\x1f".join(pair), right[pair])
+    logged = {row[0] for row in worker.db.execute("select impression from impressions")}
+    worker.close()
+    assert {answer["impression"] for _, answer in answered} <= logged

@@ -7,10 +7,10 @@ how often the interval of the uplift holds 0 where pictures do not matter, and t
 
 ``trained``: the same with VBPR, trained anew on the log after each round, and a shop for each arm (standins.yaml).
 
-``drawn``: one world with taste's own drawings (drawn.yaml).
+``drawn``: worlds with taste's own drawings (drawn.yaml), from seed 1.
 
     python -m experiments.market.measure standins --seeds 20
-    python -m experiments.market.measure drawn --work runs/market
+    python -m experiments.market.measure drawn --seeds 5 --work runs/market
 """
 
 from __future__ import annotations
@@ -214,19 +214,12 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(f"{np.mean(values):.4g}"), "error": float(f"{error:.3g}")}
 
 
-def drawn(work: Path) -> dict[str, Any]:
-    """Return what the market of taste's drawings found."""
-    folder = work / "drawn"
-    api.run(str(HERE / "drawn.yaml"), folder, until="generator.fit")
-    found = api.market(folder)
-    return {
-        "market": found["market"],
-        "effects": {key: _kept(each) for key, each in found["effects"].items()},
-    }
-
-
-def _kept(tables: dict[str, Any]) -> dict[str, Any]:
-    return {name: tables[name] for name in ("ab", "values", "worlds")}
+def drawn(work: Path, seed: int) -> dict[str, Any]:
+    """Return the tables of one world in which taste draws what pages show; what is drawn already is not drawn again."""
+    folder = work / f"drawn{seed}"
+    overrides = [f"recgen.seed={seed}", f"recgen.simulator.seed={seed}"]
+    api.run(str(HERE / "drawn.yaml"), folder, overrides, until="generator.fit")
+    return api.market(folder)["effects"]
 
 
 def main() -> None:
@@ -234,11 +227,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["standins", "trained", "drawn"])
     parser.add_argument("--work", type=Path, default=Path("runs/market"))
-    parser.add_argument("--seeds", type=int, default=20, help="how many worlds of stand-ins")
+    parser.add_argument("--seeds", type=int, default=20, help="how many worlds")
     given = parser.parse_args()
     path = HERE / "result.json"
     if given.what == "drawn":
-        measured = drawn(given.work)
+        measured = over_seeds({seed: drawn(given.work, seed) for seed in range(1, given.seeds + 1)})
     elif given.what == "trained":
         measured = over_seeds({seed: play_trained(given.work, seed) for seed in range(given.seeds)})
     else:

@@ -47,9 +47,9 @@ WORLDS = (
 )
 
 
-def prepared(work: Path, world: World, seed: int) -> RunContext:
-    """Return the run of a world and seed with its reward trained; what is done already is not done again."""
-    changes = [
+def changes_of(world: World, seed: int) -> list[str]:
+    """Return what a world and seed change of a recipe."""
+    return [
         f"recgen.seed={seed}",
         f"recgen.simulator.seed={seed}",
         f"recgen.simulator.interactions_per_user={world.encounters}",
@@ -57,7 +57,11 @@ def prepared(work: Path, world: World, seed: int) -> RunContext:
         f"recgen.ranker.reward={world.model}",
         f"recgen.ranker.judge={world.model}",
     ]
-    return _run(work / f"{world.name}/seed{seed}/run", changes)
+
+
+def prepared(work: Path, world: World, seed: int) -> RunContext:
+    """Return the run of a world and seed with its reward trained; what is done already is not done again."""
+    return _run(work / f"{world.name}/seed{seed}/run", changes_of(world, seed))
 
 
 def shuffled(work: Path, run: RunContext) -> RunContext:

@@ -148,6 +148,14 @@ class Arms:
         answers = taste.answers(self.requests, self.run.data, self.reward)
         return draw(taste, self.requests, answers, self.run.data, taste.learned.strength)
 
+    def best_of(self, count: int) -> list[Image.Image]:
+        """Taste's own choice among images from several noises."""
+        taste = copy(self.taste("both"))
+        taste.config = taste.config.model_copy(update={"best_of": count})
+        taste._learned = replace(taste.learned, strength=self.fixed["both"])
+        made = taste.generate(self.requests, self.run.data, self.reward)
+        return [creative.image for creative in made]
+
     def swapped(self) -> list[Image.Image]:
         """Taste of the next request's user for the same item."""
         users = [request.user_id for request in self.requests]
@@ -178,6 +186,7 @@ class Arms:
             "image": lambda: self.shown("image"),
             "contrast_shown": self.contrast_shown,
             "without_reward": self.without_reward,
+            "best_of_4": lambda: self.best_of(4),
             "kept": self.kept,
             "swapped": self.swapped,
             "everybody": self.everybody,

@@ -2,8 +2,8 @@
 
 Usage: python -m experiments.taste.generators [--work FOLDER] [--seeds 1 2 3 4 5] [--only-collect]
 
-In the worlds of Verifier at 200 encounters, whose runs and rows of taste are those of `experiments.taste.measure`, made with the same
-`--work`. What each is drawn with was chosen on seed 900 (`--seeds 900 --tried`, choice_generators.json).
+In the worlds of Verifier at 200 encounters; the runs and the rows of taste are those of `experiments.taste.measure` with the
+same `--work`. What each is drawn with was chosen on seed 900 (`--seeds 900 --tried`, choice_generators.json).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from generators.taste.catalogue import Catalogue
 from generators.taste.likes import Basis, Encounters, Moments, Population
@@ -163,4 +164,21 @@ class Asked:
                 sources.reward.score(tokens, items, embeddings).detach().cpu(), dtype=np.float64
             )
             found += trust.reward * trust.of_user(sources.counts(users)) * scores
+        return found
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What (6) thinks of new images, asked for as a ranking model's scores are; users whom nothing is known of have none."""
+
+    asked: Asked
+
+    def score(self, user_ids: Sequence[str], item_ids: Sequence[str], embeddings: np.ndarray) -> torch.Tensor:
+        """Return `Asked.opinion` of users' images ``[B, D]``, float64 ``[B]``."""
+        rows = self.asked.sources.data.user_rows
+        known = [place for place, user in enumerate(user_ids) if user in rows]
+        found = torch.zeros(len(user_ids), dtype=torch.float64)
+        if known:
+            users, items = [rows[user_ids[place]] for place in known], [item_ids[place] for place in known]
+            found[known] = torch.from_numpy(self.asked.opinion(users, items, embeddings[known]))
         return found

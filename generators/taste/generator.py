@@ -10,7 +10,7 @@ Six steps, each in a module of its own:
 5. *shown*: words of style, an image embedding in the style of the items that score best, or both (`shown`, eq. 7);
 6. *kept*: the strengths are those of the best opinion under which the item remains recognisable (`kept`).
 
-No diffusion model is trained, and one image is drawn per request.
+No diffusion model is trained, and one image is drawn per request, or the best of several by the opinion that (6) has of them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from generators.base import Generator, Progress, silent
+from generators.common.candidates import candidate_seeds, draw_best
 from generators.common.refinement import refine
 from generators.common.sampling import Drawing, draw
 from generators.taste import learned
-from generators.taste.asked import Asked, Sources
+from generators.taste.asked import Asked, Opinion, Sources
 from generators.taste.catalogue import Catalogue, Group, sampled_rows, tags, word_groups
 from generators.taste.kept import Strength, Tried, around, candidates, choose, full
 from generators.taste.learned import Learned
@@ -234,7 +235,17 @@ class Taste(Generator):
         sampling = strength.sampling(self.config.decode)
         if self.config.refine.steps and strength.scale > 0:
             drawings = self._refined(requests, drawings, data, reward, sampling)
-        yield from draw(self, requests, drawings, sampling, progress)
+        if self.config.best_of == 1:
+            yield from draw(self, requests, drawings, sampling, progress)
+        else:
+            several = [self._noises(*pair) for pair in zip(requests, drawings, strict=True)]
+            opinion = Opinion(self._asking(data, reward))
+            yield from draw_best(self, requests, several, opinion, sampling, progress)
+
+    def _noises(self, request: Request, drawing: Drawing) -> list[Drawing]:
+        condition, recipe = drawing
+        seeds = candidate_seeds(request, self.config.best_of)
+        return [(replace(condition, seed=seed), recipe) for seed in seeds]
 
     def _refined(
         self,

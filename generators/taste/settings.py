@@ -52,6 +52,11 @@ class Settings(GeneratorConfig):
         f"{TEXT}, {WORDS}", description="the prompt, where there are words of style to show"
     )
     negative_prompt: str = ""
+    best_of: int = Field(
+        1,
+        ge=1,
+        description="images drawn per request, from noises of their own; the one of the best opinion is kept",
+    )
     refine: Refinement = Field(
         Refinement.model_validate({}),
         description="gradient ascent of the reward from the image embedding that is shown; costs several drawings a step",
@@ -73,9 +78,9 @@ class Settings(GeneratorConfig):
         return [] if self.vocabulary is None else [self.vocabulary]
 
     def workload(self, requests: int, users: int) -> Workload:
-        """Return the work: the trials under every strength, and one image a request; refining draws anew in every step."""
+        """Return the work: the trials under every strength, and the images a request; refining draws anew in every step."""
         decode, steps = self.decode, self.refine.steps
         trials = 0 if self.keep is None else _STRENGTHS * min(self.trials, users)
-        draw = sampled(requests, decode.steps, decode.guidance_scale)
+        draw = sampled(requests * self.best_of, decode.steps, decode.guidance_scale)
         draw += Effort(trained=requests * steps * self.refine.last, images=requests * steps)
         return Workload(sampled(trials, decode.steps, decode.guidance_scale) + Effort(steps=users / 10), draw)

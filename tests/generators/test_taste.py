@@ -216,3 +216,23 @@ def test_a_folder_without_taste_is_a_users_mistake(backbone, encoder, tmp_path: 
 def test_settings_that_cannot_be_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)
+
+
+def test_the_best_of_several_noises_is_the_one_of_the_best_opinion(backbone, encoder, data, reward) -> None:
+    one = fitted(backbone, encoder, data, reward, keep=None)
+    several = fitted(backbone, encoder, data, reward, keep=None, best_of=3)
+    requests = [*REQUESTS[:3], ask("nobody", "i3")]
+    firsts = list(one.generate(requests, data, reward))
+    for request, first, best in zip(requests, firsts, several.generate(requests, data, reward), strict=True):
+        scores = best.recipe["scores"]
+        assert len(scores) == 3 and best.recipe["candidate"] == int(np.argmax(scores))
+        assert best.recipe["prompt"] == first.recipe["prompt"]
+        same = np.array_equal(np.asarray(first.image), np.asarray(best.image))
+        assert same == (best.recipe["candidate"] == 0)
+        if request.user_id == "nobody":
+            assert scores == [0, 0, 0], "nothing is known of this user"
+        else:
+            users = [data.user_rows[request.user_id]]
+            shown = encoder.images([best.image])
+            opinion = several._asking(data, reward).opinion(users, [request.item_id], shown)[0]
+            assert opinion == pytest.approx(max(scores), abs=1e-3)

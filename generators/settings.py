@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from recgen.diffusion.profiles import ImageUse
 from recgen.diffusion.sampling import Sampling
 from recgen.diffusion.weights import FAMILIES
-from recgen.planning.workload import Workload, sampled
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Held, Workload, sampled
 
 
 class GeneratorConfig(BaseModel):
@@ -72,3 +74,15 @@ class GeneratorConfig(BaseModel):
         if not isinstance(decode, Sampling):
             return Workload()
         return Workload(draw=sampled(requests, decode.steps, decode.guidance_scale))
+
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return what fitting holds in memory at the same time, for `recgen plan`: by default nothing but the networks.
+
+        Parameters
+        ----------
+        sizes
+            Of the data set.
+        network, language
+            The pipeline and the language model that it would fit on.
+        """
+        return Held()

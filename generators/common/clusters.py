@@ -16,6 +16,7 @@ from torch import Tensor
 from generators.base import Generator, Progress
 from generators.common.denoising import image_latents
 from generators.common.gradients import Gradients
+from generators.common.settings import WATCHED
 from generators.common.training import Curves, batches, likes_by_user
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
@@ -24,7 +25,6 @@ from recgen.data.types import Request, RunData
 from recgen.features.k_means import k_means
 
 _CURVES = 12  # groups with a curve in the report
-_WATCHED = 16  # images, at most, on which a curve's losses are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,10 +201,10 @@ class ClusterTrainer:
     def _note(self, group: int, step: int, losses: Callable[[int, Sequence[Row]], Tensor]) -> None:
         """Add a point to a group's curve: the loss at step 0's noises and times, for steps of their own differ by those."""
         if group < _CURVES:
-            watched = min(_WATCHED, 2 * self.generator.config.images_per_step)
+            watched = min(WATCHED, 2 * self.generator.config.images_per_step)
             rows = [Row(place, item) for place, item in enumerate(self.liked[group][:watched])]
             parts = self.generator.backbone.batcher.map(
-                "measuring", rows, _WATCHED, lambda some: losses(0, some)
+                "measuring", rows, WATCHED, lambda some: losses(0, some)
             )
             point = step, torch.cat(list(parts)).mean().item()
             self.curves.setdefault(f"denoising loss, group {group + 1}", []).append(point)

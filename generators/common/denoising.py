@@ -11,13 +11,14 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from generators.common.settings import MEASURED
 from recgen.core.batching import Batcher
 from recgen.core.seeding import torch_generator
 from recgen.data.images import read_image
 from recgen.data.types import RunData
 from recgen.diffusion.backbone import Backbone
 
-_AT_ONCE = 64  # images encoded or measured together
+_AT_ONCE = 64  # images encoded together
 _HELD_OUT_DRAWS = 4  # noises and times at which a held-out reference's loss is measured
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ def held_out_loss(
     found = [
         part
         for draw in range(_HELD_OUT_DRAWS)
-        for part in batcher.map("measuring", held_out, _AT_ONCE, partial(losses, f"{stage} {draw}"))
+        for part in batcher.map("measuring", held_out, MEASURED, partial(losses, f"{stage} {draw}"))
     ]
     return torch.cat(found).mean().item()
 

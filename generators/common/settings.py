@@ -8,13 +8,21 @@ from pydantic import AfterValidator, Field, model_validator
 
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
-from recgen.planning.workload import Effort, Workload
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Effort, Held, Workload
 
 PLACE = "{text}"
 QUICK_DECODE = {"steps": 6, "sampler": "dpm++2m", "guidance_scale": 3.0}
 """How images are sampled under ``recgen.preset: quick``."""
 PAPER_DECODE = {"steps": 50, "sampler": "ddim", "guidance_scale": 7.5}
 """The same under ``recgen.preset: paper``: what the compared papers sample Stable Diffusion 1.5 with."""
+
+
+WATCHED = 16
+"""Images, at most, on which a group's curve is measured."""
+MEASURED = 64
+"""Held-out references measured together."""
 
 
 def _has_place(template: str) -> str:
@@ -72,6 +80,11 @@ class GroupedConfig(GeneratorConfig):
             Effort(trained=rows, encoded=rows / self.max_steps), super().workload(requests, users).draw
         )
 
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return a step's rows, and those on which a group's curve is measured."""
+        rows = self.images_per_step
+        return Held(gradients=rows, measured=min(WATCHED, 2 * rows), encoded=True)
+
 
 class TrainingConfig(GeneratorConfig):
     """Settings of a generator that learns from users' earlier likes."""
@@ -127,6 +140,11 @@ class TrainingConfig(GeneratorConfig):
         """Return the work of training on the denoising loss, and of one image a request."""
         return Workload(self.denoising(users), super().workload(requests, users).draw)
 
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return a step's rows, and those of an evaluation."""
+        held_out, _, _ = self.learned(sizes.users)
+        return Held(gradients=self.requests_per_step, measured=min(MEASURED, held_out), encoded=True)
+
 
 class LearningConfig(TrainingConfig):
     """Settings of a generator that trains the preference extractor on users' earlier likes."""
@@ -143,6 +161,12 @@ class LearningConfig(TrainingConfig):
     mapper_width: int = Field(64, ge=4)
     mapper_queries: int = Field(4, ge=1, description="soft preference embeddings that the mapper makes")
     heads: int = Field(4, ge=1)
+
+    def extractor_parameters(self, network: DiffusionNetwork, language: LanguageNetwork) -> float:
+        """Return how many parameters of the preference extractor train: the LoRA on queries and values, and the mapper."""
+        lora = language.layers * 2 * self.lora_rank * 2 * language.width
+        layers = self.mapper_layers * (12 + 16) * self.mapper_width**2  # of an encoder and a decoder
+        return lora + layers + (language.width + network.text_width) * self.mapper_width
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> LearningConfig:

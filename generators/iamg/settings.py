@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -9,6 +10,9 @@ from pydantic import AfterValidator, Field
 from generators.common.settings import PAPER_DECODE, TrainingConfig
 from recgen.diffusion.profiles import ImageUse
 from recgen.diffusion.sampling import Sampling
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Held
 
 TAGS, INTEREST, DOMAIN = "{tags}", "{interest}", "{domain}"
 
@@ -81,3 +85,8 @@ class Settings(TrainingConfig):
     def image_use(self) -> ImageUse:
         """Return that the image is one of the parts of eq. 13."""
         return "decoupled"
+
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return a step's rows, the copied adapter and IRA's three projections."""
+        own = 3 * network.text_width**2 if self.ira else 0
+        return replace(super().held(sizes, network, language), trained=network.adapter + own)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from generators.common.settings import PAPER_DECODE, LearningConfig
-from recgen.planning.workload import Effort, Workload
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Effort, Held, Workload
 
 
 class Settings(LearningConfig):
@@ -44,3 +47,8 @@ class Settings(LearningConfig):
         texts = 3 * steps * self.requests_per_step + evaluations * held
         draw = len(self.weights) * work.draw + Effort(texts=requests)
         return Workload(work.fit + Effort(texts=texts), draw)
+
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return a step's rows, each of which the language model reads too."""
+        trained, rows = self.extractor_parameters(network, language), self.requests_per_step
+        return replace(super().held(sizes, network, language), trained=trained, read=rows)

@@ -10,7 +10,9 @@ from pydantic import Field, ValidationError, model_validator
 from generators.common.settings import PAPER_DECODE, QUICK_DECODE, LearningConfig
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
-from recgen.planning.workload import Effort, Workload, sampled
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Effort, Held, Workload, sampled
 
 logger = logging.getLogger("recgen")
 
@@ -177,3 +179,9 @@ class Settings(LearningConfig):
         fit = sampled(images, sampling.steps, sampling.guidance_scale) + Effort(texts=texts, steps=steps)
         draw = GeneratorConfig.workload(self, requests, users).draw + Effort(texts=requests)
         return Workload(fit, draw)
+
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return a step's users, read while their images are drawn; the UNet has no part in the gradients."""
+        images = self.requests_per_step * self.samples if self.learns_from_reward else 0
+        trained = self.extractor_parameters(network, language)
+        return Held(trained=trained, sampled=images, read=self.requests_per_step)

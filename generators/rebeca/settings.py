@@ -10,7 +10,9 @@ from generators.common.settings import PAPER_DECODE, QUICK_DECODE
 from generators.settings import GeneratorConfig
 from recgen.diffusion.profiles import ImageUse
 from recgen.diffusion.sampling import Sampling
-from recgen.planning.workload import Effort, Workload
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Effort, Held, Workload
 
 PROMPTS: dict[str, tuple[str, str]] = {
     "T0": ("", ""),
@@ -24,6 +26,11 @@ PROMPTS: dict[str, tuple[str, str]] = {
 """Positive and negative prompt of each level: none, short, long, as printed in section 4.3: the baselines are these words."""
 
 
+_TRAINED_ROW, _MEASURED_ROW = (
+    51,
+    27,
+)  # activations of a row for each layer and unit of width, with gradients and without
+_MEASURED = 2_048  # rows of held-out likes measured together, each under two noises
 _PRIOR_STEP = 2 * 64**2 * 1_280
 """Layers x width^2 x rows of a step of the prior that counts as one: the demo's."""
 
@@ -122,6 +129,16 @@ class Settings(GeneratorConfig):
         return Workload(
             Effort(steps=steps * size), draw + Effort(steps=self.prior_steps * requests / rows * size)
         )
+
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return the prior's weights, and the activations of a step's rows or of the held-out likes."""
+        if self.condition == "none":
+            return Held()
+        tables = sizes.users * self.user_tokens + 2 * self.image_tokens * network.image_width
+        measured = min(2 * self.held_out * sizes.likes, _MEASURED)
+        rows = max(_TRAINED_ROW * self.users_per_step * self.images_per_user, _MEASURED_ROW * measured)
+        trained = self.width * (12 * self.layers * self.width + tables)
+        return Held(trained=trained, own=rows * self.layers * self.width)
 
     def image_use(self) -> ImageUse:
         """Return whether the prior's image stands beside one of the prompts or alone."""

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 from generators.common.settings import PAPER_DECODE, QUICK_DECODE, Refinement
 from generators.settings import GeneratorConfig
 from recgen.diffusion.sampling import Sampling
-from recgen.planning.workload import Effort, Workload, sampled
+from recgen.planning.networks import DiffusionNetwork, LanguageNetwork
+from recgen.planning.sizes import Sizes
+from recgen.planning.workload import Effort, Held, Workload, sampled
 
 TEXT, WORDS = "{text}", "{words}"
 _STRENGTHS = 7  # that `fit` tries: text alone, every scale, one word less and more guidance at the best
@@ -84,3 +86,7 @@ class Settings(GeneratorConfig):
         draw = sampled(requests * self.best_of, decode.steps, decode.guidance_scale)
         draw += Effort(trained=requests * steps * self.refine.last, images=requests * steps)
         return Workload(sampled(trials, decode.steps, decode.guidance_scale) + Effort(steps=users / 10), draw)
+
+    def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
+        """Return that the trials are drawn."""
+        return Held(sampled=0 if self.keep is None else min(self.trials, sizes.users))

@@ -51,13 +51,16 @@ def plan(
         corrected(planned, factors),
         found,
         machine,
-        [] if found is None else memory.items(run.config, found, card is not None),
+        []
+        if found is None
+        else memory.tasks(run.config, found, card is not None, None if card is None else card.memory),
         0.0 if found is None else memory.disk(run.config, images, found),
         frozenset(factors),
         price,
         run.settings.preset or "",
         1 if card is not None else pool.workers(run, found),
         waits(tasks(run)),
+        {} if found is None else {size: memory.fits(run.config, found, size) for size in memory.CARDS},
     )
     return made, Clock(made, costs, device)
 

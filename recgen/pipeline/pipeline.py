@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 from contextlib import nullcontext
 from pkgutil import resolve_name
 
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import digest
+from recgen.core.usage import Usage
 from recgen.core.version import __version__
 from recgen.pipeline import preflight, records
 from recgen.pipeline.cache import ArtifactCache
@@ -97,11 +97,11 @@ def plan(run: RunContext, until: str | None = None, force: str | None = None) ->
 
 
 def _do(run: RunContext, task: Task, fingerprint: str, clock: Clock | None) -> None:
-    started = time.perf_counter()
+    usage = Usage()
     records.begin(run, task, fingerprint, clock)
     run.prepare_torch()
     outputs = resolve_name(task.call)(run, *task.arguments)
-    records.finish(run, task, fingerprint, time.perf_counter() - started, outputs, clock)
+    records.finish(run, task, fingerprint, usage.report(), outputs, clock)
 
 
 def fingerprints(work: list[Task], seed: int) -> dict[str, str]:

@@ -43,7 +43,7 @@ def workers(run: RunContext, sizes: Sizes | None) -> int:
     found = min(cores() // threads, _AT_MOST)
     free = available_memory()
     if sizes is not None and free is not None:
-        each = sum(item.gib for item in memory.items(run.config, sizes, on_gpu=False))
+        each = memory.largest(memory.tasks(run.config, sizes, on_gpu=False)).gib
         found = min(found, int(free / each))
     return max(found, 1)
 

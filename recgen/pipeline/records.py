@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,16 +28,16 @@ def finish(
     run: RunContext,
     task: Task,
     fingerprint: str,
-    seconds: float,
+    used: Mapping[str, float],
     outputs: Iterable[Path],
     clock: Clock | None,
 ) -> None:
-    """Record a task that has written its outputs, and say so."""
-    more = {} if clock is None else clock.record(task.name)
-    run.workspace.finish(task.name, fingerprint, seconds, outputs, more)
+    """Record a task that has written its outputs and what it took (`recgen.core.usage.Usage.report`), and say so."""
+    planned = {} if clock is None else clock.record(task.name)
+    run.workspace.finish(task.name, fingerprint, outputs, {**used, **planned})
     if clock is not None:
-        clock.finished(task.name, seconds)
-    logger.info("%s: %.1f s", task.name, seconds)
+        clock.finished(task.name, used["seconds"])
+    logger.info("%s: %.1f s", task.name, used["seconds"])
 
 
 def models(run: RunContext, task: Task) -> frozenset[str]:

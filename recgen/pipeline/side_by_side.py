@@ -161,7 +161,7 @@ class SideBySide:
     def _finish(self, pool: Pool, task: Task, result: Done) -> None:
         pool.clear()
         self._changes += task.stage in ("dataset", "features")
-        records.finish(self._run, task, self._prints[task.name], result.seconds, result.value, self._clock)
+        records.finish(self._run, task, self._prints[task.name], result.used, result.value, self._clock)
 
     def _lose(self, pool: Pool, task: Task | None, shares: bool, how: Lost, workers: int) -> int:
         """Take note that a process has ended, and return how many there may be from now on."""

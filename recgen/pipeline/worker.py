@@ -13,7 +13,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 import traceback
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 
 from recgen.config.loader import Config
 from recgen.core import progress
+from recgen.core.usage import Usage
 from recgen.pipeline.context import RunContext
 
 
@@ -64,10 +64,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """A call has returned `value` after so many seconds."""
+    """A call has returned `value`; `used` is what `recgen.core.usage.Usage` says that it took."""
 
     value: Any
-    seconds: float
+    used: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _listen(orders: queue.SimpleQueue[Any]) -> None:
 
 
 def _obey(run: RunContext, order: Order) -> Done | Failed:
-    started = time.perf_counter()
+    usage = Usage()
     progress.end()
     try:
         run.release(*order.kept)
@@ -139,7 +139,7 @@ def _obey(run: RunContext, order: Order) -> Done | Failed:
             run.forget()
         run.prepare_torch()
         value = resolve_name(order.call)(run, *order.arguments)
-        return Done(value, time.perf_counter() - started)
+        return Done(value, usage.report())
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
         return Failed(_pickled(error), said, traceback.format_exc())

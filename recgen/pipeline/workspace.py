@@ -200,16 +200,15 @@ class Workspace:
         self,
         task: str,
         fingerprint: str,
-        seconds: float,
         outputs: Iterable[Path],
         more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a task as finished, with the size, time and digest of every file among its outputs, and `more` about it."""
+        """Record a task as finished, with size, time and digest of each file it wrote, and `more`: what `Usage.report` says."""
         found: dict[str, Any] = {}
         for path in outputs:
             files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
             found |= {str(file.relative_to(self.root)): _facts(file) for file in files}
-        record = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "outputs": found, **(more or {})}
+        record = {"fingerprint": fingerprint, "seconds": 0.0, "outputs": found, **(more or {})}
         write_json(self.record(task), record)
         self.record(task, "started").unlink(missing_ok=True)
 

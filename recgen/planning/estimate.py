@@ -16,7 +16,7 @@ from recgen.planning.networks import (
     DiffusionNetwork,
     diffusion_network,
     encoder_size,
-    language_model_parameters,
+    language_network,
 )
 from recgen.planning.sizes import Sizes
 from recgen.planning.trainings import training
@@ -95,7 +95,7 @@ class Estimator:
 
     @cached_property
     def _llm(self) -> float:
-        return language_model_parameters(self.settings.llm)
+        return language_network(self.settings.llm).parameters
 
     def _dataset(self, name: str) -> Cost:
         if name != "dataset":

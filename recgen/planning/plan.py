@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from recgen.core.progress import duration
 from recgen.planning.estimate import Cost
 from recgen.planning.machines import Machine
-from recgen.planning.memory import Item
+from recgen.planning.memory import TaskMemory, largest
 from recgen.planning.schedule import makespan
 from recgen.planning.sizes import Sizes
 
@@ -35,7 +35,9 @@ class Plan:
     machine
         Where it is to run.
     memory
-        What is in memory at the same time.
+        What tasks that run networks take at most, on the GPU or else on this machine.
+    cards
+        By the GB of a GPU, the task that takes most there.
     disk
         GiB of the run's folder.
     measured
@@ -53,13 +55,14 @@ class Plan:
     tasks: list[PlannedTask]
     sizes: Sizes | None
     machine: Machine
-    memory: list[Item]
+    memory: list[TaskMemory]
     disk: float
     measured: frozenset[str] = frozenset()
     price: float | None = None
     preset: str = ""
     workers: int = 1
     waits: Mapping[str, Collection[str]] = field(default_factory=dict)
+    cards: Mapping[int, TaskMemory] = field(default_factory=dict)
 
     @property
     def left(self) -> list[PlannedTask]:
@@ -121,19 +124,21 @@ def text(plan: Plan) -> str:
         The plan.
     """
     rows = [_row(plan, task) for task in plan.tasks]
-    width = max((len(name) for _, name, _, _ in rows), default=0)
+    width = max((len(name) for _, name, *_ in rows), default=0)
     lines = [
-        f"  {mark:5}  {name:{width}}  {time:>8}  {images:>16}".rstrip() for mark, name, time, images in rows
+        f"  {mark:5}  {name:{width}}  {time:>8}  {images:>16}  {memory:>9}".rstrip()
+        for mark, name, time, images, memory in rows
     ]
     lines += [f"{len(plan.left)} of {len(plan.tasks)} tasks would be done"]
     return "\n".join([*lines, *(_sums(plan) if plan.sizes is not None and plan.left else [])])
 
 
-def _row(plan: Plan, task: PlannedTask) -> tuple[str, str, str, str]:
+def _row(plan: Plan, task: PlannedTask) -> tuple[str, str, str, str, str]:
     if task.done or plan.sizes is None:
-        return "done" if task.done else "to do", task.name, "", ""
+        return "done" if task.done else "to do", task.name, "", "", ""
     images = f"{task.cost.images:,} images" if task.cost.images else ""
-    return "to do", task.name, duration(task.cost.seconds), images
+    gib = next((found.gib for found in plan.memory if found.task == task.name), 0.0)
+    return "to do", task.name, duration(task.cost.seconds), images, f"{gib:.1f} GiB" if gib else ""
 
 
 def _sums(plan: Plan) -> list[str]:
@@ -142,15 +147,16 @@ def _sums(plan: Plan) -> list[str]:
     several = f"{plan.workers} processes of " if plan.workers > 1 else ""
     where = f"one {gpu.title}" if gpu else f"this machine, {several}{plan.machine.threads} threads"
     asked, answered = plan.tokens
-    total = plan.workers * sum(item.gib for item in plan.memory)
-    each = "in each process " if plan.workers > 1 else ""
+    most = largest(plan.memory)
+    each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
     lines = [
         "",
         f"data     {sizes.users:,} users, {sizes.items:,} items, {sizes.interactions:,} interactions, {sizes.likes:,} likes",
         f"images   {plan.images:,} to draw, {sizes.requests:,} requests for each generator",
         f"time     about {duration(plan.seconds)} on {where}",
-        f"memory   {total:.1f} GiB: {each}"
-        + ", ".join(f"{item.what} {item.gib:.2f}" for item in plan.memory),
+        f"memory   {most.gib:.1f} GiB at most{each}, in {most.task}: "
+        + ", ".join(f"{item.what} {item.gib:.2f}" for item in most.items),
+        *(f"GPU      {_card(card, task)}" for card, task in plan.cards.items()),
         f"disk     {plan.disk:.2f} GiB",
     ]
     if asked:
@@ -158,9 +164,20 @@ def _sums(plan: Plan) -> list[str]:
     if plan.money is not None:
         lines.append(f"money    {plan.money:,.2f}")
     lines.append(f"source   {_source(plan)}")
-    if gpu and total > gpu.memory:
-        lines.append(f"warning  {total:.0f} GiB do not fit the {gpu.memory:.0f} GiB of the {gpu.title}")
+    if gpu and most.gib > gpu.memory:
+        lines.append(f"warning  {most.gib:.0f} GiB do not fit the {gpu.memory:.0f} GiB of the {gpu.title}")
     return lines
+
+
+def _card(card: int, task: TaskMemory) -> str:
+    if task.gib * 2**30 > card * 1e9:
+        return f"{card} GB are too little: {task.task} takes {task.gib:.1f} GiB with batches of one"
+    halved = f", its batch halved {_times(task.halved)}" if task.halved else ""
+    return f"{card} GB suffice: {task.gib:.1f} GiB at most, in {task.task}{halved}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _source(plan: Plan) -> str:

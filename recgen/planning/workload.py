@@ -49,6 +49,37 @@ class Workload:
     draw: Effort = Effort()
 
 
+@dataclass(frozen=True)
+class Held:
+    """What fitting a generator holds in memory at the same time, in rows; batches as they are where memory suffices.
+
+    Attributes
+    ----------
+    trained
+        Parameters that train, in float32.
+    gradients
+        Rows that the denoising network evaluates with gradients together.
+    measured
+        Rows that it evaluates without gradients together, to measure the loss.
+    encoded
+        Whether the VAE encodes images.
+    sampled
+        Images sampled together, at most.
+    read
+        Texts that the language model reads with gradients together. Where images are sampled their activations wait meanwhile.
+    own
+        float32 numbers that a network of the method's own has as activations.
+    """
+
+    trained: float = 0.0
+    gradients: int = 0
+    measured: int = 0
+    encoded: bool = False
+    sampled: int = 0
+    read: int = 0
+    own: float = 0.0
+
+
 def sampled(images: float, steps: int, guidance_scale: float) -> Effort:
     """Return the effort of sampling images.
 

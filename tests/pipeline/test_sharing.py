@@ -19,7 +19,7 @@ def done(tmp_path):
     write_json(one.root / "out.json", [1])
     write_bytes(one.root / "images/1/x.png", b"x")
     (one.root / "images/.tmp-y.png").write_bytes(b"half")
-    one.finish("a/b", "f", 3.0, [one.root / "out.json"])
+    one.finish("a/b", "f", [one.root / "out.json"])
     return one
 
 

@@ -15,7 +15,7 @@ def test_a_task_starts_clean_unless_it_goes_on(tmp_path):
     (tmp_path / "part/shard").touch()
     space.begin("work", "first", ["part"])
     assert (tmp_path / "part/shard").exists(), "an interrupted task goes on"
-    space.finish("work", "first", 1.0, [tmp_path / "part"])
+    space.finish("work", "first", [tmp_path / "part"])
     assert space.finished("work", "first") and not space.finished("work", "second")
     space.begin("work", "second", ["part"])
     assert not (tmp_path / "part").exists() and not space.finished("work", "first")
@@ -24,6 +24,6 @@ def test_a_task_starts_clean_unless_it_goes_on(tmp_path):
 def test_a_task_whose_output_is_gone_is_not_finished(tmp_path):
     space = workspace.Workspace(tmp_path)
     (tmp_path / "out").touch()
-    space.finish("work", "print", 1.0, [tmp_path / "out"])
+    space.finish("work", "print", [tmp_path / "out"])
     (tmp_path / "out").unlink()
     assert not space.finished("work", "print")

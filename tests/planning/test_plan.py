@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -100,14 +101,31 @@ def test_endpoints_cost_tokens_and_money(tmp_path):
 
 def test_memory_counts_weights_by_their_type():
     def backbone(*overrides):
-        config = load_config("pog", overrides)
-        return next(
-            item.gib for item in memory.items(config, SIZES, True) if item.what.startswith("backbone")
-        )
+        found = memory.tasks(load_config("pog", overrides), SIZES, True)
+        (task,) = (each for each in found if each.task == "generate/stable_diffusion")
+        return next(item.gib for item in task.items if item.what.startswith("backbone"))
 
     whole = backbone("recgen.precision=float32")
     assert whole == pytest.approx(SD15.parameters * 4 / 2**30)
     assert backbone("recgen.precision=bfloat16") == pytest.approx(whole / 2)
+
+
+def test_a_plan_says_what_every_task_takes_and_which_cards_suffice():
+    config = load_config("pog")
+    found = memory.tasks(config, SIZES, True)
+    cards = {card: memory.fits(config, SIZES, card) for card in (8, 24)}
+    work = [PlannedTask("generator.fit/pmg", False, Cost("fit pmg", 60.0))]
+    told = text(Plan(work, SIZES, ONE, found, 1.0, cards=cards))
+    most = memory.largest(found)
+    assert most.task == "generator.fit/pmg"
+    assert f"generator.fit/pmg      60 s                     {most.gib:.1f} GiB" in told
+    assert (
+        f"memory   {most.gib:.1f} GiB at most, in generator.fit/pmg: the GPU's own programs 0.60, backbone"
+        in told
+    )
+    assert (
+        "GPU      24 GB suffice: " in told and f"GPU      8 GB are too little: {cards[8].task} takes " in told
+    )
 
 
 def test_sizes_of_files(dataset, write_config, tmp_path):
@@ -181,6 +199,8 @@ def test_a_run_says_its_plan_and_records_it(write_config, tmp_path, caplog, monk
     assert any(line.startswith("Plan: ") and "images to draw" in line for line in said)
     assert any(line.startswith("dataset: task 1 of ") and line.endswith("left") for line in said)
     other = session.plan(config, str(tmp_path / "runs/two"))
+    record = json.loads((tmp_path / "runs/one/stages/dataset.json").read_text())
+    assert 0 < record["cpu_seconds"] < 100 * record["seconds"] and 0.1 < record["peak_memory_gib"] < 100
     assert "dataset" in other.measured, "a run beside it knows how long reading the data takes here"
     assert session.plan(config, folder).sizes is not None
 

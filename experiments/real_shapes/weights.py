@@ -1,4 +1,4 @@
-"""Writes folders in the shapes of the published models with random weights: run as a program, in a process of its own."""
+"""Writes folders in the shapes of the published models with random weights: a program, since it needs their memory for itself."""
 
 from __future__ import annotations
 

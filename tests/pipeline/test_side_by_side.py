@@ -221,5 +221,9 @@ def test_as_many_as_cores_and_memory_allow(
     run = context(config, tmp_path / "run", f"recgen.workers={asked}", f"recgen.threads={threads or 'null'}")
     monkeypatch.setattr(pool, "cores", lambda: cores)
     monkeypatch.setattr(pool, "available_memory", lambda: free)
-    monkeypatch.setattr(pool.memory, "items", lambda *arguments, **named: [pool.memory.Item("all", 1.0)])
+    taken = [
+        pool.memory.TaskMemory(name, (pool.memory.Item("all", gib),))
+        for name, gib in (("a", 0.2), ("b", 1.0))
+    ]
+    monkeypatch.setattr(pool.memory, "tasks", lambda *arguments, **named: taken)
     assert pool.workers(run, object()) == expected

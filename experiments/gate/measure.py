@@ -1,6 +1,6 @@
 """How right is the gate? Its precision and recall by the simulator's truth.
 
-Worlds of `recipe.yaml`, one a seed: 64 requests drawn blind for each of three generators. *Precision* is the share of the
+Worlds of `recipe.yaml`, one a seed: 48 requests drawn blind for each of three generators. *Precision* is the share of the
 accepted creatives that show the item by the truth (`keeps`: the attribute reader finds the item's own motif), and, separately,
 that the user truly likes more than the item's own image (`helps`). *Recall* is the share of those that do that are accepted.
 Floors were chosen on seed 900, which no figure uses.

@@ -1,6 +1,6 @@
 """What is lost when users share creatives, and what is saved: true gain of `taste`'s images as groups shrink.
 
-The worlds of `experiments/gate` (240 users, 64 requests drawn blind a seed): every request's user is shown the creative drawn for
+The worlds of `experiments/gate` (160 users, 48 requests drawn blind a seed): every request's user is shown the creative drawn for
 the user, and that of the user's group with 64, 16, 4 groups and one. `dealt` has 16 groups of the same sizes to which users are
 dealt at random, each with a member at random as its representative: what sharing costs without clustering.
 

@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from recgen.data.simulation.click_models import PositionBased
-from recgen.metrics.off_policy import arm_values, effective_sample_size, ips, replay, snips, weights
+from recgen.metrics.off_policy import (
+    arm_values,
+    doubly_robust,
+    effective_sample_size,
+    ips,
+    predicted_rates,
+    replay,
+    snips,
+    weights,
+)
 
 CLICKS, PROPENSITIES, USERS = [1, 0, 1, 1, 0], [0.5, 0.25, 0.5, 0.25, 0.5], list("aabbc")
 SHOWN = [1, 1, 0, 1, 0]
@@ -25,6 +34,43 @@ def test_by_hand():
     assert ips(CLICKS, half, [0.3, 0.7, 0.3, 0.7, 0.7], USERS, 0).value == pytest.approx(
         (0.6 + 0.6 + 1.4) / 5
     )
+
+
+def test_doubly_robust_by_hand_and_where_one_of_the_two_is_wrong():
+    shown, expected = [0.6, 0.2, 0.5, 0.3, 0.1], [0.7, 0.2, 0.4, 0.3, 0.5]
+    found = doubly_robust(CLICKS, PROPENSITIES, SHOWN, shown, expected, USERS, 0).value
+    terms = [0.7 + 2 * 0.4, 0.2 + 4 * -0.2, 0.4, 0.3 + 4 * 0.7, 0.5]
+    assert found == pytest.approx(sum(terms) / 5)
+    nothing = [0.0] * 5
+    by_ips = ips(CLICKS, PROPENSITIES, SHOWN, USERS, 0).value
+    assert doubly_robust(CLICKS, PROPENSITIES, SHOWN, nothing, nothing, USERS, 0).value == pytest.approx(
+        by_ips
+    )
+    rng, n = np.random.default_rng(0), 40_000
+    arm, second = rng.integers(0, 2, n), np.full(n, 0.5)
+    click = (rng.random(n) < np.where(arm == 1, 0.7, 0.3)).astype(float)
+    q = np.where(arm == 1, 0.7, 0.3)
+    wrong = doubly_robust(click, np.full(n, 0.9), arm, q, np.full(n, 0.7), np.arange(n), 0)
+    assert wrong.value == pytest.approx(0.7, abs=0.01), "right predictions, wrong propensities"
+    off = doubly_robust(click, second, arm, np.full(n, 0.1), np.full(n, 0.9), np.arange(n), 0)
+    assert off.value == pytest.approx(0.7 - 0.1 + 0.9, abs=0.02), (
+        "predictions of two arms that contradict each other are not"
+    )
+    same = doubly_robust(click, second, arm, np.full(n, 0.9), np.full(n, 0.9), np.arange(n), 0)
+    assert same.value == pytest.approx(0.7, abs=0.02), "right propensities, wrong predictions"
+
+
+def test_predictions_come_from_other_users():
+    log = pd.DataFrame({
+        "user_id": np.repeat([f"u{k}" for k in range(40)], 10), "arm": ["a", "b"] * 200,
+        "position": np.tile(np.arange(1, 6), 80), "click": np.tile([True, False] * 5, 40),
+    })  # fmt: skip
+    shown, asked = predicted_rates(log, "a", seed=3)
+    assert (asked > 0.9).all() and (shown[log["arm"] == "b"] < 0.1).all()
+    one = log.assign(click=log["click"] ^ (log["user_id"] == "u7"))
+    changed = predicted_rates(one, "a", seed=3)[1] != asked
+    mine = (log["user_id"] == "u7").to_numpy()
+    assert changed.any() and not changed[mine].any(), "nobody's own clicks predict them"
 
 
 def test_replay_is_refused_where_it_would_say_something_else():
@@ -72,7 +118,7 @@ def world():
 def test_intervals_hold_the_truth_of_200_logs(world):
     """Binomial(200, 0.95) is between 181 and 198 in all but 1 of 1,000 experiments."""
     found = [arm_values(world.log(seed), seed) for seed in range(200)]
-    for estimator in ("ips", "snips"):
+    for estimator in ("ips", "snips", "dr"):
         for truth, arm in zip(world.truth, world.arms, strict=True):
             each = [values[arm][estimator] for values in found]
             assert 181 <= sum(row["low"] <= truth <= row["high"] for row in each) <= 198, (estimator, arm)

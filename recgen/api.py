@@ -5,7 +5,7 @@ import recgen
 run = recgen.run("demo", requests=40, ragar__k=3)   # as `recgen run --config demo --set recgen.requests=40 recgen.ragar.k=3`
 run.metrics["creatives"]["ragar"]["delta_r_judge"]
 run.creatives                                       # a pandas table
-run.draw("196", "242").image                        # any user, any item
+run.draw("196", "242", "ragar").image               # any user, any item
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def _tell(target: Any) -> None:
     from recgen.starter.start import estimate
 
     click.echo(target.summary())
+    click.echo(target.keys())
     click.echo(estimate(target.out))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ import yaml
 from recgen.config import plugins
 from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
+
+# RecBole 1.2.1 fills columns in place, of which pandas 2 warns for every column of every reading; there is nothing to do about it
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
 
 PACKAGED = "ml-100k"  # the one data set inside RecBole's own package
 

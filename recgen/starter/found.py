@@ -31,6 +31,12 @@ class Table:
     columns: dict[str, str]
     header: list[str] = field(default_factory=list)
 
+    def line(self) -> str:
+        """Return what its columns were taken for: ``ratings.csv: user_id, isbn as item_id; others: shop``."""
+        known = [own if own == ours else f"{own} as {ours}" for ours, own in self.columns.items()]
+        others = [name for name in self.header if name not in self.columns.values()]
+        return f"{self.path.name}: {', '.join(known)}{'; others: ' if others else ''}{', '.join(others)}"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -53,6 +59,11 @@ class Found:
     log: Table | None = None
     items: Table | None = None
     images: Path | None = None
+
+    def lines(self) -> list[str]:
+        """Return what was taken for what, a line for each table and one for the images."""
+        told = [table.line() for table in (self.log, self.items) if table is not None]
+        return told if self.images is None else [*told, f"images: {self.images}"]
 
 
 def look(folder: Path, images: Path | None = None) -> Found:

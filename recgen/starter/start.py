@@ -42,7 +42,7 @@ def init(folder: Path, out: Path, images: Path | None = None) -> str:
     made = prepare(found, out / "data")
     write_bytes(path, configuration(made, _count(made), str(folder)).encode())
     plan = session.plan(str(path), str(out / "runs" / path.stem))
-    told = [made.summary] if made.summary else []
+    told = [*found.lines(), *([made.summary] if made.summary else [])]
     return "\n".join(
         [*told, f"{path}: a configuration", plan.line(), f"Run it with: recgen run --config {path}"]
     )

@@ -61,6 +61,12 @@ def test_the_configuration_runs_unchanged(shop, tmp_path, monkeypatch):
     told = CliRunner().invoke(cli.recgen, ["init", "shop"])
     assert told.exit_code == 0, told.output
     assert "Plan: " in told.output and "recgen run --config shop.yaml" in told.output
+    assert told.output.splitlines()[:3] == [
+        "orders.csv: Customer as user_id, Product ID as item_id, Stars as rating, Date as timestamp",
+        "products.csv: Product ID as item_id; others: Kind, Full name, Price",
+        "images: shop/photos",
+    ]
+    assert "In the YAML" not in told.output, "it is written already"
     config = load_config("shop.yaml")
     assert config.settings.preset == "quick" and config.settings.like_threshold == 4
     assert config.settings.text_fields == ["Kind", "Full_name"], "words only, the shorter first"

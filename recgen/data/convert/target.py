@@ -202,11 +202,14 @@ class Target:
         if (self.out / "image_urls.csv").exists():
             fetch = f"recgen data download --urls {self.out}/image_urls.csv --out {self.out}/images"
             lines.append(f"Fetch the images with: {fetch}")
-        lines.append(
+        return "\n".join(lines)
+
+    def keys(self) -> str:
+        """Return the line that says which keys of a configuration name the data set."""
+        return (
             f"In the YAML: dataset: {self.name}, data_path: {self.out.parent}/, recgen.images: {self.out}/images,"
             f" recgen.image_ids: {self.out}/images.csv"
         )
-        return "\n".join(lines)
 
 
 @contextmanager

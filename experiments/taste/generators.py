@@ -2,7 +2,7 @@
 
 Usage: python -m experiments.taste.generators [--work FOLDER] [--seeds 1 2 3 4 5] [--only-collect]
 
-In the worlds of Verifier at 200 encounters; the runs and the rows of taste are those of `experiments.taste.measure` with the
+In the world of Verifier at 200 encounters; the runs and the rows of taste are those of `experiments.taste.measure` with the
 same `--work`. What each is drawn with was chosen on seed 900 (`--seeds 900 --tried`, choice_generators.json).
 """
 
@@ -28,7 +28,7 @@ from recgen.stages.generate import creatives
 
 HERE = Path(__file__).parent
 RECIPE = HERE / "generators.yaml"
-WORLDED = ("verifier-200", "factors-200")
+WORLDED = ("verifier-200",)
 NAMES = ("ragar", "iamg", "pmg", "rebeca", "stable_diffusion", "ip_adapter_mean")
 TRIED = (*NAMES, "iamg_2", "iamg_3", "pmg_2", "pmg_3", "ip_adapter_mean_2", "ip_adapter_mean_3")
 

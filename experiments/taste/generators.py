@@ -72,8 +72,10 @@ def _collected(folder: Path, seeds: Sequence[int], names: Sequence[str]) -> dict
         paths = [folder / f"seed{seed}/{name}.parquet" for seed in seeds]
         return pd.concat([pd.read_parquet(path) for path in paths if path.exists()], ignore_index=True)
 
+    tables = {name: rows(f"{name}.generator") for name in names}
+    if names == TRIED:
+        return {name: harness.means(table, METRICS) for name, table in tables.items()}
     taste, ceiling = rows("both"), float(rows("bounds")["ceiling"].mean())
-    tables = {"taste": taste, **{name: rows(f"{name}.generator") for name in names}}
     return {
         "ceiling": ceiling,
         "generators": {
@@ -82,9 +84,11 @@ def _collected(folder: Path, seeds: Sequence[int], names: Sequence[str]) -> dict
                 "gain over seeds": seed_mean(table.groupby("seed")["gain"].mean()).as_json(),
                 "share of the ceiling": float(table["gain"].mean()) / ceiling,
             }
-            for name, table in tables.items()
+            for name, table in {"taste": taste, **tables}.items()
         },
-        "taste minus": {name: harness.paired(taste, tables[name], ("gain", "content")) for name in names},
+        "taste minus": {
+            name: harness.paired(taste, table, ("gain", "content")) for name, table in tables.items()
+        },
     }
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recgen.metrics.statistics import bootstrap_crossed, bootstrap_mean, paired_difference
+from recgen.metrics.crossed import crossed_difference
+from recgen.metrics.statistics import bootstrap_mean, paired_difference
 
 PAGES = 1_000
 """What clicks are counted by."""
@@ -33,8 +34,8 @@ def ab_test(log: pd.DataFrame, baseline: str, seed: int) -> dict[str, dict[str, 
     -------
     dict
         Arm to ``{"pages": int, "clicks": estimate, "uplift": difference}``, both per 1,000 pages; the baseline has no uplift.
-        With several repetitions the uplift's interval draws users and repetitions anew (crossed), else users (studentised); its
-        p is that of sign flips over users.
+        With several repetitions the uplift's interval and p are those of `recgen.metrics.crossed` over users and repetitions (no
+        p for fewer than five), else those of a studentised bootstrap and of sign flips over users.
     """
     pages = per_page(log)
     found: dict[str, dict[str, Any]] = {}
@@ -57,8 +58,8 @@ def uplift(pages: pd.DataFrame, arm: str, baseline: str, seed: int) -> dict[str,
     found = result.as_json(arm, baseline, "clicks per 1,000 pages")
     if gap.index.get_level_values("seed").nunique() > 1:
         factors = {name: gap.index.get_level_values(name).to_numpy() for name in ("user_id", "seed")}
-        crossed = bootstrap_crossed(gap.to_numpy(), factors, seed)
-        found |= {"low": crossed.low, "high": crossed.high}
+        crossed = crossed_difference(gap.to_numpy(), np.zeros(len(gap)), factors)
+        found |= {"low": crossed.low, "high": crossed.high, "p": crossed.p}
     return found
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from recgen.metrics.ab_test import PAGES, ab_test, per_page
+from recgen.metrics.crossed import crossed_difference, crossed_mean
 from recgen.metrics.off_policy import arm_values
-from recgen.metrics.statistics import bootstrap_crossed, bootstrap_mean, holm, paired_difference
+from recgen.metrics.statistics import bootstrap_mean, holm, paired_difference
 
 QUALITY = ("recall@10", "ndcg@10")
 
@@ -99,11 +100,11 @@ def _mean(rows: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
     if rows["seed"].nunique() == 1:
         return bootstrap_mean(rows[name].to_numpy(), rows["user_id"].to_numpy(), seed).as_json()
     factors = {each: rows[each].to_numpy() for each in ("user_id", "seed")}
-    return bootstrap_crossed(rows[name].to_numpy(), factors, seed).as_json()
+    return crossed_mean(rows[name].to_numpy(), factors).as_json()
 
 
 def _difference(a: pd.DataFrame, b: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
-    """Return a minus b, user by user and seed by seed: mean and interval over both, and the p of sign flips over users."""
+    """Return a minus b, user by user and seed by seed: mean, interval and p over both, or over users where one seed is all."""
     unit = ["user_id", "seed"]
     both = a[[*unit, name]].merge(b[[*unit, name]], on=unit, suffixes=("", "_b"))
     gap = both.assign(gap=both[name] - both[f"{name}_b"])
@@ -112,6 +113,6 @@ def _difference(a: pd.DataFrame, b: pd.DataFrame, name: str, seed: int) -> dict[
     found = {name: getattr(tested, name) for name in ("difference", "low", "high", "p", "n")}
     if gap["seed"].nunique() > 1:
         factors = {each: gap[each].to_numpy() for each in unit}
-        crossed = bootstrap_crossed(gap["gap"].to_numpy(), factors, seed)
-        found |= {"low": crossed.low, "high": crossed.high}
+        crossed = crossed_difference(both[name].to_numpy(), both[f"{name}_b"].to_numpy(), factors)
+        found |= {"low": crossed.low, "high": crossed.high, "p": crossed.p}
     return found

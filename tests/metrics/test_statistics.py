@@ -111,19 +111,6 @@ def test_power_finds_the_effect_in_four_of_five_runs():
     assert small.detectable == pytest.approx(2.8 / np.sqrt(50), rel=0.2)
 
 
-def test_crossed_bootstrap_knows_the_noise_of_every_factor():
-    """Twenty seeds of 40 users each: seeds that differ widen the interval, users alone know nothing of it."""
-    rng = np.random.default_rng(3)
-    users, seeds = np.repeat(np.arange(40), 20), np.tile(np.arange(20), 40)
-    values = rng.normal(size=40)[users] + 2 * rng.normal(size=20)[seeds]
-    both = s.bootstrap_crossed(values, {"user": users, "seed": seeds}, seed=0)
-    error = (both.high - both.low) / 3.92
-    assert error == pytest.approx(np.sqrt(1 / 40 + 4 / 20), rel=0.3)
-    alone = s.bootstrap_crossed(values, {"user": users}, seed=0)
-    assert (alone.high - alone.low) / 3.92 == pytest.approx(np.sqrt(1 / 40), rel=0.3)
-    assert s.bootstrap_crossed(values[:1], {"user": users[:1]}, seed=0).low is None
-
-
 def test_holm_is_the_step_down_procedure():
     p = np.array([0.001, 0.02, 0.4, 0.015, 0.9])
     order = np.argsort(p)

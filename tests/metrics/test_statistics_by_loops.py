@@ -116,26 +116,12 @@ def test_paired_seeds_say_what_so_many_could_find():
     assert reference.high - reference.difference == pytest.approx(stats.t.ppf(0.975, 4) * stats.sem(gaps))
 
 
-def test_the_crossed_bootstrap():
-    rng = np.random.default_rng(4)
-    users, seeds, values = np.repeat(list("abcd"), 3), np.tile([1, 2, 3], 4), rng.normal(size=12)
-    values[5] = np.nan
-    known = np.isfinite(values)
-    u, t, v = np.repeat(np.arange(4), 3)[known], np.tile(np.arange(3), 4)[known], values[known]
-    draw, means = np.random.default_rng(9), []
-    for _ in range(2000):
-        first, second = (np.bincount(draw.integers(0, n, n), minlength=n) for n in (4, 3))
-        weights = first[u] * second[t]
-        means.append((weights * v).sum() / weights.sum() if weights.sum() else np.nan)
-    factors = {"user": users, "seed": seeds, "fixed": np.zeros(12)}
-    for level in (0.95, 0.6):
-        low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
-        found = s.bootstrap_crossed(values, factors, seed=9, level=level)
-        assert (found.value, found.low, found.high) == pytest.approx((v.mean(), low, high)) and found.n == 11
-    assert s.bootstrap_crossed(values, factors, seed=9) == s.bootstrap_crossed(
-        values, factors, seed=9, level=0.95
-    )
-    assert s.bootstrap_crossed([np.nan], {"user": ["a"]}, seed=0) == s.Estimate(None, None, None, 0)
+def test_more_signs_are_flipped_where_none_of_the_first_was_as_extreme():
+    certain = s.paired_difference(np.linspace(1, 2, 40), np.zeros(40), np.arange(40), seed=3)
+    assert certain.p == 1 / 100_001
+    rng = np.random.default_rng(3)
+    likely = s.paired_difference(rng.normal(0.4, 1, 40), np.zeros(40), np.arange(40), seed=3)
+    assert (likely.p * 10_001) == pytest.approx(round(likely.p * 10_001)) and 1 / 10_001 < likely.p < 0.1
 
 
 def test_holm_by_hand():

@@ -39,11 +39,11 @@ def main() -> None:
     ]
     columns.append(Arms(run, requests).shown("both"))
     liked = [[_own(run, item) for item in request.history[-LIKED:]] for request in requests]
-    _sheet(liked, columns, ["its own image", *SHOWN, "taste"]).save(FILE, optimize=True)
+    _sheet(liked, columns, ["its own image", *SHOWN, "taste"]).quantize(256).save(FILE, optimize=True)
 
 
 def _own(run: RunContext, item: str) -> Image.Image:
-    return Image.open(run.items["image"].iloc[run.data.item_rows[item]])
+    return Image.open(run.folder / run.items["image"].iloc[run.data.item_rows[item]])
 
 
 def _sheet(liked: list[list[Image.Image]], columns: list[list[Image.Image]], names: list[str]) -> Image.Image:

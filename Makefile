@@ -3,6 +3,7 @@
 # make lint   ruff (check and format) and mypy
 # make docs   the documentation, into site/, with warnings as errors
 # make bench  experiments/benchmarks into their JSON files, and a page of them, runs/benchmarks.md
+# make torture  kills, full disks, damaged files and hostile input for MINUTES=20, counted in docs/reliability.md
 # make mutants  mutation testing of the numerical core, tests/mutants/core.toml; what it has run it does not run again
 #
 # Python 3.11 is what everything is tested with: RecBole asks for ray <= 2.6.3, which has no wheel for 3.12.
@@ -15,7 +16,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PACKAGES := recgen ranking_models generators recbole_configs
 
-.PHONY: demo test lint docs bench mutants
+MINUTES ?= 20
+
+.PHONY: demo test lint docs bench mutants torture
 
 demo: $(INSTALLED)
 	$(BIN)/recgen run --config demo
@@ -28,6 +31,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
+
+torture: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/torture --torture $(MINUTES)
 
 mutants: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt cosmic-ray

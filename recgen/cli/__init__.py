@@ -15,7 +15,7 @@ from recgen.cli import completion as completing
 from recgen.cli.data import data
 from recgen.cli.options import CONFIG, FORCE, SET, SOME, UNTIL, Command, out_option, run_option
 from recgen.cli.serving import clicks, serve, work
-from recgen.core.errors import UserError
+from recgen.core.errors import UserError, of_machine
 from recgen.core.version import __version__
 
 
@@ -376,6 +376,9 @@ def main() -> None:
         click.echo("\nrecgen: interrupted; the same command goes on where it stopped.", err=True)
         sys.exit(130)  # as shells have it for SIGINT
     except Exception as error:
+        if (known := of_machine(error)) is not None:
+            click.echo(f"recgen: {known}", err=True)
+            sys.exit(2)
         log = getattr(error, "log", None) or _written(error)
         click.echo(f"recgen: {type(error).__name__}: {error}\nThe log has the details: {log}", err=True)
         sys.exit(1)

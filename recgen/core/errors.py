@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 
@@ -33,6 +34,25 @@ class UserError(Exception):
 
 def _rebuild(where: str, found: str, expected: str, todo: str) -> UserError:
     return UserError(where, found=found, expected=expected, todo=todo)
+
+
+def of_machine(error: BaseException) -> UserError | None:
+    """Return what a full or read-only disk, or too little memory, is to the user; None for any other error."""
+    if isinstance(error, MemoryError):
+        return UserError(
+            "recgen",
+            found="no memory left",
+            expected="enough for one task, see recgen plan",
+            todo="Lower recgen.workers or a batch_size; what is finished is not done again.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return UserError(
+            str(error.filename or "the disk"),
+            found=(error.strerror or "no space left").lower(),
+            expected="a disk with room that can be written to",
+            todo="Make room or give another folder with --out; the same command goes on where it stopped.",
+        )
+    return None
 
 
 def brief(error: BaseException) -> str:

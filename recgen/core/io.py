@@ -65,7 +65,8 @@ def write_bytes(path: Path, data: bytes | memoryview, durable: bool = True) -> N
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
+        error.filename = error.filename or str(path)
         temporary.unlink(missing_ok=True)
         raise
     if durable:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from recgen.config.yaml_text import read_text
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import write_bytes
 from recgen.core.seeding import seed_for
@@ -184,13 +185,16 @@ def read_image_names(path: Path, where: str) -> dict[str, str]:
     Raises
     ------
     UserError
-        When it is absent, or a row has another number of columns.
+        When it is absent or no CSV in UTF-8, or a row has another number of columns.
     """
     if not path.is_file():
         raise UserError(
             f"{where}: recgen.image_ids", found=f"no file {path}", expected="a CSV of two columns"
         )
-    rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    try:
+        rows = list(csv.reader(read_text(path, str(path)).splitlines()))
+    except csv.Error as error:
+        raise UserError(str(path), found=str(error), expected="a CSV of two columns") from error
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -142,6 +143,14 @@ def _conclude(work: RunContext, done: list[str], seconds: float) -> None:
         logger.info("Nothing to do: everything asked for is done already in %s", work.folder)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that goes without a line where the disk is full: the run says so itself, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's name
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send everything to a log file, and our own lines to the terminal as well; an error ends in the file, and knows where.
@@ -150,7 +159,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """
     root = logging.getLogger()
     path.parent.mkdir(parents=True, exist_ok=True)
-    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file, screen = _LogFile(path, encoding="utf-8"), logging.StreamHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     screen.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(file)

@@ -115,7 +115,7 @@ def _sheets(path: Path) -> list[Sheet]:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {key}", found=repr(first["input"])[:200], expected=first["msg"]) from error
-    except (OSError, ValueError) as error:  # JSON and text that is neither
+    except (OSError, ValueError, RecursionError, csv.Error) as error:  # JSON and text that is neither
         raise UserError(str(path), found=f"{error}"[:200], expected=expected) from error
 
 
@@ -126,6 +126,8 @@ def _from_csv(text: str) -> list[Sheet]:
         raise ValueError(f"no column {absent[0]!r}")
     sheets: dict[tuple[str, str], dict[str, list[tuple[int, str]]]] = {}
     for row in reader:
+        if None in row.values():
+            raise ValueError(f"line {reader.line_num}: fewer columns than the first line")
         sheet = sheets.setdefault((row["study"], row["respondent"]), {})
         sheet.setdefault(row["question"], []).append((int(row["rank"]), row["option"]))
     found = []

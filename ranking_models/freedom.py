@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
-from ranking_models.neighbours import inverse_root, nearest_items, normalise, unit_rows
+from ranking_models.neighbours import inverse_root, normalise, remembered_items, unit_rows
 from ranking_models.sparse import SparsePattern, propagate
 from ranking_models.trainer import RankingTrainer
 from ranking_models.what_if.substitute import SubstituteWhatIf
@@ -78,7 +78,7 @@ class FREEDOM(FeatureRecommender):
             columns, values = [], []
             for modality, weight in self._weights().items():
                 unit = unit_rows(self.features(modality))
-                near = nearest_items(unit, s.knn_k, s.knn_exact_up_to, s.knn_probes)
+                near = remembered_items(unit, s.knn_k, s.knn_exact_up_to, s.knn_probes)
                 ones = (near.ids > 0).float()
                 columns.append(near.ids)
                 values.append(weight * normalise(near.ids, ones))

@@ -16,7 +16,14 @@ from torch.nn.functional import linear, normalize, softplus
 
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
 from ranking_models.contrastive import contrastive_loss
-from ranking_models.neighbours import CELLS_PER_CHUNK, Neighbours, nearest_items, normalise, unit_rows
+from ranking_models.neighbours import (
+    CELLS_PER_CHUNK,
+    Neighbours,
+    nearest_items,
+    normalise,
+    remembered_items,
+    unit_rows,
+)
 from ranking_models.sparse import SparsePattern, edge_similarity, interaction_graph, propagate
 from ranking_models.trainer import RankingTrainer
 from ranking_models.what_if.graph import GraphWhatIf, MicroState, MicroWhatIf
@@ -105,7 +112,8 @@ class MICRO(FeatureRecommender):
     # ---- graphs (specification 4.3) ----
 
     def _keep_fixed_graph(self, modality: str) -> None:
-        near = self._nearest(unit_rows(self.features(modality)))
+        s = self.settings
+        near = remembered_items(unit_rows(self.features(modality)), s.knn_k, s.knn_exact_up_to, s.knn_probes)
         for field in ("ids", "similarity", "next_id", "next_similarity"):
             self.register_buffer(f"fixed_{field}_{modality}", getattr(near, field), persistent=False)
 

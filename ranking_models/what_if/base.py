@@ -10,8 +10,9 @@ import torch
 
 from recgen.core.errors import UserError
 
-CELLS_PER_CHUNK = 1 << 20
-"""Requests x items handled at once; a hub image can touch every item, so this bounds the memory of the worst case."""
+CELLS_PER_CHUNK = 1 << 22
+"""Requests x items handled at once: 16 MB a matrix, which stays in the caches; at 100,000 items four times as many and a quarter
+as many were a third slower. A hub image can touch every item, so this bounds the memory of the worst case too."""
 
 
 class ImageModel(Protocol):

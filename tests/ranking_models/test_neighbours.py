@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ranking_models.neighbours import nearest_items, normalise, unit_rows
+from ranking_models import neighbours
+from ranking_models.neighbours import nearest_items, normalise, remembered_items, unit_rows
 from ranking_models.sparse import SparsePattern, edge_similarity, propagate
 
 EXACT = {"exact_up_to": 10_000, "probes": 1}
@@ -91,3 +92,31 @@ def test_sparse_products_and_their_gradients_equal_dense_ones():
     square = SparsePattern(torch.tensor([0, 2, 4, 5]), torch.tensor([0, 1, 2, 0, 1]), 3)
     unit = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: edge_similarity(square, x), (unit,))
+
+
+def test_a_graph_of_the_same_rows_is_searched_for_once(monkeypatch):
+    searched = []
+    search = neighbours._search
+    monkeypatch.setattr(neighbours, "_search", lambda *given: (searched.append(1), search(*given))[1])
+    monkeypatch.setattr(neighbours, "_remembered", neighbours.OrderedDict())
+    unit, other = unit_rows(features(60)), unit_rows(features(60) + 0.01)
+    first, again = (remembered_items(unit.clone(), 5, **EXACT) for _ in range(2))
+    assert len(searched) == 1
+    again.ids.zero_()  # what is given out is the caller's own
+    for found in (first, remembered_items(unit, 5, **EXACT)):
+        expected = nearest_items(unit, 5, **EXACT)
+        for name in ("ids", "similarity", "next_id", "next_similarity"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert not torch.equal(remembered_items(other, 5, **EXACT).similarity, first.similarity)
+    assert remembered_items(unit, 4, **EXACT).ids.shape == (61, 4)
+    for place in range(6):
+        remembered_items(unit_rows(features(10) + place), 3, **EXACT)
+    assert len(neighbours._remembered) == neighbours._GRAPHS_KEPT
+
+
+def test_rows_are_hashed_the_same_in_pieces(monkeypatch):
+    items = unit_rows(torch.cat([features(50), features(50)]))
+    whole = neighbours._groups(items)
+    monkeypatch.setattr(neighbours, "ROWS_HASHED", 7)
+    pieces = neighbours._groups(items)
+    assert all(torch.equal(*pair) for pair in zip(whole, pieces, strict=True)) and len(whole[1]) < len(items)

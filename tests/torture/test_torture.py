@@ -38,16 +38,16 @@ def undisturbed(tmp_path_factory, config) -> tuple[Path, float]:
 
 
 def test_a_short_torture(config, undisturbed, dataset, tmp_path):
-    folder, seconds = undisturbed
+    """All but the kills, which tests/pipeline has."""
+    folder, _ = undisturbed
     rng, whole = random.Random(0), results(folder)
     assert len(whole) > 40
     found = hostile(config, dataset, tmp_path, rng, 300)
-    found += kills(config, tmp_path / "killed", whole, rng, seconds, workers=1)
     names = rng.sample(sorted(whole), 6)
     found += damaged_files(config, folder, whole, rng, names, tmp_path / "damaged")
     found += full_disk(config, whole, rng, sum(path.stat().st_size for path in folder.rglob("*")))
     assert not found.bad, "\n\n".join(found.bad)
-    assert sum(found.tried.values()) > 303
+    assert sum(found.tried.values()) >= 306
 
 
 def test_a_long_torture(request, config, undisturbed, dataset, tmp_path):

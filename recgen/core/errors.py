@@ -37,7 +37,12 @@ def _rebuild(where: str, found: str, expected: str, todo: str) -> UserError:
 
 
 def of_machine(error: BaseException) -> UserError | None:
-    """Return what a full or read-only disk, or too little memory, is to the user; None for any other error."""
+    """Return what a full or read-only disk, or too little memory, is to the user; None for any other error.
+
+    What a plugin ran into counts as well: an error is asked for its causes.
+    """
+    if error.__cause__ is not None and not isinstance(error, OSError | MemoryError):
+        return of_machine(error.__cause__)
     if isinstance(error, MemoryError):
         return UserError(
             "recgen",

@@ -62,7 +62,7 @@ class Tally:
     @property
     def bad(self) -> list[str]:
         """Everything that must never happen."""
-        return [*self.lost, *self.tracebacks, *self.silent]
+        return [*self.tracebacks, *self.silent, *self.lost]
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def kills(
             tally.tried[f"kills in {stage}"] += 1
         else:
             tally.tracebacks.append(f"exit {process.exitcode}: {errors.read_text()[-2000:]}")
-            break
+            return tally
     tally.lost += [f"{name} differs after kills" for name in differing(whole, results(folder))]
     if "Traceback" in errors.read_text():
         tally.tracebacks.append(errors.read_text()[-2000:])

@@ -60,6 +60,7 @@ def test_a_long_torture(request, config, undisturbed, dataset, tmp_path):
     names: list[str] = []
     turn = 0
     while time.monotonic() < ends:
+        found += kills(config, tmp_path / f"killed{turn}", whole, rng, seconds, workers=1 + turn % 2)
         found += hostile(config, dataset, tmp_path, rng, 1000)
         if not names:  # every file once before any comes again; stages' records and the log among them
             names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -68,7 +69,6 @@ def test_a_long_torture(request, config, undisturbed, dataset, tmp_path):
             chosen, names = names[:8], names[8:]
             found += damaged_files(config, folder, whole, rng, chosen, tmp_path / "damaged")
         found += full_disk(config, whole, rng, room)
-        found += kills(config, tmp_path / f"killed{turn}", whole, rng, seconds, workers=1 + turn % 2)
         turn += 1
         written(ROOT, found, minutes, seed, len(whole))
     assert not found.bad, "\n\n".join(found.bad[:20])

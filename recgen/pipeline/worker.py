@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from recgen.config.loader import Config
 from recgen.core import progress
+from recgen.core.errors import of_machine
 from recgen.core.usage import Usage
 from recgen.pipeline.context import RunContext
 
@@ -142,7 +143,8 @@ def _obey(run: RunContext, order: Order) -> Done | Failed:
         return Done(value, usage.report())
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
-        return Failed(_pickled(error), said, traceback.format_exc())
+        # pickled, an error loses its causes, by which a full disk is known
+        return Failed(_pickled(of_machine(error) or error), said, traceback.format_exc())
 
 
 def _pickled(error: Exception) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -46,12 +47,22 @@ def test_the_script_of_a_shell(monkeypatch, capsys, shell):
     assert ended.value.code in (0, None) and "_RECGEN_COMPLETE" in capsys.readouterr().out
 
 
+def plugin_on_a_full_disk() -> Exception:
+    error = RuntimeError("a generator raised in save")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "says"),
     [
         (KeyboardInterrupt(), 130, "the same command goes on"),
         (cli.UserError("key", found="a", expected="b"), 2, "key: found a"),
         (ValueError("odd"), 1, "The log has the details"),
+        (MemoryError(), 2, "no memory left"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "no space left on device"),
+        (OSError(errno.EACCES, "Permission denied"), 1, "The log has the details"),
+        (plugin_on_a_full_disk(), 2, "no space left on device"),
     ],
 )
 def test_exit_statuses(monkeypatch, capsys, raised, code, says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -161,6 +162,12 @@ class Local(Exception):
         (UserError("a.yaml: key", found="1", expected="2"), UserError, "a.yaml: key: found 1; expected 2."),
         (ValueError("a shape"), ValueError, "a shape"),
         (Local(1, 2), RuntimeError, "Local: 1 and 2"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/a/b"),
+            UserError,
+            "/a/b: found no space left on device; expected a disk with room that can be written to. Make room or give another "
+            "folder with --out; the same command goes on where it stopped.",
+        ),
     ],
 )
 def test_errors_come_back_with_their_traceback(monkeypatch, error, kind, text):

@@ -130,12 +130,15 @@ def reference(model, loader, timed: int) -> tuple[Clock, Clock]:
     return first, others
 
 
-def measure(items: int, timed: int, dense_up_to: int, per_batch: int = 1024) -> dict:
+def measure(items: int, timed: int, dense_up_to: int, contrasted: int, per_batch: int = 1024) -> dict:
+    """Time both at a number of items, ours with so many of them contrasted; the reference contrasts all."""
     from ranking_models.trainer import RankingTrainer
 
     size = {"users": max(items // 2, 900), "per_user": 60, "dim": 512}
     with tempfile.TemporaryDirectory() as folder:
-        config, model, loader, _ = built(Path(folder), items=items, train_batch_size=per_batch, **size)
+        config, model, loader, _ = built(
+            Path(folder), items=items, train_batch_size=per_batch, contrastive_items=contrasted, **size
+        )
         batches = len(loader)
         mine = epoch_seconds(*ours(RankingTrainer(config, model), model, loader, timed), timed, batches)
         if items <= dense_up_to:
@@ -148,6 +151,7 @@ def measure(items: int, timed: int, dense_up_to: int, per_batch: int = 1024) -> 
         theirs = {name: seconds * (items / dense_up_to) ** 2 for name, seconds in theirs.items()}
     return {
         "items": items,
+        "objective": "same" if contrasted >= items else f"{contrasted} items contrasted by ours",
         "interactions": len(loader.dataset) if not scaled else None,
         "batches per epoch": batches,
         "seconds per epoch": {"ours": mine, "reference's algorithm": theirs},
@@ -159,10 +163,16 @@ def measure(items: int, timed: int, dense_up_to: int, per_batch: int = 1024) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, nargs="+", default=[1682, 20_000])
+    parser.add_argument("--contrasted", type=int, nargs="+", default=[10**9, 4096])
     parser.add_argument("--batches", type=int, default=3)
     parser.add_argument("--dense", type=int, default=5_000)
     options = parser.parse_args()
-    runs = [measure(items, options.batches, options.dense) for items in options.items]
+    runs = [
+        measure(items, options.batches, options.dense, contrasted)
+        for items in options.items
+        for contrasted in options.contrasted
+        if contrasted in (max(options.contrasted), *range(items))  # fewer than there are, or all of them
+    ]
     write_result(Path(__file__), {"runs": runs, **environment()})
 
 

@@ -27,14 +27,17 @@ class Sizes:
 
 
 def of_tables(folder: Path) -> Sizes | None:
-    """Return the sizes of a run whose dataset stage is done, from its folder; None where it is not."""
+    """Return the sizes of a run whose dataset stage is done, from its folder; None where it is not, or a table is damaged."""
     import pandas as pd
 
     files = [folder / "dataset" / f"{name}.parquet" for name in ("interactions", "items", "requests")]
     if not all(file.is_file() for file in files):
         return None
-    log = pd.read_parquet(files[0], columns=["user_id", "like"])
-    items, asked = (pd.read_parquet(file, columns=["item_id"]) for file in files[1:])
+    try:
+        log = pd.read_parquet(files[0], columns=["user_id", "like"])
+        items, asked = (pd.read_parquet(file, columns=["item_id"]) for file in files[1:])
+    except Exception:  # of the many kinds that pyarrow raises; the run makes the table again
+        return None
     return Sizes(log["user_id"].nunique(), len(items), len(log), int(log["like"].sum()), len(asked))
 
 

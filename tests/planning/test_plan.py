@@ -236,3 +236,19 @@ def test_a_market_is_its_trainings_and_its_creatives():
     assert large.seconds - small.seconds == pytest.approx(2 * 5 * training), (
         "an A/B test and the worlds of four arms"
     )
+
+
+def test_a_damaged_table_is_no_obstacle(tmp_path):
+    import pandas as pd
+
+    for name, column in (("interactions", "like"), ("items", "item_id"), ("requests", "item_id")):
+        (tmp_path / "dataset").mkdir(exist_ok=True)
+        table = pd.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], column: [True, False]})
+        table.to_parquet(tmp_path / f"dataset/{name}.parquet")
+    assert counting.of_tables(tmp_path) == Sizes(2, 2, 2, 1, 2)
+    whole = (tmp_path / "dataset/items.parquet").read_bytes()
+    for damaged in (whole[:-9], b"", whole[:40] + b"\xff" * 20 + whole[60:]):
+        (tmp_path / "dataset/items.parquet").write_bytes(damaged)
+        assert counting.of_tables(tmp_path) in (None, Sizes(2, 2, 2, 1, 2))
+    (tmp_path / "dataset/items.parquet").write_bytes(whole[:-9])
+    assert counting.of_tables(tmp_path) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from urllib.parse import urlencode
 
 import pandas as pd
 import pytest
+from chromium import Browser
 from click.testing import CliRunner
 
 import recgen
@@ -31,6 +33,7 @@ pytest.importorskip("fastapi", reason="recgen[serve] is not installed")
 
 ASKED = {"protocol": "blind", "items": 4, "per_item": 6, "per": "group", "groups": 3, "compare": 0}
 KEY = "a key of the shop"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +163,10 @@ def _text(png: bytes) -> str:
 
 
 def test_what_the_gate_refuses_is_not_shown_and_not_asked_for_again(folder, tables):
-    manifest, groups, _ = tables
-    row = manifest.iloc[-1]
+    manifest, _, _ = tables
+    row = manifest[manifest.duplicated("path", keep=False)].iloc[
+        0
+    ]  # another user is shown the same image, and may be
     gate = folder / "gate/ideal.parquet"
     table, before = pd.read_parquet(gate), gate.read_bytes()
     table.loc[(table["user_id"] == row["user_id"]) & (table["item_id"] == row["item_id"]), "accepted"] = False
@@ -170,6 +175,10 @@ def test_what_the_gate_refuses_is_not_shown_and_not_asked_for_again(folder, tabl
         with serving(folder) as (address, _):
             assert show(address, row["user_id"], row["item_id"])["arm"] == "original"
             assert b'state="waiting"' not in get(address, "/metrics")[1]
+            same = manifest[(manifest["path"] == row["path"]) & (manifest["user_id"] != row["user_id"])].iloc[
+                0
+            ]
+            assert show(address, same["user_id"], same["item_id"])["arm"] in ("ideal", "group.ideal")
         with serving(folder, "--all") as (address, _):
             assert show(address, row["user_id"], row["item_id"])["arm"] in ("ideal", "group.ideal")
     finally:
@@ -214,6 +223,34 @@ def test_keys_limits_and_who_may_listen(folder, tables, tmp_path):
         assert get(address, "/v1/creative", key="another", **asked)[0] == 200, "each key has its own"
     open_to_all = CliRunner().invoke(cli, ["serve", "--run", str(folder), "--host", "0.0.0.0"])
     assert "no API keys; expected keys where others can reach the service" in str(open_to_all.exception)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_page_shows_the_image_and_takes_the_click(folder, tables, tmp_path):
+    manifest, groups, _ = tables
+    made = manifest.iloc[0]
+    user = groups.loc[made["user_id"], "representative"]
+    with serving(folder) as (address, _), Browser(str(CHROMIUM), tmp_path) as browser:
+        browser.tell("Page.navigate", url=f"{address}/")
+        _until(browser, "document.forms.length === 1 && document.readyState === 'complete'")
+        fields = f"form.user.value = {json.dumps(user)}; form.item.value = {json.dumps(made['item_id'])}"
+        browser.run(f"{fields}; form.requestSubmit()")
+        _until(browser, "document.getElementById('image').naturalWidth > 0")
+        assert "ideal" in browser.run("document.getElementById('facts').innerText")
+        assert made["item_id"] in browser.run("document.getElementById('image').alt")
+        browser.run("document.getElementById('image').click()")
+        _until(browser, "document.getElementById('error').textContent === 'Click noted.'")
+        assert "recgen_clicks_total 1.0" in get(address, "/metrics")[1].decode()
+        browser.run("form.item.value = 'no such'; form.requestSubmit()")
+        _until(browser, "document.getElementById('error').textContent.includes('not in the catalogue')")
+
+
+def _until(browser: Browser, condition: str) -> None:
+    for _ in range(400):
+        if browser.run(condition):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never: {condition}")
 
 
 def test_killed_under_load_it_answers_right_again_and_has_lost_no_impression(folder, tables):

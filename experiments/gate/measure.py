@@ -30,7 +30,7 @@ from recgen.metrics import gate as metrics
 from recgen.metrics.statistics import bootstrap_mean
 from recgen.pipeline.context import RunContext
 from recgen.stages.creative_batch import load
-from recgen.stages.gate import decided
+from recgen.stages.gate import decided, predicted_gain
 from recgen.stages.measure import by_truth
 
 HERE = Path(__file__).parent
@@ -60,10 +60,7 @@ def evidence(run: RunContext) -> pd.DataFrame:
         truth = by_truth(run, made)
         table = decided(run, made).assign(generator=name)
         for asked, models in MODELS.items():
-            gate = Gate(models=models)
-            with_models = run.settings.model_copy(update={"gate": gate})
-            run.settings = with_models
-            table[f"gain by {asked}"] = decided(run, made)["gain"] if models else np.nan
+            table[f"gain by {asked}"] = predicted_gain(run, made, Gate(models=models))
         for column in ("content_preservation", "true_utility_gain"):
             table[column] = truth[column]
         tables.append(table)

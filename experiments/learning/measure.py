@@ -7,7 +7,7 @@ click by the position-based model. Thompson sampling (`recgen.metrics.thompson`)
 of its own: common ones would make worlds without an effect equal to the last click, and a control that cannot fail.
 
 Three worlds: pictures matter as in the simulator's log (effect 1); they do not (0); they do, but creatives are made for somebody
-else (`poor`), so that they lose. Differences are over worlds, with intervals by t. `off-policy` says how well Thompson sampling's
+else (`somebody else's`). Differences are over worlds, with intervals by t. `off-policy` says how well Thompson sampling's
 own log values always showing an arm: how many intervals of 95% hold the truth.
 
     python -m experiments.learning.measure
@@ -40,7 +40,7 @@ ARMS = ("original", "group", "own")
 ROUNDS, PLACES, CANDIDATES, GROUPS = 20, 10, 30, 8
 PER = 1_000
 """Impressions that clicks are counted by."""
-WORLDS = {"matters": (1.0, False), "nothing matters": (0.0, False), "poor creatives": (1.0, True)}
+WORLDS = {"matters": (1.0, False), "nothing matters": (0.0, False), "somebody else's": (1.0, True)}
 """Effect of the picture, and whether creatives are made for somebody else."""
 
 

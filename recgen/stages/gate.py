@@ -44,7 +44,7 @@ def decided(run: RunContext, made: CreativeBatch) -> pd.DataFrame:
     table = pd.DataFrame({
         "user_id": made.users, "item_id": made.items, "path": [str(path.relative_to(run.folder)) for path in made.paths]
     })  # fmt: skip
-    found = {**_looked_at(run, made), **_kept(run, made, gate), "gain": _gain(run, made, gate)}
+    found = {**_looked_at(run, made), **_kept(run, made, gate), "gain": predicted_gain(run, made, gate)}
     table = table.assign(**found)
     table["verdict"] = metrics.decide(table, gate)
     table["accepted"] = table["verdict"] == metrics.ACCEPTED
@@ -115,7 +115,7 @@ def _attributes(run: RunContext, made: CreativeBatch, gate: Gate) -> np.ndarray:
     return np.min(np.stack(overlaps), axis=0)
 
 
-def _gain(run: RunContext, made: CreativeBatch, gate: Gate) -> np.ndarray:
+def predicted_gain(run: RunContext, made: CreativeBatch, gate: Gate) -> np.ndarray:
     """Return the smallest gain in score that any of the models predicts; NaN where none is asked."""
     gains = [
         _score_gain(run, made, role, member)

@@ -115,7 +115,7 @@ class _Counter:
         self.width = 2 if halves else 4  # bytes of a number in the pipeline
         self.encoder_width = 2 if on_gpu and precision != "float32" else 4
         self.text_width = 2 if on_gpu else 4  # a language model's own type, or float32
-        self.always = self._always() if program else []
+        self.counts_program, self.always = program, self._always() if program else []
 
     def _always(self) -> list[Item]:
         if self.on_gpu:
@@ -123,7 +123,9 @@ class _Counter:
         return [Item("program", _PROGRAM), Item("data", self.sizes.interactions * _ROW / _GIB)]
 
     def tasks(self) -> list[TaskMemory]:
-        found = [self._worst("features", [self._encoder], [(_ENCODED, self._encoded)])]
+        parameters = encoder_size(self.settings.encoder)[0]
+        phases = [(min(_ENCODED, self.sizes.items), self._encoded), *self._loading(parameters)]
+        found = [self._worst("features", [self._encoder], phases)]
         found += self._read()
         for spec in self.config.generators.values():
             if spec.families:
@@ -142,8 +144,15 @@ class _Counter:
                 found.append(TaskMemory(f"features/{need}", (*self.always, self._encoder, weights)))
         if asked & {"keywords", "tags"} and s.keywords.endpoint is None and s.llm is not None:
             fixed = [self._encoder, self._language]
-            found.append(self._worst("features/keywords", fixed, [(_WRITTEN, self._written)]))
+            phases = [(_WRITTEN, self._written), *self._loading(self._language_network.parameters)]
+            found.append(self._worst("features/keywords", fixed, phases))
         return found
+
+    def _loading(self, parameters: float) -> list[tuple[int, Batch]]:
+        """Return what is there while weights are read into this machine's memory: beside them their file, of 2 bytes a number."""
+        if self.on_gpu or not self.counts_program:
+            return []
+        return [(1, lambda _: Item("the file of weights while it is read", parameters * 2 / _GIB))]
 
     def _generator(self, spec: GeneratorSpec) -> list[TaskMemory]:
         """Return a generator's two tasks."""
@@ -154,6 +163,7 @@ class _Counter:
         fixed = [*self._pipeline(network, spec), self._encoder]
         if "keywords" in spec.needs:
             fixed.append(self._language)
+        asked = max(round(config.workload(self.sizes.requests, self.sizes.users).draw.images), 1)
         prompts, nothing = self._prompts(network), held == Held()
         learned = held.trained * (_TRAINED - 16) / _GIB  # of it, what a fitted generator keeps
         decode = getattr(config, "decode", Sampling.model_validate({}))
@@ -163,7 +173,9 @@ class _Counter:
         drawn = [*fixed, prompts, *([Item("what was learned", learned)] if learned else [])]
         return [
             self._fit(spec, network, fixed if nothing else [*fixed, prompts], held, tries),
-            self._worst(f"generate/{spec.name}", drawn, [*draws.phases(), (_ENCODED, self._encoded)]),
+            self._worst(
+                f"generate/{spec.name}", drawn, [*draws.phases(asked), (min(_ENCODED, asked), self._encoded)]
+            ),
         ]
 
     def _fit(
@@ -176,7 +188,7 @@ class _Counter:
             fixed.append(Item(what, held.trained * _TRAINED / _GIB))
         if held.own:
             fixed.append(Item("activations of the method's own network", held.own * 4 / _GIB))
-        phases: list[tuple[int, Batch]] = []
+        phases = self._loading(network.parameters)
         if held.gradients:
             line = network.activations.recomputed if recomputed else network.activations.train
             reads = held.read and not held.sampled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +14,20 @@ from safetensors.torch import load_file
 from experiments.real_shapes import measure
 
 TRAINED = ("ragar", "iamg", "pmg", "dreambooth", "rebeca")
+
+
+def test_what_was_run_on_the_published_shapes_took_what_is_planned():
+    """As experiments/real_shapes recorded it; what it had no time for it names."""
+    recorded = json.loads(Path(measure.__file__).with_name("result.json").read_text())
+    for stage in ("generator.fit", "generate"):
+        run = {name.removeprefix(f"{stage}.") for name in recorded["tasks"] if name.startswith(f"{stage}.")}
+        assert set(measure.GENERATORS) - run == set(recorded["left"][stage])
+        assert {"stable_diffusion", "ip_adapter_mean", "dreambooth"} <= run
+    planned = {name: task for name, task in recorded["tasks"].items() if "planned_gib" in task}
+    assert len(planned) >= 9
+    for name, task in planned.items():
+        assert task["planned_gib"] == pytest.approx(task["peak_memory_gib"], rel=0.13), name
+    assert recorded["peak_memory_gib"] < 14
 
 
 @pytest.mark.skipif(

@@ -23,6 +23,25 @@ class OpenClip(Strict):
     pretrained: str | None = None
 
 
+class RayEngine(Strict):
+    """Ray actors in the place of processes.
+
+    Attributes
+    ----------
+    name
+        `ray`.
+    address
+        A cluster's, as `ray.init` takes it; `auto` is the one that this machine belongs to. Null starts one on this machine for
+        the run. All nodes have to see the run's folder and the data under the same paths, and have the same packages.
+    gpus
+        GPUs of an actor, which may be a part of one; null is one where RecBole's `use_gpu` allows it and the cluster has any.
+    """
+
+    name: Literal["ray"] = "ray"
+    address: str | None = None
+    gpus: float | None = Field(None, ge=0)
+
+
 class GivenFeatures(Strict):
     """Embeddings of the items by the run's encoder that are there already, each a ``.npy`` file.
 
@@ -284,6 +303,9 @@ class Settings(Strict):
         Processes in which tasks that do not need each other are done side by side, each with data and weights of its own in
         memory. `auto` takes one for each `threads` cores (1 where that is null), as far as the free memory goes, and one on a
         GPU. No result depends on it. Studies do one task at a time in each of their own workers.
+    engine
+        What the processes are: `local`, processes of this machine; `ray`, Ray actors, as many as `workers`; or a block, see
+        `RayEngine`. No result depends on it.
     download
         How to come by the data set, for the message that is given when it is not here.
     images
@@ -357,6 +379,7 @@ class Settings(Strict):
     eval_split: Literal["test", "validation"] = "test"
     threads: int | None = Field(None, ge=1)
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    engine: Literal["local", "ray"] | RayEngine = "local"
     download: Download | None = None
     images: str | None = None
     image_ids: str | None = None
@@ -395,6 +418,19 @@ class Settings(Strict):
     def tagger(self) -> str | Tagger:
         """The CLIP tagger of the run: the captioner where that is one, else the shipped vocabulary's."""
         return self.captioner if isinstance(self.captioner, Tagger) else "clip-tagger"
+
+    @property
+    def ray(self) -> RayEngine | None:
+        """The block of ``engine: ray``, or None."""
+        return RayEngine() if self.engine == "ray" else None if self.engine == "local" else self.engine
+
+    @model_validator(mode="after")
+    def _as_many_as_said(self) -> Settings:
+        if self.ray is not None and self.ray.address is not None and self.workers == "auto":
+            raise ValueError(
+                "engine.address with workers: auto; give a number, as many actors as the cluster has places for"
+            )
+        return self
 
 
 SHIPPED = {"encoder": "demo-clip", "backbone": "demo-sd"}

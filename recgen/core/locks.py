@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from recgen.core.errors import UserError
@@ -50,6 +50,17 @@ def _acquired(stack: ExitStack, lock: Path, what: str, deadline: float) -> int |
         except Held as error:
             if _alive(lock) or time.monotonic() > deadline:
                 raise _at_work(lock.parent, what) from error
+        time.sleep(0.05)
+
+
+def wait_until_free(file: Path) -> None:
+    """Wait until nobody shares a lock any more, for a while at most; a file that is not there is free."""
+    deadline = time.monotonic() + _PATIENCE
+    while file.exists():
+        with suppress(Held), try_lock(file):
+            return
+        if time.monotonic() > deadline:
+            return
         time.sleep(0.05)
 
 

@@ -63,7 +63,8 @@ def execute(
     stages = {task.stage for task in left}
     # Up to the first task that is left nothing changes, so that what was found there a moment ago still holds.
     asked = asked[asked.index(left[0]) :] if left else []
-    if workers > 1 and siblings is None and len(left) > 1:
+    several = workers > 1 and len(left) > 1
+    if siblings is None and left and (several or run.settings.ray is not None):
         return SideBySide(run, asked, prints, clock).execute(workers, stages)
     preflight.check(run, stages)
     for task in asked:

@@ -54,9 +54,9 @@ class Lost(Exception):
 
 @dataclass(eq=False)
 class Worker:
-    """One process: the order that it is at, and the name that this is shown by."""
+    """One process (`subprocess.Popen`, or a Ray actor): the order that it is at, and the name that this is shown by."""
 
-    process: subprocess.Popen[bytes]
+    process: Any
     name: str = ""
     order: Order | None = None
 
@@ -86,7 +86,7 @@ class Pool:
         for worker in self.workers:
             worker.process.wait()
             with suppress(BrokenPipeError):
-                worker.process.stdin.close()  # type: ignore[union-attr]
+                worker.process.stdin.close()
 
     def start(self) -> Worker:
         """Start one more process."""
@@ -105,6 +105,14 @@ class Pool:
         self._send(worker, Assignment(run.config, run.folder, sys.stderr.isatty()))
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
+
+    def has_room(self) -> bool:
+        """Return whether one more can be started now."""
+        return True
+
+    def limit(self, workers: int) -> int:
+        """Return how many processes there may be of so many, now that it is known where they run networks."""
+        return 1 if self._run.settings.workers == "auto" and self.device != "cpu" else workers
 
     @property
     def idle(self) -> list[Worker]:
@@ -158,14 +166,12 @@ class Pool:
 
     @staticmethod
     def _send(worker: Worker, message: Any) -> None:
-        assert worker.process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended, which is found where its answers are read
             pickle.dump(message, worker.process.stdin)
             worker.process.stdin.flush()
 
     def _listen(self, worker: Worker) -> None:
         """Take one process's answers, until it ends."""
-        assert worker.process.stdout is not None
         while True:
             try:
                 self._answers.put((worker, pickle.load(worker.process.stdout)))

@@ -88,10 +88,9 @@ class SideBySide:
             Those in which something is left to do, which are checked before anything is begun.
         """
         done: list[str] = []
-        with Pool(self._run) as pool:
+        with self._pool(workers) as pool:
             self._check(pool, stages)
-            if self._run.settings.workers == "auto" and pool.device != "cpu":
-                workers = 1
+            workers = pool.limit(workers)
             if workers > 1:
                 pool.start()  # it gets ready while the first tasks, of which one needs the other, are done
             while self._give_out(pool, workers):
@@ -105,6 +104,15 @@ class SideBySide:
                     self._finish(pool, task, result)
                     done.append(task.name)
         return done
+
+    def _pool(self, workers: int) -> Pool:
+        """Return the processes, or with ``engine: ray`` the actors, that do the tasks."""
+        engine = self._run.settings.ray
+        if engine is None:
+            return Pool(self._run)
+        from recgen.pipeline.ray_pool import RayPool
+
+        return RayPool(self._run, engine, workers)
 
     def _check(self, pool: Pool, stages: Collection[str]) -> None:
         """Find out, where torch is loaded anyhow, whether everything is here that the stages read."""
@@ -120,7 +128,7 @@ class SideBySide:
         """
         ready = [(task, False) for task in self._ready()]
         for task, shares in [*ready, *((task, True) for task in self._to_share())]:
-            free = pool.idle or ([pool.start()] if len(pool.workers) < workers else [])
+            free = pool.idle or ([pool.start()] if len(pool.workers) < workers and pool.has_room() else [])
             if not free:
                 break
             self._begin(pool, free[0], task, shares)

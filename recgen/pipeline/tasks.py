@@ -292,7 +292,17 @@ def _summary(run: RunContext) -> Task:
     reads = {
         "facts": run.settings.model_dump(
             mode="json",
-            exclude={"gallery", "gate", "budget", "market", "shard_size", "tune", "download", "workers"},
+            exclude={
+                "gallery",
+                "gate",
+                "budget",
+                "market",
+                "shard_size",
+                "tune",
+                "download",
+                "workers",
+                "engine",
+            },
         )
     }
     return Task("evaluate", "evaluate", "recgen.stages.evaluate:summarise", reads, after, ("metrics.json",))

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from pathlib import Path
@@ -97,10 +98,17 @@ class _Answers:
 class _LogHandler(QueueHandler):
     """Sends log records to the other process, as text."""
 
-    queue: Any  # `_Answers`
+    queue: Any  # takes a record
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.send(record)
+        self.queue(record)
+
+
+def log_to(send: Callable[[Any], None]) -> None:
+    """Send everything that is logged in this process, warnings too."""
+    logging.getLogger().addHandler(_LogHandler(send))  # type: ignore[arg-type]
+    logging.getLogger().setLevel(logging.INFO)
+    logging.captureWarnings(True)
 
 
 def main() -> None:
@@ -111,15 +119,13 @@ def main() -> None:
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
     assignment: Assignment = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    logging.getLogger().addHandler(_LogHandler(answers))  # type: ignore[arg-type]
-    logging.getLogger().setLevel(logging.INFO)
-    logging.captureWarnings(True)
+    log_to(answers.send)
     progress.redirect(answers.send, assignment.terminal)
     run = RunContext(assignment.config, assignment.folder)
     run.prepare_torch()
     answers.send(Ready(run.device))
     while True:
-        answers.send(_obey(run, orders.get()))
+        answers.send(obey(run, orders.get()))
 
 
 def _listen(orders: queue.SimpleQueue[Any]) -> None:
@@ -131,7 +137,8 @@ def _listen(orders: queue.SimpleQueue[Any]) -> None:
             os._exit(1)
 
 
-def _obey(run: RunContext, order: Order) -> Done | Failed:
+def obey(run: RunContext, order: Order) -> Done | Failed:
+    """Make a call, and return what came of it."""
     usage = Usage()
     progress.end()
     try:

@@ -18,10 +18,14 @@ from typing import Any
 
 from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
-from recgen.core.locks import folder_lock, shared_lock
+from recgen.core.locks import folder_lock, shared_lock, wait_until_free
 from recgen.core.machine import Held, try_lock, wait_lock
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
+
+
+ACTORS = ".actors"
+"""Held by Ray's actors, which end a moment after the process that started them has been killed."""
 
 
 class Workspace:
@@ -59,6 +63,7 @@ class Workspace:
         except OSError as error:
             raise _no_folder(self.root, error) from error
         with folder_lock(self.root, "run folder") as self.held:
+            wait_until_free(self.root / ACTORS)
             self._sweep()
             try:
                 yield

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
-import pandas as pd
 import psutil
 import pytest
+from written_files import differing
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
@@ -45,26 +45,6 @@ def serial(tmp_path_factory, config) -> Path:
 
 def context(config: Path, folder: Path, *overrides: str) -> RunContext:
     return RunContext(load_config(str(config), overrides), folder)
-
-
-def written(folder: Path) -> dict[str, object]:
-    """Everything that a run has written and that must not depend on how, by file."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-            found[name] = table[[each for each in table if each != "seconds"]].to_csv()
-        elif path.suffix in (".png", ".safetensors", ".txt") or path.name in ("metrics.json", "results.json"):
-            found[name] = path.read_bytes()
-    found.pop("log.txt", None)
-    return found
-
-
-def differing(one: Path, other: Path) -> set[str]:
-    first, second = written(one), written(other)
-    assert len(first) > 50
-    return {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
 
 
 def processes() -> list[psutil.Process]:

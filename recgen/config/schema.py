@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from recgen.config.budget import Budget
+from recgen.config.engine import RayEngine
 from recgen.config.gate import Gate
+from recgen.config.given import GivenFeatures
 from recgen.config.market import Market
 from recgen.config.strict import Strict
 from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
@@ -21,39 +23,6 @@ class OpenClip(Strict):
 
     model: str
     pretrained: str | None = None
-
-
-class RayEngine(Strict):
-    """Ray actors in the place of processes.
-
-    Attributes
-    ----------
-    name
-        `ray`.
-    address
-        A cluster's, as `ray.init` takes it; `auto` is the one that this machine belongs to. Null starts one on this machine for
-        the run. All nodes have to see the run's folder and the data under the same paths, and have the same packages.
-    gpus
-        GPUs of an actor, which may be a part of one; null is one where RecBole's `use_gpu` allows it and the cluster has any.
-    """
-
-    name: Literal["ray"] = "ray"
-    address: str | None = None
-    gpus: float | None = Field(None, ge=0)
-
-
-class GivenFeatures(Strict):
-    """Embeddings of the items by the run's encoder that are there already, each a ``.npy`` file.
-
-    Attributes
-    ----------
-    image, text
-        float32 ``[items, D]``, with the item tokens of its rows in ``<name>.ids.txt``, one a line, as `recgen export` writes
-        them; null encodes the items' images, or texts.
-    """
-
-    image: str | None = None
-    text: str | None = None
 
 
 class Rankers(Strict):

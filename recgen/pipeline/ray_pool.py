@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from recgen.config.schema import RayEngine
+from recgen.config.engine import RayEngine
 from recgen.core import progress
 from recgen.core.errors import UserError, brief
 from recgen.core.machine import try_lock

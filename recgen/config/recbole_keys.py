@@ -19,7 +19,7 @@ _QUOTED = re.compile(r"'(\w+)'")
 _NOWHERE_LISTED = frozenset(
     """
     dataset encoding item_features valid_neg_sample_args test_neg_sample_args cin contrast eta has_residual norm sim tail_ratio
-    image_redraws token_num_threshold use_filter xgb_early_stopping_rounds
+    image_redraws valid_users token_num_threshold use_filter xgb_early_stopping_rounds
     """.split()
 )
 """Keys that RecBole or recgen's ranking models read, and that stand in none of the files below."""

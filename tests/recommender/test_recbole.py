@@ -27,6 +27,23 @@ def test_recbole_evaluates_nothing_and_reads_no_command_line(dataset, monkeypatc
     assert sys.argv == ["recgen", "--epochs=9", "--config=x"]
 
 
+def test_early_stopping_goes_by_some_users_and_everything_else_by_all(dataset, write_config, tmp_path):
+    run = RunContext(load_config(str(write_config(tmp_path)), ["valid_users=5"]), tmp_path / "run")
+    data = recbole.loaders(run.recbole_config("BPR"), run.split)
+    valid = data.valid._dataset.inter_feat["user_id"].unique()
+    assert len(valid) == 5 and len(data.test._dataset.inter_feat) == len(run.split.test.inter_feat)
+    assert len(run.split.valid.inter_feat["user_id"].unique()) == 12, "what was split stays as it was"
+    again = (
+        recbole.loaders(run.recbole_config("BPR"), run.split).valid._dataset.inter_feat["user_id"].unique()
+    )
+    other = recbole.loaders(run.recbole_config("BPR", {"seed": 5}), run.split).valid._dataset.inter_feat[
+        "user_id"
+    ]
+    assert (again == valid).all() and set(other.tolist()) != set(valid.tolist())
+    every = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
+    assert len(recbole.loaders(every.recbole_config("BPR"), every.split).valid._dataset.inter_feat) == 12
+
+
 def test_halves_keep_the_catalogue(dataset, write_config, tmp_path):
     run = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
     config = run.recbole_config("MICRO", {"item_features": {}})

@@ -63,11 +63,16 @@ def market(found: Mapping[str, Any]) -> str:
     return "\n".join(lines[1:])
 
 
+_DRAWS = (
+    3  # Student's t of two is 12.7: the interval of a Recall@10 then reaches below zero, and says nothing
+)
+
+
 def _cell(estimate: Mapping[str, Any] | None, digits: int) -> str:
     if not estimate or estimate["value"] is None:
         return "-"
     value = f"{estimate['value']:.{digits}f}"
-    if estimate["low"] is None:
+    if estimate["low"] is None or (estimate.get("n") or _DRAWS) < _DRAWS:
         return value
     return f"{value} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
 

@@ -14,7 +14,7 @@ from recgen.planning.workload import Effort
 
 _START = 4.0  # importing torch, RecBole, diffusers: once a process
 _ROW, _READ = 25e-6, 0.4e-3  # an interaction of the log; an image looked at
-_RENDERED = 1.2e-3  # an image that a simulated data set draws
+_RENDERED = 1.2e-3  # an image that the renderer draws
 _EMBEDDED, _TEXT = 1.5e-3, 0.6e-3  # an image read and put through demo-clip; a text
 _LLM_TEXT = 3.2e-3  # a short prompt answered by demo-llm
 _STEP = 0.02  # an optimiser step of small networks
@@ -31,9 +31,9 @@ _REPORT, _SHOWN = 2.0, 0.02
 _PARALLEL_LLM_TOKENS = 40  # of an answer
 
 
-def dataset(sizes: Sizes, machine: Machine, simulated: bool) -> float:
+def dataset(sizes: Sizes, machine: Machine, renders: bool) -> float:
     """Return the seconds of reading, splitting and checking a data set, the start of the program included."""
-    images = sizes.items * (_READ + (_RENDERED if simulated else 0.0))
+    images = sizes.items * (_READ + (_RENDERED if renders else 0.0))
     return (_START + sizes.interactions * _ROW + images) / machine.speed
 
 

@@ -100,7 +100,8 @@ class Estimator:
     def _dataset(self, name: str) -> Cost:
         if name != "dataset":
             return Cost("small", 0.1)
-        return Cost("dataset", costs.dataset(self.sizes, self.machine, self.settings.simulator is not None))
+        renders = self.settings.simulator is not None or self.settings.images == "rendered"
+        return Cost("dataset", costs.dataset(self.sizes, self.machine, renders))
 
     def _features(self, name: str) -> Cost:
         items, s = self.sizes.items, self.settings

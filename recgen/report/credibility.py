@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from recgen.report.answers import out_of_domain
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, number
-from recgen.report.verdicts import RANKING, Verdict, auc_interval, cannot_judge
+from recgen.report.verdicts import DRAWS, RANKING, Verdict, auc_interval, cannot_judge
 
 IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
 
@@ -73,15 +73,22 @@ def _ranks(run: RunFiles) -> Check:
     if own is None or own["value"] is None or chance is None:
         return Check(question, "unclear", "not measured", "The downstream stage measures it.")
     sentence = (
-        f"Recall@10 is {number(own['value'], 4)} ({interval(own['low'], own['high'], 4)}); at random it is {number(chance, 4)}"
+        f"Recall@10 is {number(own['value'], 4)} ({_spread(own)}); at random it is {number(chance, 4)}"
         + ("." if popular is None else f", by popularity {number(popular, 4)}.")
     )
     if cannot_judge(run.metrics):
         return Check(question, "bad", "no better than chance", sentence)
-    low = own["value"] if own["low"] is None else own["low"]
+    low = own["low"] if (own.get("n") or 0) >= DRAWS else own["value"]
     if popular is not None and low <= popular:
         return Check(question, "unclear", "better than chance, not than popularity", sentence)
     return Check(question, "good", "yes", sentence)
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    """Return an interval over draws, or how few they are where it would say nothing."""
+    draws = found.get("n") or 0
+    few = "one draw" if draws == 1 else f"{draws} draws, too few for an interval"
+    return interval(found["low"], found["high"], 4) if draws >= DRAWS else few
 
 
 def _gains_from_images(run: RunFiles) -> Check:

@@ -78,11 +78,16 @@ def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
     return "good", "yes"
 
 
+DRAWS = 3
+"""Draws from which on an interval over them says something."""
+
+
 def cannot_judge(metrics: Mapping[str, Any]) -> bool:
     """Return whether the judge knows no better than chance what users like.
 
     A judge of likes and dislikes is measured as such, by its AUC on those held out (`auc_interval`); one that is trained to
-    rank by its Recall@10 and NDCG@10 on the original images.
+    rank by its Recall@10 and NDCG@10 on the original images: by the interval over draws, from `DRAWS` of them on.
+    Student's t of two draws is 12.7, so that their interval holds chance whatever the recommender knows; the mean is taken there.
     """
     auc = auc_interval(metrics)
     if auc is not None:
@@ -90,7 +95,7 @@ def cannot_judge(metrics: Mapping[str, Any]) -> bool:
     chance = (metrics.get("downstream_baselines") or {}).get("chance") or {}
     own = (metrics.get("downstream") or {}).get("ORI") or {}
     found = [
-        (own[key].get("low") if own[key].get("low") is not None else own[key]["value"], chance[key])
+        (own[key]["low"] if (own[key].get("n") or 0) >= DRAWS else own[key]["value"], chance[key])
         for key in ("recall@10", "ndcg@10")
         if key in chance and (own.get(key) or {}).get("value") is not None
     ]

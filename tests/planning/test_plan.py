@@ -42,6 +42,14 @@ def test_images_are_counted():
     assert found.cost("generate", "generate").images == 0
 
 
+def test_posters_that_are_drawn_take_their_time():
+    drawn, read = (
+        estimator([f"recgen.images={images}"], config="pog").cost("dataset", "dataset")
+        for images in ("rendered", "data/x")
+    )
+    assert drawn.seconds - read.seconds == pytest.approx(50 * costs._RENDERED)
+
+
 def test_pmg_draws_an_image_for_every_weight():
     found = estimator(["recgen.generators=[pmg]", "recgen.pmg.weights=[0.2, 0.8]"])
     assert found.cost("generate", "generate/pmg").images == 80

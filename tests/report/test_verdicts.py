@@ -212,6 +212,20 @@ def test_the_panel_asks_whether_the_recommender_ranks_at_all(run):
         assert "cannot judge" not in read(build(run)).text
 
 
+@pytest.mark.parametrize(("draws", "knows"), [(1, True), (2, True), (3, False)])
+def test_the_interval_of_two_draws_is_no_evidence_against_a_recommender(run, draws, knows):
+    """ml-latest-small, preset quick: 0.0387 where chance is 0.001, and an interval from -0.046, for t of two draws is 12.7."""
+    stored = metrics_of(run)
+    wide = {"value": 0.0387, "low": -0.0459, "high": 0.1232, "n": draws}
+    stored["downstream"]["ORI"] = {"recall@10": wide if draws > 1 else {**wide, "low": None, "high": None}}
+    stored["downstream_baselines"] = {"chance": {"recall@10": 0.001}, "popularity": {"recall@10": 0.02}}
+    (run / "metrics.json").write_text(json.dumps(stored))
+    check = said(run, "better than chance")
+    assert (check.verdict == "good") is knows
+    assert ("0.1232" in check.sentence) is not knows
+    assert ("cannot judge" in read(build(run)).text) is not knows
+
+
 def test_the_panel_asks_what_images_are_worth_to_the_recommender(run):
     assert said(run, "from images").label == "not measured"
     stored = metrics_of(run)
@@ -257,7 +271,7 @@ def test_a_judge_of_likes_and_dislikes_is_believed_by_its_auc(auc, dislikes, kno
     """Whatever its Recall@10: it is not trained to rank. With few held out, a little above a half is not enough."""
     from recgen.report.verdicts import auc_interval, cannot_judge
 
-    poor = {"downstream": {"ORI": {"recall@10": {"value": 0.001, "low": 0.0, "high": 0.002}}}}
+    poor = {"downstream": {"ORI": {"recall@10": {"value": 0.001, "low": 0.0, "high": 0.002, "n": 5}}}}
     chance = {"downstream_baselines": {"chance": {"recall@10": 0.01}}}
     metrics = {**poor, **chance, "run": {"judge_auc": auc, "interactions": 6000, "dislikes": dislikes}}
     assert cannot_judge(metrics) is not knows

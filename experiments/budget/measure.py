@@ -10,7 +10,6 @@ worlds users meet items at random, so that traffic from the log is nearly alike 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.gate.measure import SEEDS, world
+from experiments.gate.measure import arguments, world
 from recgen.config.budget import Budget
 from recgen.core.io import write_json
 from recgen.core.seeding import numpy_rng
@@ -79,11 +78,8 @@ def measured(worlds: Sequence[RunContext]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure what the command line asks for and write result.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
-    given = parser.parse_args()
-    text = json.dumps(measured([world(given.work, seed) for seed in given.seeds]))
+    given = arguments(__doc__)
+    text = json.dumps(measured([world(given, seed) for seed in given.seeds]))
     write_json(HERE / "result.json", json.loads(text, parse_float=lambda x: float(f"{float(x):.4g}")))
 
 

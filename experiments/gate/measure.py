@@ -42,11 +42,23 @@ ATTRIBUTES, TEXTS = (0.0, 0.25, 0.5, 0.75, 0.9), (0.05, 0.1, 0.2, 1.0)
 SHUFFLES = 200
 
 
-def world(work: Path, seed: int) -> RunContext:
+def arguments(description: str | None) -> argparse.Namespace:
+    """Read --work, --seeds and --only-collect."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument(
+        "--only-collect", action="store_true", help="take finished runs as they are; run nothing"
+    )
+    return parser.parse_args()
+
+
+def world(given: argparse.Namespace, seed: int) -> RunContext:
     """Return the run of a seed, up to the gate; what is done already is not done again."""
-    folder = work / f"seed{seed}"
+    folder = given.work / f"seed{seed}"
     changes = [f"recgen.seed={seed}", f"recgen.simulator.seed={seed}"]
-    api.run(str(HERE / "recipe.yaml"), str(folder), changes, "gate")
+    if not given.only_collect:
+        api.run(str(HERE / "recipe.yaml"), str(folder), changes, "gate")
     run = RunContext(load_config(str(folder / "config.yaml")), folder)
     run.prepare_torch()
     return run
@@ -127,11 +139,8 @@ def _point(table: pd.DataFrame, gate: Gate) -> dict[str, Any]:
 
 def main() -> None:
     """Measure what the command line asks for and add it to result.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
-    given = parser.parse_args()
-    table = pd.concat([evidence(world(given.work, seed)) for seed in given.seeds], ignore_index=True)
+    given = arguments(__doc__)
+    table = pd.concat([evidence(world(given, seed)) for seed in given.seeds], ignore_index=True)
     result = measured(table, given.seeds)
     write_json(
         HERE / "result.json", json.loads(json.dumps(result), parse_float=lambda x: float(f"{float(x):.4g}"))

@@ -9,7 +9,6 @@ dealt at random, each with a member at random as its representative: what sharin
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.gate.measure import SEEDS, world
+from experiments.gate.measure import arguments, world
 from recgen.core.io import write_json
 from recgen.core.seeding import numpy_rng
 from recgen.metrics import sharing
@@ -84,11 +83,8 @@ def _means(rows: pd.DataFrame) -> dict[str, float]:
 
 def main() -> None:
     """Measure what the command line asks for and write result.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
-    given = parser.parse_args()
-    worlds = [world(given.work, seed) for seed in given.seeds]
+    given = arguments(__doc__)
+    worlds = [world(given, seed) for seed in given.seeds]
     text = json.dumps(measured(worlds))
     write_json(HERE / "result.json", json.loads(text, parse_float=lambda x: float(f"{float(x):.4g}")))
 

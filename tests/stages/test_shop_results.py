@@ -25,13 +25,6 @@ def test_what_the_gate_accepts_shows_the_item():
     assert every["helps"]["precision"]["value"] > every["shuffled"]["helps"]
 
 
-def test_fewer_groups_lose_more_and_clusters_less_than_dealt_groups():
-    found = result("groups")
-    lost = [level["lost"]["true_utility_gain"] for level in found["curve"] if (level["groups"] or 0) > 0]
-    assert [level["difference"] for level in lost] == sorted(level["difference"] for level in lost)
-    assert lost[-1]["low"] > 0 and found["clusters over dealt groups"]["low"] > 0
-
-
 @pytest.mark.parametrize("world", ["matters", "nothing matters"])
 def test_thompson_sampling_loses_nothing_and_gains_where_pictures_matter(world):
     over = result("learning")[world]["thompson over"]["original"]

@@ -25,6 +25,19 @@ def test_what_the_gate_accepts_shows_the_item():
     assert every["helps"]["precision"]["value"] > every["shuffled"]["helps"]
 
 
+def test_the_first_images_of_a_budget_earn_more_than_images_at_random():
+    found = result("budget")
+    assert (
+        found["seeds"] == [1, 2, 3, 4, 5]
+        and min(found["correlation of predicted and true gain"].values()) > 0.5
+    )
+    for traffic in ("log", "skewed"):
+        each = found[traffic]
+        half = each["shares"].index(0.5)
+        assert each["random"][half] + 0.1 < each["earned"][half] < each["best"][half]
+        assert each["earned"][half] > each["traffic alone"][half]
+
+
 @pytest.mark.parametrize("world", ["matters", "nothing matters"])
 def test_thompson_sampling_loses_nothing_and_gains_where_pictures_matter(world):
     over = result("learning")[world]["thompson over"]["original"]

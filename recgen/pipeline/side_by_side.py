@@ -116,10 +116,17 @@ class SideBySide:
 
     def _check(self, pool: Pool, stages: Collection[str]) -> None:
         """Find out, where torch is loaded anyhow, whether everything is here that the stages read."""
-        pool.give(pool.start(), "", Order("recgen.pipeline.preflight:check", (frozenset(stages),)))
-        _, result = pool.result()
-        if isinstance(result, Lost):
-            raise RuntimeError(f"a process for tasks ended by {result} as soon as it was started")
+        for _ in range(_TRIES):
+            pool.give(pool.start(), "", Order("recgen.pipeline.preflight:check", (frozenset(stages),)))
+            _, result = pool.result()
+            if not isinstance(result, Lost):
+                return
+        raise UserError(
+            "recgen.workers",
+            found=f"processes that ended by {result} as soon as they were started",
+            expected="processes that live until they are done",
+            todo="Where memory is short, set it to 1.",
+        )
 
     def _give_out(self, pool: Pool, workers: int) -> bool:
         """Give processes that have nothing to do the most urgent tasks that can be begun, or shares of those that are under way.

@@ -118,6 +118,29 @@ def test_a_process_that_always_dies_ends_the_run(config, tmp_path, monkeypatch):
     assert not processes()
 
 
+def test_a_process_that_cannot_start_ends_the_run(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "_BOOT", "import os; os._exit(7)")
+    with pytest.raises(
+        UserError, match=r"recgen\.workers: found processes that ended by exit code 7 as soon as"
+    ):
+        pipeline.execute(context(config, tmp_path / "run"), workers=2)
+
+
+def test_a_process_that_is_killed_as_it_starts_is_replaced(config, tmp_path, monkeypatch):
+    start, started = pool.Pool.start, []
+
+    def start_and_kill(self):
+        made = start(self)
+        started.append(made)
+        if len(started) == 1:
+            made.process.kill()
+        return made
+
+    monkeypatch.setattr(pool.Pool, "start", start_and_kill)
+    assert pipeline.execute(context(config, tmp_path / "run"), until="dataset", workers=2)[0] == "dataset"
+    assert len(started) > 1
+
+
 def test_mistakes_are_said_as_in_one_process(config, tmp_path):
     def said(workers: int) -> str:
         run = context(config, tmp_path / "run", "recgen.encoder=/no/such/folder")

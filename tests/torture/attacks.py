@@ -169,7 +169,7 @@ def kills(
             if not path.exists() or path.stat().st_mtime_ns != time
         ]
         tally.lost += [f"{name} was done again after attempt {attempt}" for name in again]
-        records = {path: path.stat().st_mtime_ns for path in (folder / "stages").glob("*.json")}
+        records = {path: path.stat().st_mtime_ns for path in (folder / "stages").glob("[a-z]*.json")}
         if process.exitcode == 0:
             break
         if process.exitcode in (-signal.SIGKILL, 2) and _killed_inside(errors, process.exitcode):

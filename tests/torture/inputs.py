@@ -136,7 +136,7 @@ def hostile(config: Path, dataset: Path, folder: Path, rng: random.Random, count
     """Read so many changed files, in turn of every kind."""
     tally, listed = Tally(), list(cases(config, dataset, folder))
     for turn in range(count):
-        name, whole, read, allowed = listed[0] if turn % 3 == 0 else listed[turn % len(listed)]
+        name, whole, read, allowed = listed[0] if turn % 3 == 0 else rng.choice(listed[1:])
         data = mutated(rng.choice(whole), rng)
         path = folder / ("hostile.yaml" if name == "YAML" else "hostile.csv")
         path.write_bytes(data)

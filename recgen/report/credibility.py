@@ -12,7 +12,7 @@ from recgen.report.answers import out_of_domain
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, number
-from recgen.report.verdicts import DRAWS, RANKING, Verdict, auc_interval, cannot_judge
+from recgen.report.verdicts import DRAWS, RANKING, Verdict, auc_interval, cannot_judge, lower_end
 
 IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
 
@@ -78,8 +78,7 @@ def _ranks(run: RunFiles) -> Check:
     )
     if cannot_judge(run.metrics):
         return Check(question, "bad", "no better than chance", sentence)
-    low = own["low"] if (own.get("n") or 0) >= DRAWS else own["value"]
-    if popular is not None and low <= popular:
+    if popular is not None and lower_end(own, run.metrics) <= popular:
         return Check(question, "unclear", "better than chance, not than popularity", sentence)
     return Check(question, "good", "yes", sentence)
 

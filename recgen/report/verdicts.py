@@ -87,7 +87,7 @@ def cannot_judge(metrics: Mapping[str, Any]) -> bool:
 
     A judge of likes and dislikes is measured as such, by its AUC on those held out (`auc_interval`); one that is trained to
     rank by its Recall@10 and NDCG@10 on the original images: by the interval over draws, from `DRAWS` of them on.
-    Student's t of two draws is 12.7, so that their interval holds chance whatever the recommender knows; the mean is taken there.
+    Student's t of two draws is 12.7, and their interval holds chance whatever the recommender knows: then it is one over users.
     """
     auc = auc_interval(metrics)
     if auc is not None:
@@ -95,11 +95,23 @@ def cannot_judge(metrics: Mapping[str, Any]) -> bool:
     chance = (metrics.get("downstream_baselines") or {}).get("chance") or {}
     own = (metrics.get("downstream") or {}).get("ORI") or {}
     found = [
-        (own[key]["low"] if (own[key].get("n") or 0) >= DRAWS else own[key]["value"], chance[key])
+        (lower_end(own[key], metrics), chance[key])
         for key in ("recall@10", "ndcg@10")
         if key in chance and (own.get(key) or {}).get("value") is not None
     ]
     return bool(found) and all(low <= value for low, value in found)
+
+
+def lower_end(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> float:
+    """Return the lower end of a Recall@10's or NDCG@10's 95% interval: over draws, or over users where there are few draws.
+
+    That of users is Wilson's, whose variance p (1 - p) is the largest that values between 0 and 1 can have.
+    """
+    value, users = float(found["value"]), (metrics.get("run") or {}).get("users") or 0
+    if (found.get("n") or 0) >= DRAWS or not users:
+        return value if found.get("low") is None else float(found["low"])
+    z = 1.96**2 / users
+    return (value + z / 2 - (z * value * (1 - value) + z * z / 4) ** 0.5) / (1 + z)
 
 
 def ranks_better(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:

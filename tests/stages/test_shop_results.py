@@ -38,6 +38,13 @@ def test_the_first_images_of_a_budget_earn_more_than_images_at_random():
         assert each["earned"][half] > each["traffic alone"][half]
 
 
+def test_fewer_groups_lose_more_and_clusters_less_than_dealt_groups():
+    found = result("groups")
+    lost = [level["lost"]["true_utility_gain"] for level in found["curve"] if (level["groups"] or 0) > 0]
+    assert [level["difference"] for level in lost] == sorted(level["difference"] for level in lost)
+    assert lost[-1]["low"] > 0 and found["clusters over dealt groups"]["low"] > 0
+
+
 @pytest.mark.parametrize("world", ["matters", "nothing matters"])
 def test_thompson_sampling_loses_nothing_and_gains_where_pictures_matter(world):
     over = result("learning")[world]["thompson over"]["original"]

@@ -92,7 +92,10 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     settings = _check(presets.applied(ours, values), where)
     recbole_keys.check(values, settings, where)
     kinds = {**former.GENERATORS, **_own_names(ours)}
-    backbone = profile_of(settings.backbone, settings.profile)
+    try:
+        backbone = profile_of(settings.backbone, settings.profile)
+    except UserError as error:
+        raise UserError(f"{where}: recgen.backbone", found=error.found, expected=error.expected) from error
     specs = {
         name: GeneratorSpec.read(
             name, kinds.get(name, name), _block(ours, name), where, backbone, settings.preset

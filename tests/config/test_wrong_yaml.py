@@ -53,7 +53,7 @@ MISTAKES = [
     ("dataset: tiny\nepochs: !!int many\n", "a value that is none"),
     ("dataset: tiny\nepochs: " + "9" * 5000 + "\n", "a value that is none"),
     ("dataset: tiny\nepochs: !!float ''\n", "a value that is none"),
-    (OURS + "  backbone: " + "a" * 70_000 + "\n", "a model's name: found 'aaaa", "70000 characters"),
+    (OURS + "  backbone: " + "a" * 70_000 + "\n", "recgen.backbone: found 'aaaa", "70000 characters"),
     ("epochs: 3\n", "dataset: found None; expected a RecBole data set's name"),
     ("dataset: 3\n", "dataset: found 3"),
     ("dataset: tiny\nepchs: 3\n", "epchs: found an unknown key; expected a key of RecBole", "'epochs'"),

@@ -76,7 +76,7 @@ def random_places(seeds: UInt64, owners: Int64, members: UInt64) -> Int64:
     Examples
     --------
     >>> random_places(np.array([5, 6], np.uint64), np.array([0, 1, 0]), np.array([7, 7, 8], np.uint64)).tolist()
-    [1, 0, 0]
+    [0, 0, 1]
     """
     keys = _mixed(seeds[owners] + _mixed(members))
     order = np.lexsort((keys, owners))

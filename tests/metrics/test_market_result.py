@@ -26,3 +26,10 @@ def test_without_an_effect_the_uplifts_interval_holds_zero(standins):
 def test_with_the_effect_only_what_is_made_for_the_user_gains_in_every_world(standins):
     gained = {arm: row["above 0"] for arm, row in standins["effect 1"].items() if "uplift" in row}
     assert gained["fitting"] == 20 and gained["swapped"] == gained["random"] == 0
+
+
+def test_what_taste_draws_is_clicked_and_what_it_draws_for_others_is_not():
+    drawn = json.loads(RESULT.read_text(encoding="utf-8"))["drawn"]
+    gained = {arm: row["above 0"] for arm, row in drawn["effect 1"].items() if "uplift" in row}
+    assert len(drawn["seeds"]) == gained["taste"] == 5 and gained["swapped.taste"] == gained["constant"] == 0
+    assert drawn["effect 0"]["taste"]["above 0"] <= 1

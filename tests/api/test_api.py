@@ -68,7 +68,7 @@ def test_a_drawn_request_has_the_runs_pixels(run, name):
 @pytest.mark.parametrize("name", ["stable_diffusion", "ip_adapter"])
 def test_drawing_it_again_draws_the_same(run, name):
     row = run.creatives[run.creatives["generator"] == name].iloc[1]
-    again = run._draw(name, run._request(row["user_id"], row["item_id"]))
+    again = run._draw(name, run.request_for(row["user_id"], row["item_id"]))
     assert again.recipe == row["recipe"]
     assert abs(pixels(again.image) - pixels(Image.open(row["path"]))).max() <= 1  # drawn in another batch
 

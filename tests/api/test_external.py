@@ -69,7 +69,7 @@ def test_the_tables_hold_no_reference(home, tables):
 def test_its_images_are_judged(home, tables, monkeypatch):
     """The same metrics as for a generator, in a run of its own that takes over what the first one has trained."""
     made = draw(tables, home / "outside")
-    mine = export(str(home / "runs/tiny"), str(home), "again", images=True)
+    mine = export(str(home / "runs/tiny"), str(home), "again", images=True, everything=True)
     assert "again" in mine
     before = (home / "runs/tiny/metrics.json").read_bytes()
     monkeypatch.chdir(home)

@@ -178,7 +178,7 @@ def test_errors_come_back_with_their_traceback(monkeypatch, error, kind, text):
         raise error
 
     monkeypatch.setattr(worker, "resolve_name", lambda name: fail)
-    failed = worker._obey(Mock(), Order("module:function"))
+    failed = worker.obey(Mock(), Order("module:function"))
     returned = pool._error(failed)
     assert type(returned) is kind and str(returned) == text and "in fail" in failed.details
 

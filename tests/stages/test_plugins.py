@@ -14,7 +14,7 @@ from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.recommender.reward import LazyRanker
-from recgen.stages import generate
+from recgen.stages import chunks, generate
 from recgen.stages.plugin_calls import GeneratorFailedError
 
 TITLE = r"generator 'faulty' \(toy_generators:Faulty of toy 1.0\)"
@@ -35,7 +35,7 @@ def drawn(prepared: Path, write_config, tmp_path: Path, fault: str) -> list[Path
     for table in (prepared / "creatives/shards/faulty").glob("*"):
         table.unlink()
     generate.fit(run, "faulty")
-    return generate.generate(run, "faulty")
+    return chunks.draw_all(run, "faulty")
 
 
 def test_without_a_fault_it_draws(prepared, write_config, tmp_path):

@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job; a second time takes seconds
-# make test   lint, the documentation and all tests, doctests too
+# make test   lint, the documentation and the tests, doctests too
+# make test-slow  tests that kill whole runs' processes, two minutes
 # make lint   ruff (check and format) and mypy
 # make docs   the documentation, into site/, with warnings as errors
 # make bench  experiments/benchmarks into their JSON files, and a page of them, runs/benchmarks.md
@@ -18,7 +19,7 @@ PACKAGES := recgen ranking_models generators recbole_configs
 
 MINUTES ?= 20
 
-.PHONY: demo test lint docs bench mutants torture
+.PHONY: demo test test-slow lint docs bench mutants torture
 
 demo: $(INSTALLED)
 	$(BIN)/recgen run --config demo
@@ -26,6 +27,9 @@ demo: $(INSTALLED)
 test: lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules recgen generators ranking_models
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ def context(config: Path, folder: Path, *overrides: str) -> RunContext:
     return RunContext(load_config(str(config), overrides), folder)
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_has_begun_is_gone_on_with(serial, config, tmp_path):
     """It and its actors end together; whoever comes next waits for them, and draws what is missing."""
     folder = _without_creatives(serial, tmp_path / "run")
@@ -87,6 +88,7 @@ def _drive(config: Path, folder: Path) -> None:
         time.sleep(600)
 
 
+@pytest.mark.slow
 def test_actors_write_the_same_bytes_also_when_one_is_killed(serial, config, tmp_path, caplog, monkeypatch):
     killed, begin = [], SideBySide._begin
 

@@ -76,6 +76,7 @@ def test_two_processes_one_of_them_killed_write_the_same_bytes(serial, config, t
     assert pipeline.execute(context(config, tmp_path / "run"), workers=2) == []
 
 
+@pytest.mark.slow
 def test_killed_itself_it_takes_its_processes_along(serial, config, tmp_path):
     """Killed when the first creatives are there; what is on record then is not done again."""
     folder = tmp_path / "run"

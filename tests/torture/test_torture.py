@@ -37,6 +37,7 @@ def undisturbed(tmp_path_factory, config) -> tuple[Path, float]:
     return folder, sum(Workspace(folder).seconds().values())
 
 
+@pytest.mark.slow
 def test_a_short_torture(config, undisturbed, dataset, tmp_path):
     """All but the kills, which tests/pipeline has."""
     folder, _ = undisturbed

@@ -130,7 +130,8 @@ def _shown(run: RunContext, source: str, everything: bool) -> np.ndarray | None:
     if everything or source == ORIGINAL or run.settings.gate is None:
         return None
     if not (run.folder / f"gate/{source}.parquet").is_file():
-        if (run.folder / "metrics.json").is_file() and not (run.folder / "gate").exists():
+        done = (run.folder / "metrics.json").is_file()
+        if done and not run.workspace.record(f"gate/{source}").exists():
             return None  # finished by a version that had no gate
         raise _unfinished(run, f"no gate/{source}.parquet", "gate", " Or take all creatives, unasked: --all.")
     return accepted(run, source)

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -49,7 +50,14 @@ def context(config: Path, folder: Path, *overrides: str) -> RunContext:
 
 def processes() -> list[psutil.Process]:
     """The processes that this one has started for a run, those of children of its own included."""
-    return [each for each in psutil.Process().children(recursive=True) if pool._BOOT in each.cmdline()]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(
+            psutil.ZombieProcess, psutil.NoSuchProcess
+        ):  # what other tests have started may just be ending
+            if pool._BOOT in each.cmdline():
+                found.append(each)
+    return found
 
 
 def test_two_processes_one_of_them_killed_write_the_same_bytes(serial, config, tmp_path, caplog, monkeypatch):

@@ -180,8 +180,7 @@ class Taste(Generator):
         for part in asked.chunks(len(requests)):
             net, believed = asked.ask(users[part], items[part])
             words = ridge.coefficients(net, items[part])
-            rest = np.square(net - words @ ridge.features.T).sum(axis=1)
-            sigmas = np.sqrt(rest / max(ridge.features.shape[0] - ridge.features.shape[1], 1))
+            sigmas = ridge.sigma(net, words)
             counts = asked.sources.counts(users[part])
             for row, item in enumerate(items[part]):
                 image = top_image(net[row], shared, asked.sources.looks, self.config.k, int(item))

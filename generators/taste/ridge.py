@@ -66,6 +66,12 @@ class Ridge:
         rest[users, left_out[users]] = 0
         return rest
 
+    def sigma(self, scores: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+        """Return the standard deviation ``[B]`` of what coefficients ``[B, D]`` leave of the scores ``[B, N]``."""
+        rest = np.square(scores - coefficients @ self.features.T).sum(axis=1)
+        items, columns = self.features.shape
+        return np.sqrt(rest / max(items - columns, 1))
+
 
 def best_strength(features: np.ndarray, scores: np.ndarray) -> float:
     """Return lambda, in units of the mean of X'X's diagonal, by generalised cross-validation over all users together.

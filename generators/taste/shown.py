@@ -132,8 +132,9 @@ class Looks:
     @classmethod
     def of(cls, images: np.ndarray, texts: np.ndarray) -> Looks:
         """Part the images ``[N, D]`` of items with texts ``[N, E]``, both float32; a text that is zeros says nothing."""
-        mean, text_mean = images.mean(axis=0), texts[texts.any(axis=1)].mean(axis=0)
-        told = np.where(texts.any(axis=1, keepdims=True), texts, text_mean)
+        mean, says = images.mean(axis=0), texts.any(axis=1)
+        text_mean = texts[says].mean(axis=0) if says.any() else np.zeros_like(texts[0])
+        told = np.where(says[:, None], texts, text_mean)
         rows = np.ascontiguousarray((images - mean).T)
         ridge = Ridge(told, best_strength(told, rows))
         coefficients = ridge.coefficients(rows, np.full(len(rows), -1)).T

@@ -352,6 +352,8 @@ def test_images_are_parted_into_what_the_text_explains_and_style() -> None:
     for nothing in (np.zeros(3), np.full(3, np.nan)):
         np.testing.assert_allclose(looks.content(nothing.astype(np.float32)), images.mean(axis=0))
     assert np.corrcoef(looks.styles[5:].ravel(), styles[5:].ravel())[0, 1] > 0.95
+    untold = shown.Looks.of(images, np.zeros_like(texts))
+    np.testing.assert_allclose(untold.styles, images - images.mean(axis=0), atol=1e-5)
 
 
 def test_what_of_a_text_is_kept() -> None:

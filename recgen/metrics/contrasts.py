@@ -128,6 +128,44 @@ def corrected(tests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def claims(tests: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return, for each generator, the p-value of "its own creatives beat other users', by more than the placebo's do".
+
+    The claim is of two differences at once, so that its p-value is the larger of theirs (the intersection-union test of Berger,
+    1982). That of the generator whose own minus swapped is primary stands as it is; those of the others are corrected for
+    their number (Holm).
+
+    Parameters
+    ----------
+    tests
+        The entries of `contrasts`. Of a generator the first headline metric counts that its own minus swapped was measured by.
+
+    Returns
+    -------
+    None where a generator has no placebo beside it, or either difference has no p-value.
+
+    Examples
+    --------
+    >>> own = {"kind": SWAPPED, "metric": "percentile_gain_judge", "p": 0.001}
+    >>> net = {"kind": PLACEBO, "metric": "percentile_gain_judge", "p": 0.02}
+    >>> claims([own | {"a": "a", "primary": True}, own | {"a": "b"}, own | {"a": "c"}, *(net | {"a": a} for a in "abc")])
+    {'a': 0.02, 'b': 0.04, 'c': 0.04}
+    """
+    own: dict[str, Mapping[str, Any]] = {}
+    for test in tests:
+        if test["kind"] == SWAPPED and test["metric"] in HEADLINES:
+            best = own.get(test["a"])
+            if best is None or HEADLINES.index(test["metric"]) < HEADLINES.index(best["metric"]):
+                own[test["a"]] = test
+    net = {(test["a"], test["metric"]): test["p"] for test in tests if test["kind"] == PLACEBO}
+    larger = {
+        name: None if None in (pair := (test["p"], net.get((name, test["metric"])))) else max(pair)
+        for name, test in own.items()
+    }
+    others = [name for name, test in own.items() if not test.get("primary")]
+    return larger | dict(zip(others, holm([larger[name] for name in others]), strict=True))
+
+
 def agreement(own: pd.DataFrame, swapped: pd.DataFrame) -> dict[str, Any] | None:
     """Return how far judge and truth agree on which of two creatives of an item is the better one for a user.
 

@@ -42,8 +42,9 @@ def _personal(run: RunFiles) -> Answer:
         "an item for anybody, such as one good poster, has a difference of zero. A placebo, the best by the reward of "
         "eight noises "
         "under one prompt that knows nothing of the user, says what selecting by a ranking model earns by itself; only what "
-        "remains beyond it counts. The first generator's difference is the one primary test of this report; the p-values of all "
-        "others are corrected for their number (Holm).",
+        "remains beyond it counts: both differences have to be above zero at once (the larger of their two p-values is the "
+        "claim's). The first generator's claim is the one primary test of this report; those of the others are corrected for "
+        "their number (Holm).",
         lines,
         ""
         if lines

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED
+from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED, claims
 from recgen.metrics.registry import lookup
 from recgen.metrics.statistics import UNITS
 from recgen.report.tables import ARMS, against_original, downstream_contrasts
@@ -63,16 +63,18 @@ def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
         return "unclear", "not measured"
     if own["low"] is None or own["p"] is None:
         return "unclear", "too few to tell"
-    shown = own.get("p_holm", own["p"]) <= SIGNIFICANT
-    if shown and own["high"] < 0:
+    if own["high"] < 0 and own.get("p_holm", own["p"]) <= SIGNIFICANT:
         return "bad", "no: another user's does better"
-    if not shown or own["low"] <= 0:
+    if own["low"] <= 0 or own["p"] > SIGNIFICANT:
         return "unclear", "cannot tell"
     net = contrast(metrics, generator, PLACEBO, own["metric"])
     if net is None:
         return "unclear", "cannot tell without a placebo"
     if net["low"] is None or net["low"] <= 0:
         return "unclear", "cannot tell: selecting noises earns as much"
+    p = claims(metrics["tests"]["contrasts"])[generator]
+    if p is None or p > SIGNIFICANT:
+        return "unclear", "cannot tell among so many generators"
     if own["metric"].endswith("_judge") and cannot_judge(metrics):
         return "unclear", "cannot tell: this recommender cannot judge"
     return "good", "yes"
@@ -175,6 +177,7 @@ def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:
     net = contrast(metrics, generator, PLACEBO, own["metric"])
     if net is not None:
         sentences.append(f"Net of the placebo: {words(net)}.")
+        sentences += _claimed(metrics, generator, own)
     elif label == "cannot tell without a placebo":
         sentences.append(
             "A generator that only selects among noises by a ranking model has such a difference too: add placebo to "
@@ -185,14 +188,23 @@ def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:
     return Line(generator, verdict, label, sentences)
 
 
+def _claimed(metrics: Mapping[str, Any], generator: str, own: Mapping[str, Any]) -> list[str]:
+    """The p-value that the verdict rests on."""
+    found = claims(metrics["tests"]["contrasts"])
+    p = found[generator]
+    if p is None:
+        return []
+    others = sum(name != generator for name in found)
+    corrected = "" if own.get("primary") or not others else ", corrected for the number of generators"
+    return [f"Both at once: {p_value(p)}{corrected}."]
+
+
 def words(test: Mapping[str, Any]) -> str:
     """Return a paired difference in words."""
     metric = lookup(test["metric"])
-    p = test.get("p_holm", test["p"])
-    corrected = "" if test.get("primary") or "p_holm" not in test else ", corrected for the number of tests"
     return (
         f"{metric.title} {number(test['difference'], metric.digits, signed=True)} "
-        f"(95% interval {interval(test['low'], test['high'], metric.digits)}; {p_value(p)}{corrected}; "
+        f"(95% interval {interval(test['low'], test['high'], metric.digits)}; {p_value(test['p'])}; "
         f"n\u00a0=\u00a0{plain(test['n'])})"
     )
 

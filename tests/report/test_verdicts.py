@@ -35,7 +35,9 @@ def stored_contrast(kind="swapped", metric="percentile_gain_judge", **values):
         (CLEAR, CLEAR, "good", "yes"),
         (CLEAR, ACROSS, "unclear", "cannot tell: selecting noises earns as much"),
         (CLEAR, None, "unclear", "cannot tell without a placebo"),
-        ({**CLEAR, "p_holm": 0.2}, CLEAR, "unclear", "cannot tell"),
+        ({**CLEAR, "p": 0.2}, CLEAR, "unclear", "cannot tell"),
+        ({**BELOW, "p_holm": 0.2}, CLEAR, "unclear", "cannot tell"),
+        (CLEAR, {**CLEAR, "p": 0.2}, "unclear", "cannot tell among so many generators"),
         (ACROSS, CLEAR, "unclear", "cannot tell"),
         (BELOW, CLEAR, "bad", "no: another user's does better"),
         ({"low": None, "high": None, "p": None, "p_holm": None}, CLEAR, "unclear", "too few to tell"),
@@ -54,6 +56,26 @@ def test_no_more_is_claimed_than_the_contrasts_show(run, swapped, placebo, verdi
     assert [(line.verdict, line.label) for line in lines] == ([] if swapped is None else [(verdict, label)])
     if verdict == "unclear" and swapped is not None:
         assert "about 900 requests would tell" in " ".join(lines[0].sentences)
+
+
+def test_a_claim_beyond_the_placebo_is_corrected_for_the_number_of_generators(run):
+    """Of five generators whose net gain has p = .02 each, only the primary one's holds."""
+    stored = metrics_of(run)
+    names = ["rebeca", "b", "c", "d", "e"]
+    stored["tests"]["contrasts"] = [
+        {
+            **stored_contrast(kind, **CLEAR),
+            "a": name,
+            "p": p,
+            "primary": kind == "swapped" and name == "rebeca",
+        }
+        for name in names
+        for kind, p in (("swapped", 0.001), ("net of placebo", 0.02))
+    ]
+    found = [verdicts.personal(stored, name)[0] for name in names]
+    assert found == ["good", "unclear", "unclear", "unclear", "unclear"]
+    first, second = (" ".join(verdicts.personal_line(stored, name).sentences) for name in names[:2])
+    assert "Both at once: p = 0.020." in first and "corrected for the number of generators" in second
 
 
 def test_an_image_that_lifts_every_item_is_no_success(run):

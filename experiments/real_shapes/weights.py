@@ -13,20 +13,16 @@ import open_clip  # noqa: E402
 import torch  # noqa: E402
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from transformers import (  # noqa: E402
     AutoTokenizer,
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    BlipImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
+
+from experiments.real_shapes import blip2  # noqa: E402
 
 BLOCK = 2**22
 
@@ -130,27 +126,18 @@ def llama(folder: Path) -> None:
     AutoTokenizer.from_pretrained(asset_folder("demo-llm")).save_pretrained(folder)
 
 
-def blip2(folder: Path) -> None:
+def opt_2_7b(folder: Path) -> None:
     """Write blip2-opt-2.7b with one layer of each of its three networks, but all their widths."""
-    pieces = ["<pad>", "<s>", "</s>", "<unk>", "\n", *(f"word{n}" for n in range(40))]
-    core = Tokenizer(models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    Blip2Processor(
-        BlipImageProcessor(size={"height": 224, "width": 224}), words, num_query_tokens=32
-    ).save_pretrained(folder)
-    config = Blip2Config(
-        vision_config={"hidden_size": 1408, "intermediate_size": 6144, "num_hidden_layers": 1, "num_attention_heads": 16,
-                       "image_size": 224, "patch_size": 14},
-        qformer_config={"hidden_size": 768, "num_hidden_layers": 1, "encoder_hidden_size": 1408},
-        text_config={"model_type": "opt", "vocab_size": 50304, "hidden_size": 2560, "ffn_dim": 10240, "num_hidden_layers": 1,
-                     "num_attention_heads": 32, "word_embed_proj_dim": 2560, "bos_token_id": 1, "eos_token_id": 2,
-                     "pad_token_id": 0},
-        num_query_tokens=32, image_token_index=len(pieces),
+    blip2.write(
+        folder,
+        vision={"hidden_size": 1408, "intermediate_size": 6144, "num_hidden_layers": 1, "num_attention_heads": 16,
+                "image_size": 224, "patch_size": 14},
+        qformer={"hidden_size": 768, "num_hidden_layers": 1, "encoder_hidden_size": 1408},
+        language={"vocab_size": 50304, "hidden_size": 2560, "ffn_dim": 10240, "num_hidden_layers": 1,
+                  "num_attention_heads": 32, "word_embed_proj_dim": 2560},
+        queries=32,
+        model=random,
     )  # fmt: skip
-    random(Blip2ForConditionalGeneration, config).save_pretrained(folder)
 
 
 if __name__ == "__main__":
@@ -159,4 +146,4 @@ if __name__ == "__main__":
     ip_adapter(home / "ip-adapter_sd15.safetensors", stable_diffusion(home / "stable-diffusion-v1-5"))
     open_clip_vit_h(home / "open_clip_model.safetensors")
     llama(home / "llama")
-    blip2(home / "blip2")
+    opt_2_7b(home / "blip2")

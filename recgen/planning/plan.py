@@ -144,8 +144,7 @@ def _row(plan: Plan, task: PlannedTask) -> tuple[str, str, str, str, str]:
 def _sums(plan: Plan) -> list[str]:
     gpu, sizes = plan.machine.gpu, plan.sizes
     assert sizes is not None
-    several = f"{plan.workers} processes of " if plan.workers > 1 else ""
-    where = f"one {gpu.title}" if gpu else f"this machine, {several}{plan.machine.threads} threads"
+    where = f"one {gpu.title}" if gpu else f"this machine, {_cores(plan)}"
     asked, answered = plan.tokens
     most = largest(plan.memory)
     each = f" in each of {plan.workers} processes" if plan.workers > 1 else ""
@@ -167,6 +166,13 @@ def _sums(plan: Plan) -> list[str]:
     if gpu and most.gib > gpu.memory:
         lines.append(f"warning  {most.gib:.0f} GiB do not fit the {gpu.memory:.0f} GiB of the {gpu.title}")
     return lines
+
+
+def _cores(plan: Plan) -> str:
+    """Return what a plan has of the machine: ``2 processes of one thread``."""
+    count = plan.machine.threads
+    threads = "one thread" if count == 1 else f"{count} threads"
+    return f"{plan.workers} processes of {threads}" if plan.workers > 1 else threads
 
 
 def _card(card: int, task: TaskMemory) -> str:

@@ -35,6 +35,7 @@ def configuration(made: Prepared, items: int, title: str) -> str:
         "recgen:",
         "  preset: quick                 # minutes, to see everything work; standard or paper for results",
         "  seed: 0",
+        "  workers: auto                 # processes side by side: one a core, as far as memory goes; one on a GPU",
         f"  images: {_text(made.images)}" if made.images else "  # images: the column image of .item",
     ]
     if made.image_ids is not None:

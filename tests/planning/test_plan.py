@@ -136,6 +136,17 @@ def test_a_plan_says_what_every_task_takes_and_which_cards_suffice():
     )
 
 
+@pytest.mark.parametrize(
+    ("workers", "threads", "said"),
+    [(1, 1, "one thread"), (1, 4, "4 threads"), (2, 1, "2 processes of one thread")],
+)
+def test_a_plan_says_what_it_has_of_the_machine(workers, threads, said):
+    found = memory.tasks(load_config("pog"), SIZES, False)
+    work = [PlannedTask(f"generator.fit/{name}", False, Cost("fit", 40.0)) for name in "ab"]
+    told = text(Plan(work, SIZES, machines.Machine(1.0, threads), found, 1.0, workers=workers))
+    assert f"time     about {80 // workers} s on this machine, {said}\n" in told
+
+
 def test_sizes_of_files(dataset, write_config, tmp_path):
     run = RunContext(load_config(str(write_config(tmp_path, requests=5))), tmp_path / "run")
     found = forecast.sizes(run)

@@ -70,6 +70,7 @@ def test_the_configuration_runs_unchanged(shop, tmp_path, monkeypatch):
     config = load_config("shop.yaml")
     assert config.settings.preset == "quick" and config.settings.like_threshold == 4
     assert config.settings.text_fields == ["Kind", "Full_name"], "words only, the shorter first"
+    assert config.settings.workers == "auto", "a run has all cores of the machine"
     session.run("shop.yaml", until="features")
     items = (tmp_path / "runs/shop/features/image.ids.txt").read_text().split()
     assert len(items) == 20

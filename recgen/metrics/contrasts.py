@@ -152,11 +152,8 @@ def claims(tests: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     {'a': 0.02, 'b': 0.04, 'c': 0.04}
     """
     own: dict[str, Mapping[str, Any]] = {}
-    for test in tests:
-        if test["kind"] == SWAPPED and test["metric"] in HEADLINES:
-            best = own.get(test["a"])
-            if best is None or HEADLINES.index(test["metric"]) < HEADLINES.index(best["metric"]):
-                own[test["a"]] = test
+    for metric in reversed(HEADLINES):  # the first has the last word
+        own |= {test["a"]: test for test in tests if (test["kind"], test["metric"]) == (SWAPPED, metric)}
     net = {(test["a"], test["metric"]): test["p"] for test in tests if test["kind"] == PLACEBO}
     larger = {
         name: None if None in (pair := (test["p"], net.get((name, test["metric"])))) else max(pair)

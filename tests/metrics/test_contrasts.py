@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from recgen.metrics.contrasts import PLACEBO, SWAPPED, agreement, contrasts, corrected, correlation, headline
+from recgen.metrics.contrasts import (
+    PLACEBO,
+    SWAPPED,
+    agreement,
+    claims,
+    contrasts,
+    corrected,
+    correlation,
+    headline,
+)
 
 N = 200
 
@@ -133,3 +142,19 @@ def test_the_correlation_of_known_pairs():
     assert correlation(a[:3], b[:3]).value is None and correlation(a[:3], b[:3]).n == 3
     assert correlation([1, 2, 3, 4], [1, 1, 1, 1]).value is None
     assert correlation(a, b, level=0.5).high - 0.6 < found.high - 0.6
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_claim_is_of_the_truth_where_there_is_one(order):
+    entries = [
+        {"a": "g", "kind": SWAPPED, "metric": "true_utility_gain", "p": 0.01},
+        {"a": "g", "kind": SWAPPED, "metric": "percentile_gain_judge", "p": 0.2},
+        {"a": "g", "kind": SWAPPED, "metric": "score_gain_judge", "p": 0.3},
+        {"a": "g", "kind": PLACEBO, "metric": "true_utility_gain", "p": 0.02},
+        {"a": "g", "kind": PLACEBO, "metric": "percentile_gain_judge", "p": 0.4},
+        {"a": "h", "kind": SWAPPED, "metric": "percentile_gain_judge", "p": 0.03},
+        {"a": "h", "kind": PLACEBO, "metric": "percentile_gain_judge", "p": 0.04},
+        {"a": "i", "kind": PLACEBO, "metric": "true_utility_gain", "p": 0.05},
+        {"a": "j", "kind": SWAPPED, "metric": "score_gain_judge", "p": 0.05},
+    ][::order]
+    assert claims(entries) == {"g": pytest.approx(0.04), "h": pytest.approx(0.04)}

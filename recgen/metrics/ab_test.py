@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from recgen.metrics.crossed import crossed_difference
+from recgen.metrics.crossed import crossed_difference, crossed_mean
 from recgen.metrics.statistics import bootstrap_mean, paired_difference
 
 PAGES = 1_000
@@ -34,15 +35,14 @@ def ab_test(log: pd.DataFrame, baseline: str, seed: int) -> dict[str, dict[str, 
     -------
     dict
         Arm to ``{"pages": int, "clicks": estimate, "uplift": difference}``, both per 1,000 pages; the baseline has no uplift.
-        With several repetitions the uplift's interval and p are those of `recgen.metrics.crossed` over users and repetitions (no
-        p for fewer than five), else those of a studentised bootstrap and of sign flips over users.
+        With several repetitions intervals and p are those of `recgen.metrics.crossed` over users and repetitions (no p for fewer
+        than five), else those of a studentised bootstrap and of sign flips over users.
     """
     pages = per_page(log)
     found: dict[str, dict[str, Any]] = {}
     for arm in dict.fromkeys([baseline, *sorted(pages["arm"].unique())]):
         mine = pages[pages["arm"] == arm]
-        clicks = bootstrap_mean(PAGES * mine["clicks"].to_numpy(), mine["user_id"].to_numpy(), seed)
-        found[arm] = {"pages": len(mine), "clicks": clicks.as_json()}
+        found[arm] = {"pages": len(mine), "clicks": _clicks(mine, seed)}
         if arm != baseline:
             found[arm]["uplift"] = uplift(pages, arm, baseline, seed)
     return found
@@ -52,15 +52,25 @@ def uplift(pages: pd.DataFrame, arm: str, baseline: str, seed: int) -> dict[str,
     """Return an arm's clicks per 1,000 pages minus the baseline's, as `ab_test` describes it; `pages` as of `per_page`."""
     means = pages.groupby(["user_id", "seed", "arm"])["clicks"].mean().unstack("arm")
     both = PAGES * means.reindex(columns=[arm, baseline]).dropna()
-    gap = both[arm] - both[baseline]
-    users = gap.groupby("user_id").mean()
-    result = paired_difference(users.to_numpy(), np.zeros(len(users)), users.index.to_numpy(), seed)
-    found = result.as_json(arm, baseline, "clicks per 1,000 pages")
-    if gap.index.get_level_values("seed").nunique() > 1:
-        factors = {name: gap.index.get_level_values(name).to_numpy() for name in ("user_id", "seed")}
-        crossed = crossed_difference(gap.to_numpy(), np.zeros(len(gap)), factors)
-        found |= {"low": crossed.low, "high": crossed.high, "p": crossed.p}
-    return found
+    own, others, units = both[arm].to_numpy(), both[baseline].to_numpy(), _units(both.reset_index())
+    if len(np.unique(units["repetition"])) > 1:
+        result = crossed_difference(own, others, units)
+    else:
+        result = paired_difference(own, others, units["user"], seed)
+    return result.as_json(arm, baseline, "clicks per 1,000 pages")
+
+
+def _clicks(pages: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """Return an arm's clicks per 1,000 pages, as `ab_test` describes it."""
+    values, units = PAGES * pages["clicks"].to_numpy(), _units(pages)
+    if len(np.unique(units["repetition"])) > 1:
+        return crossed_mean(values, units).as_json()
+    return bootstrap_mean(values, units["user"], seed).as_json()
+
+
+def _units(table: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Return what differs at random between rows, by name."""
+    return {"repetition": table["seed"].to_numpy(), "user": table["user_id"].to_numpy()}
 
 
 def per_page(log: pd.DataFrame) -> pd.DataFrame:

@@ -44,7 +44,8 @@ def compare(
     """
     sources = list(dict.fromkeys(table["source"]))
     wide = table.pivot(index=["draw", "user_id"], columns="source", values=list(metrics))
-    factors = {name: wide.index.get_level_values(name).to_numpy() for name in ("draw", "user_id")}
+    levels = {"draw": "draw", "user": "user_id"}
+    factors = {name: wide.index.get_level_values(level).to_numpy() for name, level in levels.items()}
     means = {
         source: {
             f"{key}{suffix}": crossed_mean(wide[key][source].to_numpy(), factors).as_json() for key in metrics

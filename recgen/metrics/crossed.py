@@ -16,8 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from recgen.metrics.statistics import UNITS, Difference, Estimate, power
 
-TEST = "two-way clustered t over draws and users"
-
 
 def crossed_mean(values: ArrayLike, factors: Mapping[str, ArrayLike], level: float = 0.95) -> Estimate:
     """Mean with an interval that knows of other levels of every factor: other draws, other users.
@@ -27,7 +25,7 @@ def crossed_mean(values: ArrayLike, factors: Mapping[str, ArrayLike], level: flo
     values
         ``[n]``; NaN is left out.
     factors
-        One or two names with labels ``[n]``, for example the draw and the user of each value.
+        One or two names, in the singular, with labels ``[n]``: for example the draw and the user of each value.
     level
         Coverage of the interval.
 
@@ -57,19 +55,28 @@ def crossed_difference(
 
     Returns
     -------
-    Difference whose n is the number of levels of the factor that has the fewest; no p for fewer than five.
+    Difference whose n is the number of levels of the factor that has the fewest, and whose test names the factors; no p for
+    fewer than five.
+
+    Examples
+    --------
+    >>> draws, users = np.repeat(np.arange(5), 40), np.tile(np.arange(40), 5)
+    >>> crossed_difference(np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 40), np.zeros(200), {"draw": draws, "user": users}).test
+    'two-way clustered t over draws and users'
     """
     from scipy import stats
+
+    test = f"{'two-way ' if len(factors) > 1 else ''}clustered t over {' and '.join(f'{name}s' for name in factors)}"
 
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     mean, error, units = _clustered(gap, factors)
     if mean is None or error is None:
-        return Difference(mean, None, None, None, units, TEST)
+        return Difference(mean, None, None, None, units, test)
     margin = _quantile(level, units) * error
     p = None
     if units >= UNITS:
         p = float(2 * stats.t.sf(abs(mean) / error, units - 1)) if error > 0 else float(mean == 0)
-    return Difference(mean, mean - margin, mean + margin, p, units, TEST, *power(mean, error, units))
+    return Difference(mean, mean - margin, mean + margin, p, units, test, *power(mean, error, units))
 
 
 def _quantile(level: float, units: int) -> float:

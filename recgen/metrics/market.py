@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recgen.metrics.ab_test import PAGES, ab_test, per_page
@@ -13,6 +15,7 @@ from recgen.metrics.off_policy import arm_values
 from recgen.metrics.statistics import bootstrap_mean, holm, paired_difference
 
 QUALITY = ("recall@10", "ndcg@10")
+UNIT = ["user_id", "seed"]
 
 
 def summary(
@@ -38,8 +41,9 @@ def summary(
     dict
         By effect (its number as text) ``{"ab": ..., "rounds": [...], "values": ..., "worlds": ...}``: the A/B test of all pages
         and of each round's (`recgen.metrics.ab_test`), with each arm's true clicks (``expected``); the arms' values estimated
-        from the same log (`recgen.metrics.off_policy`); and of each arm's own world its clicks and its recommender. p-values of
-        uplifts are corrected for the number of arms (Holm).
+        from the same log (`recgen.metrics.off_policy`); and of each arm's own world its clicks and its recommender, beside the
+        baseline's world (``over_original``) and beside itself before the first round (``learned``). Each table's p-values of
+        uplifts are corrected for the number of arms (Holm, ``p_holm``); those of the recommenders stand as they are.
     """
     found = {}
     for effect, rows in log.groupby("effect", sort=False):
@@ -55,12 +59,17 @@ def summary(
 
 
 def _ab(log: pd.DataFrame, arms: Sequence[str], seed: int) -> dict[str, Any]:
-    tested = ab_test(log, arms[0], seed)
+    tested = _tested(log, arms, seed)
     places = len(log) / log["page_id"].nunique()
     expected = PAGES * places * log.groupby("arm")["expected"].mean()
-    corrected = dict(zip(arms[1:], holm([tested[arm]["uplift"]["p"] for arm in arms[1:]]), strict=True))
-    found = {arm: {**tested[arm], "expected": float(expected[arm])} for arm in arms}
-    for arm, p in corrected.items():
+    return {arm: {**tested[arm], "expected": float(expected[arm])} for arm in arms}
+
+
+def _tested(log: pd.DataFrame, arms: Sequence[str], seed: int) -> dict[str, dict[str, Any]]:
+    """Return the A/B test of arms, the baseline first, with ``p_holm`` of uplifts: corrected for the number of arms."""
+    found = ab_test(log, arms[0], seed)
+    corrected = holm([found[arm]["uplift"]["p"] for arm in arms[1:]])
+    for arm, p in zip(arms[1:], corrected, strict=True):
         found[arm]["uplift"]["p_holm"] = p
     return found
 
@@ -69,9 +78,21 @@ def _worlds(log: pd.DataFrame, quality: pd.DataFrame, arms: Sequence[str], seed:
     """Return of each arm's own world its clicks, their uplift over the baseline's world, and its recommender; {} without any."""
     if log.empty:
         return {}
-    tested, pages = ab_test(log, arms[0], seed), per_page(log)
+    tested, pages = _tested(log, arms, seed), per_page(log)
     last = quality[quality["round"] == quality["round"].max()]
     first = quality[quality["round"] == 0]
+
+    def measured(arm: str, name: str) -> dict[str, Any]:
+        own = last[last["world"] == arm]
+        others = {"learned": first[first["world"] == arm]}
+        if arm != arms[0]:
+            others["over_original"] = last[last["world"] == arms[0]]
+        return {
+            **_mean(own, name, seed),
+            "over_original": None,
+            **{key: _difference(own, other, name, seed) for key, other in others.items()},
+        }
+
     return {
         arm: {
             **tested[arm],
@@ -79,18 +100,7 @@ def _worlds(log: pd.DataFrame, quality: pd.DataFrame, arms: Sequence[str], seed:
                 float(PAGES * each["clicks"].mean())
                 for _, each in pages[pages["arm"] == arm].groupby("round")
             ],
-            "quality": {
-                name: {
-                    **_mean(last[last["world"] == arm], name, seed),
-                    "learned": _difference(
-                        last[last["world"] == arm], first[first["world"] == arm], name, seed
-                    ),
-                    "over_original": None
-                    if arm == arms[0]
-                    else _difference(last[last["world"] == arm], last[last["world"] == arms[0]], name, seed),
-                }
-                for name in QUALITY
-            },
+            "quality": {name: measured(arm, name) for name in QUALITY},
         }
         for arm in arms
     }
@@ -99,20 +109,17 @@ def _worlds(log: pd.DataFrame, quality: pd.DataFrame, arms: Sequence[str], seed:
 def _mean(rows: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
     if rows["seed"].nunique() == 1:
         return bootstrap_mean(rows[name].to_numpy(), rows["user_id"].to_numpy(), seed).as_json()
-    factors = {each: rows[each].to_numpy() for each in ("user_id", "seed")}
-    return crossed_mean(rows[name].to_numpy(), factors).as_json()
+    return crossed_mean(rows[name].to_numpy(), _units(rows)).as_json()
 
 
 def _difference(a: pd.DataFrame, b: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
-    """Return a minus b, user by user and seed by seed: mean, interval and p over both, or over users where one seed is all."""
-    unit = ["user_id", "seed"]
-    both = a[[*unit, name]].merge(b[[*unit, name]], on=unit, suffixes=("", "_b"))
-    gap = both.assign(gap=both[name] - both[f"{name}_b"])
-    users = gap.groupby("user_id")["gap"].mean()
-    tested = paired_difference(users.to_numpy(), 0 * users.to_numpy(), users.index.to_numpy(), seed)
-    found = {name: getattr(tested, name) for name in ("difference", "low", "high", "p", "n")}
-    if gap["seed"].nunique() > 1:
-        factors = {each: gap[each].to_numpy() for each in unit}
-        crossed = crossed_difference(both[name].to_numpy(), both[f"{name}_b"].to_numpy(), factors)
-        found |= {"low": crossed.low, "high": crossed.high, "p": crossed.p}
-    return found
+    """Return a minus b, user by user and repetition by repetition; over users alone where one repetition is all."""
+    both = a[[*UNIT, name]].merge(b[[*UNIT, name]], on=UNIT, suffixes=("", "_b"))
+    own, other = both[name].to_numpy(), both[f"{name}_b"].to_numpy()
+    if both["seed"].nunique() > 1:
+        return asdict(crossed_difference(own, other, _units(both)))
+    return asdict(paired_difference(own, other, both["user_id"].to_numpy(), seed))
+
+
+def _units(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {"repetition": rows["seed"].to_numpy(), "user": rows["user_id"].to_numpy()}

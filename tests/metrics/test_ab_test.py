@@ -58,3 +58,16 @@ def test_without_an_effect_one_interval_in_twenty_misses():
         found = uplift(per_page(_log(clicks)), "own", "original", seed)
         missed += not found["low"] <= 0 <= found["high"]
     assert 0 < missed <= 12  # Binomial(100, 0.05): more in 2 of 1,000, none in 6
+
+
+def test_with_repetitions_every_figure_is_of_users_and_repetitions():
+    """Users all alike, repetitions not: nothing of the result may come from the users alone."""
+    log = _log([{"original": [1], "own": [1]}] * 30, seeds=5)
+    extra = (log["page_id"].str.contains("own")) & (log["seed"] >= 3)
+    found = ab_test(log.assign(click=np.where(extra, True, log["click"])), "original", 0)["own"]
+    half = 2.7764 * np.std([0, 0, 0, 1000, 1000], ddof=1) / np.sqrt(5)  # Student's t, 4 degrees of freedom
+    uplift, clicks = found["uplift"], found["clicks"]
+    assert (uplift["low"], uplift["high"]) == pytest.approx((400 - half, 400 + half), rel=1e-3)
+    assert (clicks["low"], clicks["high"]) == pytest.approx((1400 - half, 1400 + half), rel=1e-3)
+    assert uplift["test"] == "two-way clustered t over repetitions and users" and uplift["n"] == 5
+    assert uplift["detectable"] == pytest.approx(2.8016 * half / 2.7764, rel=1e-3)

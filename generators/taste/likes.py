@@ -57,9 +57,8 @@ class Encounters:
 
     def with_unmet(self, data: RunData) -> Encounters:
         """Return the encounters and, of each user, as many items not met, disliked; drawn by the run's seed."""
-        free = np.flatnonzero(has_image(data))
-        place = np.full(len(data.item_ids), -1)
-        place[free] = np.arange(len(free))
+        seen = has_image(data)
+        free, place = np.flatnonzero(seen), np.cumsum(seen) - 1
         users, codes = np.unique(self.users, return_inverse=True)
         seeds = [seed_for(data.run_seed, "taste unmet", data.user_ids[user]) for user in users]
         owner, drawn = sample_excluding(
@@ -128,10 +127,10 @@ class Basis:
         """Return the basis of a catalogue's embeddings ``[N, D]``."""
         values = features.astype(np.float64)
         mean = values.mean(axis=0)
-        variances, vectors = np.linalg.eigh(np.cov(values - mean, rowvar=False))
+        variances, vectors = np.linalg.eigh(np.cov(values, rowvar=False))
         kept = np.argsort(variances)[::-1][:_COMPONENTS]
         kept = kept[variances[kept] > variances.max() * 1e-6]
-        signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+        signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))])
         return cls(mean, vectors[:, kept] * signs[kept] / np.sqrt(variances[kept]))
 
     def design(self, features: np.ndarray) -> np.ndarray:
@@ -178,13 +177,13 @@ class Moments:
 
 
 def learn_population(moments: Moments) -> Population:
-    """Return the population's mu, Sigma and s^2 by expectation-maximisation over users."""
-    p = moments.products.shape[1]
-    rate = moments.squares.sum() / max(moments.counts.sum(), 1)
+    """Return the population's mu, Sigma and s^2 by expectation-maximisation over users; where it starts without encounters."""
+    p, encounters = moments.products.shape[1], moments.counts.sum()
+    rate = moments.squares.sum() / max(encounters, 1)
     start = np.zeros(p)
     start[0] = rate
     found = Population(start, np.eye(p) * 0.02, max(rate * (1 - rate), 0.01))
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if encounters else 0):
         found = _improved(found, moments)
     return found
 

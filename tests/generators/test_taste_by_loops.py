@@ -33,22 +33,50 @@ def test_centring_leaves_one_item_out() -> None:
     )
     np.testing.assert_allclose(r.centred(scores), [[-2, -1, 3], [-2, -1, 3], [2, -2, 0]])
     assert r.centred(np.array([[5.0]], np.float32), np.array([0])).tolist() == [[5.0]]
+    assert r.centred(np.array([[5.0, 2.0]], np.float32), np.array([0])).tolist() == [[3.0, 0.0]]
     assert r.centred(scores).dtype == np.float32
 
 
-def test_the_strength_is_the_minimum_of_generalised_cross_validation(rng) -> None:
-    features = rng.normal(size=(25, 4)) @ np.diag([3.0, 1.0, 0.5, 0.0]) + 7.0
+@pytest.mark.parametrize("items, noises", [(25, [0.3, 3.0, 30.0]), (8, np.logspace(-1, 2, 40))])
+def test_the_strength_is_the_minimum_of_generalised_cross_validation(rng, items, noises) -> None:
+    features = rng.normal(size=(items, 4)) @ np.diag([3.0, 1.0, 0.5, 0.0]) + 7.0
     grid = np.logspace(-4, 3, 15)
     x = features - features.mean(axis=0)
-    for noise in (0.3, 3.0, 30.0):
-        scores = r.centred(rng.normal(size=(3, 4)) @ features.T + noise * rng.normal(size=(3, 25)))
+    for noise in noises:
+        scores = r.centred(rng.normal(size=(3, 4)) @ features.T + noise * rng.normal(size=(3, items)))
         losses = []
         for strength in grid:
             gram = x.T @ x
             hat = x @ np.linalg.inv(gram + strength * np.trace(gram) / 4 * np.eye(4)) @ x.T
             rest = scores - scores @ hat
-            losses.append((rest**2).sum() / (1 - (np.trace(hat) + 1) / 25) ** 2)
+            losses.append((rest**2).sum() / (1 - (np.trace(hat) + 1) / items) ** 2)
         assert r.best_strength(features, scores) == pytest.approx(grid[int(np.argmin(losses))])
+
+
+def test_the_strength_is_in_units_of_the_features(rng) -> None:
+    features, scores = rng.normal(size=(20, 3)), rng.normal(size=(2, 20)).astype(np.float32)
+    nobody = np.array([-1, -1])
+    small = r.Ridge(1e-3 * features, 0.5).coefficients(scores, nobody)
+    np.testing.assert_allclose(1e-3 * small, r.Ridge(features, 0.5).coefficients(scores, nobody), rtol=1e-4)
+
+
+def test_the_first_item_is_left_out_like_any_other(rng) -> None:
+    features, scores = rng.normal(size=(9, 2)), rng.normal(size=(1, 9)).astype(np.float32)
+    changed = scores + np.eye(9, dtype=np.float32)[:1] * 30
+    ridge = r.Ridge(features, 0.1)
+    expected = ridge.coefficients(scores, np.array([0]))
+    np.testing.assert_allclose(ridge.coefficients(changed, np.array([0])), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("items", [3, 4, 9])
+def test_sigma_counts_what_the_coefficients_have_used(rng, items) -> None:
+    features, coefficients = rng.normal(size=(items, 3)), rng.normal(size=(2, 3))
+    scores, x = rng.normal(size=(2, items)), features - features.mean(axis=0)
+    expected = [
+        np.sqrt(sum((y[i] - b @ x[i]) ** 2 for i in range(items)) / max(items - 3, 1))
+        for y, b in zip(scores, coefficients, strict=True)
+    ]
+    np.testing.assert_allclose(r.Ridge(features, 1.0).sigma(scores, coefficients), expected, rtol=1e-5)
 
 
 def test_features_that_are_all_alike_explain_nothing() -> None:
@@ -56,6 +84,8 @@ def test_features_that_are_all_alike_explain_nothing() -> None:
     ridge = r.Ridge(np.full((3, 2), 7.0), 1.0)
     assert not ridge.coefficients(scores, np.array([0])).any()
     np.testing.assert_allclose(ridge.residuals(scores, np.array([-1])), scores, atol=1e-6)
+    with np.errstate(all="raise"):
+        assert r.best_strength(np.full((3, 2), 7.0), scores) == pytest.approx(1e-4), "any will do: the least"
 
 
 def test_an_item_that_alone_decides_a_coefficient_is_left_out_all_the_same() -> None:
@@ -121,12 +151,24 @@ def test_a_population_that_likes_everything_has_the_least_noise() -> None:
     moments = l.Moments(np.full((2, 1, 1), 4.0), np.full((2, 1), 4.0), np.full(2, 4.0), np.full(2, 4.0))
     found = l.learn_population(moments)
     assert found.noise == 1e-3 and found.mean[0] == pytest.approx(1.0, abs=1e-3)
-    nobody = l.Moments(np.zeros((0, 1, 1)), np.zeros((0, 1)), np.zeros(0), np.zeros(0))
-    assert nobody.counts.sum() == 0
+
+
+@pytest.mark.parametrize("users", [0, 2])
+def test_without_encounters_nothing_is_learned(users) -> None:
+    nothing = l.Moments(*(np.zeros(shape) for shape in ((users, 2, 2), (users, 2), users, users)))
+    found = l.learn_population(nothing)
+    assert found.mean.tolist() == [0, 0] and found.noise == 0.01
+    np.testing.assert_allclose(found.covariance, 0.02 * np.eye(2))
+
+
+def test_a_single_like_is_a_rate_of_one(monkeypatch) -> None:
+    monkeypatch.setattr(l, "_ROUNDS", 0)
+    one = l.Moments(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1), np.ones(1))
+    assert l.learn_population(one).mean.tolist() == [1.0]
 
 
 def test_the_moments_of_users(rng) -> None:
-    features = rng.normal(size=(30, 4)).astype(np.float32)
+    features = rng.normal(size=(30, 4)).astype(np.float32) @ np.diag([1, 1, 1, 0]).astype(np.float32)
     basis = l.Basis.of(features)
     rows = [
         (np.array([3, 7, 7]), np.array([True, False, True])),
@@ -134,8 +176,8 @@ def test_the_moments_of_users(rng) -> None:
     ]
     found = l.Moments.of(basis, features, rows)
     x, y = basis.design(features)[[3, 7, 7]], np.array([1.0, 0.0, 1.0])
-    np.testing.assert_allclose(found.grams, [x.T @ x, np.zeros((5, 5))])
-    np.testing.assert_allclose(found.products, [x.T @ y, np.zeros(5)])
+    np.testing.assert_allclose(found.grams, [x.T @ x, np.zeros((4, 4))])
+    np.testing.assert_allclose(found.products, [x.T @ y, np.zeros(4)])
     assert found.squares.tolist() == [2.0, 0.0] and found.counts.tolist() == [3.0, 0.0]
 
 
@@ -145,6 +187,7 @@ def test_the_basis_is_the_principal_components_of_unit_variance(rng) -> None:
     design = basis.design(features)
     assert design.shape == (200, 5), "a constant, and four components: the fifth is noise"
     np.testing.assert_allclose(design[:, 0], 1.0)
+    np.testing.assert_allclose(design[:, 1:].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(np.cov(design[:, 1:], rowvar=False), np.eye(4), atol=1e-3)
     np.testing.assert_allclose(basis.mean, features.mean(axis=0), atol=1e-5)
     correlations = (
@@ -154,7 +197,8 @@ def test_the_basis_is_the_principal_components_of_unit_variance(rng) -> None:
     assert min(np.abs(correlations)) > 0.98
     largest = np.abs(basis.directions).argmax(axis=0)
     assert (basis.directions[largest, np.arange(4)] > 0).all(), "the sign is fixed"
-    assert l.Basis.of(rng.normal(size=(300, 40)).astype(np.float32)).directions.shape == (40, 32)
+    many = l.Basis.of(rng.normal(size=(300, 40)).astype(np.float32)).directions
+    assert many.shape == (40, 32) and (many[np.abs(many).argmax(axis=0), np.arange(32)] > 0).all()
 
 
 def test_encounters_leave_out_what_has_no_image(data) -> None:
@@ -186,6 +230,7 @@ def test_encounters_by_user_and_without_others() -> None:
     mixed = l.Encounters(np.array([3, 1, 3, 1]), np.array([9, 8, 7, 6]), np.array([True, False, False, True]))
     grouped = {user: (items.tolist(), likes.tolist()) for user, (items, likes) in mixed.by_user().items()}
     assert grouped == {1: ([8, 6], [False, True]), 3: ([9, 7], [True, False])}
+    assert [user in mixed.by_user() for user in range(5)] == [False, True, False, True, False]
     other = l.Encounters(np.array([3, 0, 1]), np.array([7, 38, 9]), np.array([True] * 3))
     rest = mixed.without(other)
     assert list(zip(rest.users, rest.items, rest.likes, strict=True)) == [
@@ -196,6 +241,8 @@ def test_encounters_by_user_and_without_others() -> None:
     pairs = l.Encounters(np.array([1, 0]), np.array([0, 9]), np.array([True, True]))
     kept = pairs.without(l.Encounters(np.array([0]), np.array([10]), np.array([True])))
     assert kept.items.tolist() == [0, 9], "user 1 with item 0 is not user 0 with item 10"
+    last = l.Encounters(np.array([1, 0]), np.array([9, 10]), np.array([True, True]))
+    assert len(last.without(l.Encounters(np.array([0]), np.array([0]), np.array([True]))).users) == 2
     nothing = l.Encounters(np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool))
     assert nothing.by_user() == {} and pairs.without(nothing).items.tolist() == [0, 9]
     assert len(nothing.without(pairs).users) == 0

@@ -17,11 +17,12 @@ import pandas as pd
 from recgen.core.io import write_json
 from recgen.core.seeding import numpy_rng
 from recgen.metrics import statistics
-from recgen.metrics.contrasts import contrasts, corrected
+from recgen.metrics.contrasts import claims, contrasts, corrected
 from recgen.metrics.permutation import permutation_within_items
 
 RUNS = 1000
 ITEMS, PER_ITEM, USERS = 30, 4, 60
+GENERATORS = 8
 SIZES = (40, 120, 400)
 SEED = 2026
 
@@ -64,6 +65,21 @@ def net_of_placebo(rng: np.random.Generator, run: int) -> float:
     return float(next(entry["p"] for entry in found if entry["kind"] == "net of placebo"))
 
 
+def family_of_claims(rng: np.random.Generator, run: int) -> float:
+    """Eight generators that only select among noises, as the placebo that all share: the smallest p of the corrected claims.
+
+    The primary one's, the first generator's, is `net_of_placebo`.
+    """
+    users, items = requests(rng)
+    base, gain = worth(rng, users, items), 0.5
+    named = [f"g{number}" for number in range(GENERATORS)]
+    own = {name: measured(rng, users, items, base + gain) for name in [*named, "p"]}
+    theirs = {name: measured(rng, users, items, base) for name in [*named, "p"]}
+    placebo = {"p": own.pop("p")}
+    found = claims(list(contrasts(own, theirs, placebo, "p", run)))
+    return min(p for name, p in found.items() if name != named[0] and p is not None)
+
+
 def paired_generators(rng: np.random.Generator, run: int) -> float:
     """Two generators that are alike: p of their paired difference."""
     users, items = requests(rng)
@@ -101,6 +117,7 @@ def family_of_forty(rng: np.random.Generator, run: int) -> float:
 TESTS: dict[str, Callable[[np.random.Generator, int], float]] = {
     "own minus swapped": own_minus_swapped,
     "net of placebo": net_of_placebo,
+    "any claim of seven others, after Holm": family_of_claims,
     "paired generators": paired_generators,
     "permutation within items": permutation,
     "paired t over five seeds": five_seeds,

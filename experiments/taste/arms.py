@@ -30,6 +30,7 @@ FIXED = {"both": Strength(3, 0.25, 3.0), "words": Strength(3, 0.0, 3.0), "image"
 FIXED_FACTORS = {**FIXED, "both": Strength(3, 0.75, 3.0)}
 """The same where tastes are in factors, chosen on seed 900 by `choose`."""
 PSEUDO_COUNTS = 10
+KEEP = 0.85
 Arm = Callable[[], list[Image.Image]]
 
 
@@ -144,14 +145,14 @@ class Arms:
 
     def kept(self) -> list[Image.Image]:
         """Taste with the strength that its own `fit` chooses under ``keep: 0.85``."""
-        taste = self._kept["kept"] = fit(self.run, self.run.data, self.reward, "both", keep=0.85)
+        taste = self._kept["kept"] = fit(self.run, self.run.data, self.reward, "both", keep=KEEP)
         answers = taste.answers(self.requests, self.run.data, self.reward)
         return draw(taste, self.requests, answers, self.run.data, taste.learned.strength)
 
     def best_of(self, count: int) -> list[Image.Image]:
-        """Taste's own choice among images from several noises."""
+        """Taste's own choice among images from several noises, of those that still show the item."""
         taste = copy(self.taste("both"))
-        taste.config = taste.config.model_copy(update={"best_of": count})
+        taste.config = taste.config.model_copy(update={"best_of": count, "keep": KEEP})
         taste._learned = replace(taste.learned, strength=self.fixed["both"])
         made = taste.generate(self.requests, self.run.data, self.reward)
         return [creative.image for creative in made]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,19 @@ class Candidates:
     embeddings: np.ndarray
     scores: np.ndarray
 
-    @property
-    def best(self) -> int:
-        """The place of the highest score, the first of equal ones; 0 without a reward."""
-        return 0 if np.isnan(self.scores).all() else int(np.nanargmax(self.scores))
+    def best(self, among: np.ndarray | None = None) -> int:
+        """Return the place of the highest score, the first of equal ones and the first of all without a reward.
+
+        Parameters
+        ----------
+        among
+            bool ``[n]``, the images that may be chosen; None, or none of them, leaves all.
+        """
+        places = np.arange(len(self.scores))
+        if among is not None and among.any():
+            places = places[among]
+        scores = self.scores[places]
+        return int(places[0 if np.isnan(scores).all() else np.nanargmax(scores)])
 
 
 def candidate_seeds(request: Request, count: int) -> list[int]:
@@ -142,16 +151,28 @@ def draw_best(
     reward: Any,
     sampling: Sampling,
     progress: Progress,
+    keeps: Callable[[Request, np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[Creative]:
     """Yield for each request the candidate with the highest score; the recipe names its place and everybody's scores.
 
     Parameters and errors are those of `draw_candidates`; `progress` is called after every request.
+
+    Parameters
+    ----------
+    keeps
+        Returns, bool ``[n]``, which of a request's images, given by their embeddings ``[n, D]``, may be chosen; where none
+        may, all may. The recipe has it as ``kept``.
     """
 
     def best() -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-        for found in draw_candidates(generator, requests, drawings, reward, sampling):
-            scores = [None if np.isnan(score) else round(float(score), 4) for score in found.scores]
-            chosen = {"candidate": found.best, "scores": scores}
-            yield found.images[found.best], {**found.recipes[found.best], **chosen}
+        found = draw_candidates(generator, requests, drawings, reward, sampling)
+        for request, each in zip(requests, found, strict=True):
+            among = None if keeps is None else keeps(request, each.embeddings)
+            place = each.best(among)
+            scores = [None if np.isnan(score) else round(float(score), 4) for score in each.scores]
+            chosen: dict[str, Any] = {"candidate": place, "scores": scores}
+            if among is not None:
+                chosen["kept"] = among.tolist()
+            yield each.images[place], {**each.recipes[place], **chosen}
 
     yield from finish(generator, requests, best(), sampling, progress)

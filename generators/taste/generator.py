@@ -10,12 +10,13 @@ Six steps, each in a module of its own:
 5. *shown*: words of style, an image embedding in the style of the items that score best, or both (`shown`, eq. 7);
 6. *kept*: the strengths are those of the best opinion under which the item remains recognisable (`kept`).
 
-No diffusion model is trained, and one image is drawn per request, or the best of several by the opinion that (6) has of them.
+No diffusion model is trained. One image is drawn per request, or several: then the one of the best opinion by (6) is taken that
+still shows the item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,13 +150,17 @@ class Taste(Generator):
         images = self.backbone.generate(conditions, strength.sampling(self.config.decode))
         embeddings = self.encoder.images(list(images))
         items = [data.item_rows[request.item_id] for request in requests]
-        content = [not group.style for group in self.groups]
-        shown = tags(embeddings, self.groups, self.encoder)[:, content]
-        own = tags(data.image_features[items], self.groups, self.encoder)[:, content]
+        kept = self._same_content(embeddings, data.image_features[items])
         assert self._asked is not None
         users = [data.user_rows[request.user_id] for request in requests]
         opinion = self._asked.opinion(users, [request.item_id for request in requests], embeddings)
-        return Tried(strength, float((shown == own).all(axis=1).mean()), float(opinion.mean()))
+        return Tried(strength, float(kept.mean()), float(opinion.mean()))
+
+    def _same_content(self, images: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Return bool ``[n]``: do images ``[n, D]`` have the items' own images' tags ``[n, D]`` in every group of content?"""
+        content = [group for group in self.groups if not group.style]
+        shown, before = (tags(each, content, self.encoder) for each in (images, own))
+        return (shown == before).all(axis=1)
 
     def _asking(self, data: RunData, reward: Any) -> Asked:
         """Return who is asked about users, made once for the same data and reward."""
@@ -239,7 +244,19 @@ class Taste(Generator):
         else:
             several = [self._noises(*pair) for pair in zip(requests, drawings, strict=True)]
             opinion = Opinion(self._asking(data, reward))
-            yield from draw_best(self, requests, several, opinion, sampling, progress)
+            keeps = None if self.config.keep is None else self._keeps(data)
+            yield from draw_best(self, requests, several, opinion, sampling, progress, keeps)
+
+    def _keeps(self, data: RunData) -> Callable[[Request, np.ndarray], np.ndarray]:
+        """Return what says which images still show a request's item; of an item without an image of its own all do."""
+
+        def keeps(request: Request, images: np.ndarray) -> np.ndarray:
+            own = data.image_features[data.item_rows[request.item_id]]
+            if not np.isfinite(own).all():
+                return np.ones(len(images), dtype=bool)
+            return self._same_content(images, np.repeat(own[None], len(images), axis=0))
+
+        return keeps
 
     def _noises(self, request: Request, drawing: Drawing) -> list[Drawing]:
         condition, recipe = drawing

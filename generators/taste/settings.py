@@ -57,7 +57,8 @@ class Settings(GeneratorConfig):
     best_of: int = Field(
         1,
         ge=1,
-        description="images drawn per request, from noises of their own; the one of the best opinion is kept",
+        description="images drawn per request, from noises of their own; of those that still show the item's content (of all, if "
+        "`keep` is null) the one of the best opinion is taken",
     )
     refine: Refinement = Field(
         Refinement.model_validate({}),

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from small_settings import DECODE
 from small_settings import TASTE as SMALL
 
+from generators.common.candidates import Candidates
 from generators.taste import Settings, Taste
+from generators.taste.catalogue import tags
 from generators.taste.trust import OWN_LIKES, Trust
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
@@ -236,3 +238,46 @@ def test_the_best_of_several_noises_is_the_one_of_the_best_opinion(backbone, enc
             shown = encoder.images([best.image])
             opinion = several._asking(data, reward).opinion(users, [request.item_id], shown)[0]
             assert opinion == pytest.approx(max(scores), abs=1e-3)
+
+
+def test_of_several_noises_one_is_taken_that_still_shows_the_item(
+    backbone, encoder, data, reward, monkeypatch
+) -> None:
+    several, requests = fitted(backbone, encoder, data, reward, keep=None, best_of=3), REQUESTS[:4]
+    free = [creative.recipe for creative in several.generate(requests, data, reward)]
+    several.config = several.config.model_copy(update={"keep": 0.85})
+    # of three images the small model shows the item's content in none: here in the two that are least in one direction
+    monkeypatch.setattr(several, "_same_content", lambda images, own: images[:, 1] < images[:, 1].max())
+    drawn = [creative.recipe for creative in several.generate(requests, data, reward)]
+    for unasked, recipe in zip(free, drawn, strict=True):
+        assert recipe["scores"] == unasked["scores"] and "kept" not in unasked and sum(recipe["kept"]) == 2
+        allowed = [score for score, kept in zip(recipe["scores"], recipe["kept"], strict=True) if kept]
+        assert recipe["scores"][recipe["candidate"]] == max(allowed)
+    assert any(a["candidate"] != b["candidate"] for a, b in zip(free, drawn, strict=True))
+
+
+def test_an_image_keeps_its_item_if_it_has_the_tags_of_the_items_own(backbone, encoder, data, reward) -> None:
+    taste = fitted(backbone, encoder, data, reward, keep=None)
+    content = [group for group in taste.groups if not group.style]
+    items = [data.item_rows[request.item_id] for request in REQUESTS]
+    own = tags(data.image_features[items], content, encoder)
+    shown = taste._keeps(data)(REQUESTS[0], data.image_features[items])
+    assert np.array_equal(shown, (own == own[0]).all(axis=1)) and 0 < shown.sum() < len(items)
+    unseen = np.array(data.image_features)
+    unseen[items[0]] = np.nan
+    assert taste._keeps(replace(data, image_features=unseen))(REQUESTS[0], data.image_features[items]).all()
+
+
+@pytest.mark.parametrize(
+    "scores, among, best",
+    [
+        ([0.3, 0.1, 0.2], None, 0),
+        ([0.3, 0.1, 0.2], [False, True, True], 2),
+        ([0.3, 0.1, 0.2], [False, False, False], 0),
+        ([np.nan, np.nan, np.nan], [False, True, True], 1),
+        ([0.1, 0.2, 0.2], [True, True, True], 1),
+    ],
+)
+def test_the_best_candidate_is_one_of_those_that_may_be_chosen(scores, among, best) -> None:
+    found = Candidates((), (), np.zeros((3, 2), np.float32), np.array(scores))
+    assert found.best(None if among is None else np.array(among)) == best

@@ -149,10 +149,10 @@ class Arms:
         answers = taste.answers(self.requests, self.run.data, self.reward)
         return draw(taste, self.requests, answers, self.run.data, taste.learned.strength)
 
-    def best_of(self, count: int) -> list[Image.Image]:
-        """Taste's own choice among images from several noises, of those that still show the item."""
+    def best_of(self, count: int, keep: float | None = None) -> list[Image.Image]:
+        """Taste's own choice among images from several noises; with `keep` of those that still show the item."""
         taste = copy(self.taste("both"))
-        taste.config = taste.config.model_copy(update={"best_of": count, "keep": KEEP})
+        taste.config = taste.config.model_copy(update={"best_of": count, "keep": keep})
         taste._learned = replace(taste.learned, strength=self.fixed["both"])
         made = taste.generate(self.requests, self.run.data, self.reward)
         return [creative.image for creative in made]
@@ -188,6 +188,7 @@ class Arms:
             "contrast_shown": self.contrast_shown,
             "without_reward": self.without_reward,
             "best_of_4": lambda: self.best_of(4),
+            "best_of_4_kept": lambda: self.best_of(4, KEEP),
             "kept": self.kept,
             "swapped": self.swapped,
             "everybody": self.everybody,

@@ -28,7 +28,7 @@ SEEDS, REQUESTS = (1, 2, 3, 4, 5), 100
 METRICS = ("gain", "content", "content_proxy")
 CORE = ("both", "text", "ip_adapter_mean", "contrast_shown", "without_reward")
 PLACEBOS = ("everybody", "swapped", "shuffled")
-VARIANTS = ("best_of_4", "kept", "words", "image")
+VARIANTS = ("best_of_4", "best_of_4_kept", "kept", "words", "image")
 """Arms of the worlds of Verifier at 200 encounters, as the placebos are."""
 ROUNDS = (CORE, PLACEBOS, VARIANTS)
 SAME_DATA = ("text", "ip_adapter_mean", "contrast_shown", "without_reward")
@@ -114,7 +114,7 @@ def _collected(work: Path, world: World, seeds: Sequence[int]) -> dict[str, Any]
     }
     against = {
         f"{arm} - {other}": harness.paired(tables[arm], tables[other], ("gain", "content"))
-        for arm in ("both", "best_of_4", "kept", "words", "image", "swapped", "shuffled")
+        for arm in ("both", "best_of_4", "best_of_4_kept", "kept", "words", "image", "swapped", "shuffled")
         for other in ("text", "ip_adapter_mean", "contrast_shown", "without_reward", "everybody", "both")
         if arm != other and arm in tables and other in tables
     }

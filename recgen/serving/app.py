@@ -29,7 +29,12 @@ from recgen.serving.writer import Writer
 _PAGE = Path(__file__).with_name("page.html")
 _KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
 _TOKEN = Query(min_length=1, max_length=256)
-_FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+_CREATIVE = {
+    "Cache-Control": "public, max-age=31536000, immutable"
+}  # its address names the recipe and how it was drawn
+_ITEM = {
+    "Cache-Control": "public, max-age=300"
+}  # its address names the item, whose image may be another one tomorrow
 
 
 class Answer(BaseModel):
@@ -81,7 +86,6 @@ class Service:
         self.given = given
         self.store, self.writer = Store(given.folder), Writer(given.folder)
         self.limit = RateLimit(given.rate)
-        self.generator = self.store.fact("generator") or "none"
         self.registry = CollectorRegistry()
         self.shown = Counter("recgen_impressions", "Images shown, by arm", ["arm"], registry=self.registry)
         self.missed = Counter(
@@ -104,7 +108,9 @@ class Service:
         missing = found[0].whose != "own" and not self.store.refused(user, item)
         miss = (user, item) if missing and self.store.shown_to(user) is not None else None
         impression = uuid.uuid4().hex
-        creative, name = option.creative, arm(self.generator, option.whose)
+        # read anew for every request: another process may have published another generator since this one started
+        generator, source = self.store.fact("generator") or "none", self.store.fact("source") or ""
+        creative, name = option.creative, arm(generator, option.whose)
         picture = "" if creative is None else creative.path
         logged = Impression(impression, page or impression, position, user, item, name, picture, chance)
         await self.writer.log(logged, miss)
@@ -113,7 +119,7 @@ class Service:
             self.missed.inc()
         image = None if own_image is None else f"/items/{quote(item, safe='')}"
         if creative is not None:
-            image = f"/images/{creative.recipe}.png"
+            image = f"/images/{creative.recipe}.png?drawn={source[:12]}"
         recipe = None if creative is None else creative.recipe
         return Answer(
             user=user,
@@ -125,12 +131,25 @@ class Service:
             impression=impression,
         )
 
-    def file(self, name: str | None) -> FileResponse:
-        """Return a file below the run's folder."""
-        path = None if name is None else (self.given.folder / name).resolve()
-        if path is None or not path.is_file() or not path.is_relative_to(self.given.folder.resolve()):
+    def file(self, name: str | None, headers: dict[str, str]) -> FileResponse:
+        """Return a file that the store names, below the run's folder or, as the images of users' data sets do, elsewhere.
+
+        No part of an address ever becomes part of a path: what is asked for is looked up.
+
+        Raises
+        ------
+        HTTPException
+            404 where the store names none, or it is gone.
+        """
+        path = None if name is None else self.given.folder / name
+        if path is None or not path.is_file():
             raise HTTPException(404, "no such image")
-        return FileResponse(path, headers=_FOR_EVER)
+        return FileResponse(path, headers=headers)
+
+    def close(self) -> None:
+        """Write what is left, and close the store."""
+        self.writer.close()
+        self.store.close()
 
 
 class _Waiting:
@@ -157,7 +176,7 @@ def application(given: Options) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = Service(given)
         yield
-        app.state.service.writer.close()
+        app.state.service.close()
 
     app = FastAPI(title="recgen", version=__version__, description=__doc__, lifespan=lifespan)
     app.add_middleware(_Timed)
@@ -166,7 +185,7 @@ def application(given: Options) -> FastAPI:
 
 
 def _routes(app: FastAPI, given: Options) -> None:
-    def admitted(request: Request, key: Annotated[str | None, Depends(_KEY)]) -> None:
+    async def admitted(request: Request, key: Annotated[str | None, Depends(_KEY)]) -> None:
         if not given.keys.accepts(key):
             raise HTTPException(401, "an API key is needed, in the header X-API-Key")
         caller = key if given.keys.asked and key else (request.client.host if request.client else "")
@@ -186,11 +205,11 @@ def _routes(app: FastAPI, given: Options) -> None:
         return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.post("/v1/click", status_code=204, dependencies=[Depends(admitted)])
-    def click(given: Click) -> None:
+    def click(clicked: Click) -> None:
         """Note a click on what was shown."""
         service: Service = app.state.service
         store = Store(service.given.folder)
-        found = store.click(given.impression)
+        found = store.click(clicked.impression)
         store.close()
         if not found:
             raise HTTPException(404, "no such impression")
@@ -199,12 +218,12 @@ def _routes(app: FastAPI, given: Options) -> None:
     @app.get("/images/{recipe}.png")
     async def image(recipe: str) -> FileResponse:
         """A creative, by its recipe's SHA-256."""
-        return app.state.service.file(app.state.service.store.image(recipe))
+        return app.state.service.file(app.state.service.store.image(recipe), _CREATIVE)
 
     @app.get("/items/{item:path}")
     async def own_image(item: str) -> FileResponse:
         """An item's own image."""
-        return app.state.service.file(app.state.service.store.item(item)[1])
+        return app.state.service.file(app.state.service.store.item(item)[1], _ITEM)
 
     @app.get("/health")
     async def health() -> JSONResponse:

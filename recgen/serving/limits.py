@@ -59,7 +59,7 @@ class Keys:
 
 
 class RateLimit:
-    """A token bucket for each caller: so many requests a second, and as many at once after a pause.
+    """A token bucket for each caller: so many requests a second, and as many at once after a pause. To be asked from one thread.
 
     Parameters
     ----------

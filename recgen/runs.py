@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from recgen.data.types import Creative, Request
     from recgen.pipeline.context import RunContext
-    from recgen.recommender.reward import RewardModel
+    from recgen.stages.generate import Drawer
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
                 expected="the folder of a run",
                 todo="Make one first: recgen run --config ... --out FOLDER.",
             )
-        self._fitted: dict[str, Any] = {}
+        self._drawers: dict[str, Drawer] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -170,12 +170,10 @@ class Run:
 
     def _draw(self, name: str, request: Request) -> Creative:
         from recgen.stages.generate import recipe
-        from recgen.stages.ranker import reward_model
 
         drawer = self._drawer(name)
-        type(drawer).check(drawer.config, [request])
-        reward: RewardModel = self.__dict__.setdefault("_reward", reward_model(self.context, "reward"))
-        (creative,) = drawer.generate([request], self.context.data, reward=reward)
+        type(drawer.generator).check(drawer.generator.config, [request])
+        (creative,) = drawer.draw([request])
         return replace(creative, recipe=recipe(name, creative))
 
     def _generator(self, name: str | None) -> str:
@@ -192,16 +190,16 @@ class Run:
             )
         return name
 
-    def _drawer(self, name: str) -> Any:
-        """Return a fitted generator, loaded once."""
-        if name not in self._fitted:
-            from recgen.stages.generate import fitted
+    def _drawer(self, name: str) -> Drawer:
+        """Return a fitted generator at work, the same one every time."""
+        if name not in self._drawers:
+            from recgen.stages.generate import Drawer
 
             if not self.context.workspace.record(f"generator.fit/{name}").is_file():
                 raise self._unfinished(f"generator {name} not fitted", "generator.fit")
             self.context.prepare_torch()
-            self._fitted[name] = fitted(self.context, name)
-        return self._fitted[name]
+            self._drawers[name] = Drawer(self.context, name)
+        return self._drawers[name]
 
     def request_for(self, user: str, item: str) -> Request:
         """Return the request for a user and an item: the run's own, or what it would have asked for.
@@ -211,9 +209,9 @@ class Run:
         UserError
             For an unknown user or item.
         """
-        for request in self.requests:
-            if (request.user_id, request.item_id) == (user, item):
-                return request
+        self._file("dataset/requests.parquet", "dataset")
+        if (asked := self.context.asked_for.find(user, item)) is not None:
+            return asked
         self._known(user, self.context.data.user_rows, "user")
         self._known(item, self.context.data.item_rows, "item")
         return self._new_request(user, item)

@@ -49,6 +49,14 @@ class RequestTable(Sequence[Request]):
         for start in range(0, len(self), _PAGE):
             yield from self._made(start, min(_PAGE, len(self) - start))
 
+    def find(self, user: str, item: str) -> Request | None:
+        """Return the request for a user and an item by their tokens; None where there is none."""
+        import pyarrow.compute as pc
+
+        same = pc.and_(pc.equal(self._table["user_id"], user), pc.equal(self._table["item_id"], item))
+        place = pc.index(same, True).as_py()
+        return None if place < 0 else self[place]
+
     def _made(self, start: int, count: int) -> list[Request]:
         columns = self._table.slice(start, count).to_pydict()
         rows = zip(columns["user_id"], columns["item_id"], columns["seed"], columns["history"], strict=True)

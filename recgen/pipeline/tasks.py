@@ -260,15 +260,11 @@ def _controls(run: RunContext) -> list[Task]:
             reads |= {
                 "weights": _weights(s.backbone),
                 "precision": s.precision,
-                "sampled as": _first_decode(run),
+                "sampled as": controls.placebo_decode(run.config),
             }
         owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
         found.append(Task(f"generate/{name}", "generate", _DRAW, reads, tuple(after), owns, (name,), _SHARE))
     return found
-
-
-def _first_decode(run: RunContext) -> Any:
-    return run.config.generators[run.settings.generators[0]].settings.get("decode")
 
 
 def _collect(run: RunContext) -> Task:

@@ -114,7 +114,7 @@ class Store:
         return found is not None and found[0] == "refused"
 
     def item(self, item: str) -> tuple[bool, str | None]:
-        """Return whether an item is known, and the file of its own image below the run's folder, if it has one."""
+        """Return whether an item is known, and the file of its own image, if it has one; see `RunContext.image`."""
         row = self.db.execute("select path from items where item_id = ?", (item,)).fetchone()
         return row is not None, None if row is None else row[0]
 
@@ -141,11 +141,15 @@ class Store:
         """Put a run's users, items and creatives in the place of what was there, in one step; impressions stay.
 
         What was asked for in vain stays in the queue; what the gate has refused is not drawn again. What workers have drawn since
-        stays too, unless the fact ``source`` says that they drew otherwise than the run does now.
+        stays too, unless the fact ``source`` says that they drew otherwise than the run does now: then what they refused, or
+        failed at, is tried again too.
         """
-        now, same = time.time(), facts.get("source") == self.fact("source")
+        now = time.time()
         with self._step():
+            same = facts.get("source") == self.fact("source")
             self.db.execute("delete from queue where state = 'refused'" + (" and tries = 0" if same else ""))
+            if not same:
+                self.db.execute("update queue set state = 'waiting', tries = 0 where state = 'taken'")
             self.db.executemany(
                 "insert or replace into queue values (?, ?, ?, 'refused', ?, 0)", [(*pair, now, now) for pair in refused]
             )  # fmt: skip
@@ -156,6 +160,10 @@ class Store:
             self.db.executemany("insert into users values (?, ?)", users)
             self.db.executemany("insert into items values (?, ?)", items)
             self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 0)", creatives)
+            self.db.execute(
+                "delete from queue where state <> 'refused' and exists (select 1 from creatives where "
+                "creatives.user_id = queue.user_id and creatives.item_id = queue.item_id)"
+            )
 
     def log(self, impressions: Sequence[Impression], misses: Sequence[tuple[str, str]]) -> None:
         """Write what was shown, and queue what could not be; a place of a page that is shown again is what it was shown last."""
@@ -181,25 +189,43 @@ class Store:
         )
 
     def take(self, count: int) -> list[tuple[str, str]]:
-        """Take pairs of user and item that wait to be drawn, the oldest first; those of a worker that died are given again."""
+        """Take pairs of user and item that wait to be drawn, the oldest first.
+
+        Those of a worker that died are given again, each alone: one that no worker survives does not take others with it.
+        """
         now = time.time()
         with self._step():
             self.db.execute(
                 "update queue set state = 'waiting' where state = 'taken' and since < ? and tries < ?", (now - LEASE, TRIES)
             )  # fmt: skip
-            pairs = self.db.execute(
-                "select user_id, item_id from queue where state = 'waiting' order by asked limit ?", (count,)
-            ).fetchall()
+            rows = self.db.execute(
+                "select user_id, item_id, tries from queue where state = 'waiting' order by asked limit ?", (count,)
+            ).fetchall()  # fmt: skip
+            pairs = [row[:2] for row in rows if not row[2]] or [row[:2] for row in rows[:1]]
             self.db.executemany(
                 "update queue set state = 'taken', since = ?, tries = tries + 1 where user_id = ? and item_id = ?",
                 [(now, *pair) for pair in pairs],
             )
         return [(str(user), str(item)) for user, item in pairs]
 
-    def drawn(self, made: Iterable[tuple[str, str, str, str]], refused: Iterable[tuple[str, str]]) -> None:
-        """Put accepted creatives (user, item, path, recipe) up, and note which pairs the gate refuses, for ever."""
+    def give_back(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let pairs that were taken wait again, as if they had never been taken."""
+        self.db.executemany(
+            "update queue set state = 'waiting', tries = tries - 1 where user_id = ? and item_id = ? and state = 'taken'",
+            list(pairs),
+        )
+
+    def drawn(
+        self, made: Iterable[tuple[str, str, str, str]], refused: Iterable[tuple[str, str]], source: str
+    ) -> bool:
+        """Put accepted creatives (user, item, path, recipe) up, and note which pairs the gate refuses, for ever.
+
+        Return False, and do neither, where something else has been published since than what was drawn by, the fact `source`.
+        """
         rows = list(made)
         with self._step():
+            if self.fact("source") != source:
+                return False
             self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 1)", rows)
             self.db.executemany(
                 "delete from queue where user_id = ? and item_id = ?",
@@ -208,6 +234,7 @@ class Store:
             self.db.executemany(
                 "update queue set state = 'refused' where user_id = ? and item_id = ?", list(refused)
             )
+        return True
 
     def waiting(self) -> dict[str, int]:
         """Return how many pairs are in each state of the queue: waiting, taken, refused."""

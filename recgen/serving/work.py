@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,11 @@ from recgen.core.progress import show
 from recgen.core.provenance import recipe_hash
 from recgen.data.types import Request
 from recgen.runs import Run
+from recgen.serving.publish import source
 from recgen.serving.store import PATH, Store
 from recgen.stages.creative_batch import CreativeBatch
 from recgen.stages.gate import decided
-from recgen.stages.generate import drawn_alone, fitted, keep
+from recgen.stages.generate import Drawer, keep
 
 _PAUSE = 1.0  # seconds between looks at an empty queue
 FOLDER = "serving"
@@ -39,18 +39,19 @@ def work(folder: str, once: bool = False, at_most: int | None = None) -> str:
     Raises
     ------
     UserError
-        If the run has not been served, or its generator is not fitted.
+        If the run has not been served, has been run otherwise since, or its generator is not fitted.
     """
     if not (Path(folder) / PATH).is_file():
         raise UserError(
             f"--run {folder}", found=f"no {PATH}", expected="a run that has been served", todo="Serve it first: recgen serve."
         )  # fmt: skip
     run, store = Run(folder), Store(Path(folder))
-    name = store.fact("generator") or ""
-    drawer, drawn, accepted = None, 0, 0
+    drawer, drawn, accepted = Drawer(run.context, _published(run, store)), 0, 0
     run.context.prepare_torch()
     with run.context.workspace.sharing():
         while at_most is None or drawn < at_most:
+            if drawer.name != (name := _published(run, store)):
+                drawer = Drawer(run.context, name)
             size = run.context.settings.shard_size
             pairs = store.take(size if at_most is None else min(size, at_most - drawn))
             if not pairs:
@@ -58,27 +59,42 @@ def work(folder: str, once: bool = False, at_most: int | None = None) -> str:
                     break
                 time.sleep(_PAUSE)
                 continue
-            drawer = drawer or fitted(run.context, name)
-            accepted += _draw(run, store, drawer, name, pairs)
+            try:
+                accepted += _draw(run, store, drawer, pairs)
+            except KeyboardInterrupt:
+                store.give_back(pairs)
+                raise
             drawn += len(pairs)
             show(f"work: creatives of {name}", drawn, drawn + store.waiting().get("waiting", 0))
     store.close()
     return f"{folder}: {drawn:,} drawn, {accepted:,} of them accepted and put up"
 
 
-def _draw(run: Run, store: Store, drawer: Any, name: str, pairs: Sequence[tuple[str, str]]) -> int:
+def _published(run: Run, store: Store) -> str:
+    """Return the generator whose creatives the service shows, after a check that it draws as it did when they were published."""
+    name = store.fact("generator") or ""
+    if name not in run.generators or store.fact("source") != source(run.context, name):
+        raise UserError(
+            f"--run {run.folder}",
+            found=f"creatives of {name or 'no generator'} published before the run was run otherwise",
+            expected="the run as it is served",
+            todo="Serve it again: recgen serve.",
+        )
+    return name
+
+
+def _draw(run: Run, store: Store, drawer: Drawer, pairs: Sequence[tuple[str, str]]) -> int:
     """Draw some pairs, put up those that the gate accepts, and return how many these are."""
-    context = run.context
+    context, name = run.context, drawer.name
     requests = [run.request_for(user, item) for user, item in pairs]
-    rows, embeddings = keep(context, name, drawn_alone(context, drawer, name, requests), FOLDER)
+    rows, embeddings = keep(context, name, drawer.draw(requests), FOLDER)
     shown = _accepted(run, name, requests, rows, embeddings)
     made = [
         (str(row.user_id), str(row.item_id), str(row.path), recipe_hash(str(row.recipe)))
         for row in rows[shown].itertuples()
     ]
     refused = rows.loc[~shown, ["user_id", "item_id"]].itertuples(index=False, name=None)
-    store.drawn(made, list(refused))
-    return len(made)
+    return len(made) if store.drawn(made, list(refused), source(context, name)) else 0
 
 
 def _accepted(

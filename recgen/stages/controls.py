@@ -14,9 +14,10 @@ from generators.controls.settings import PlaceboSettings, Settings
 from generators.controls.swapped import donors
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
-from recgen.pipeline.controls import KINDS, PREFIX, SWAPPED
+from recgen.pipeline.controls import KINDS, PLACEBO, PREFIX, SWAPPED, placebo_decode
+from recgen.recommender.reward import LazyRanker
 from recgen.stages.chunks import Chunks
-from recgen.stages.generate import drawn, fitted, keep
+from recgen.stages.generate import Drawer, drawn, keep, naming_broken
 from recgen.stages.groups import drawn_requests
 from recgen.stages.ranker import reward_model
 
@@ -27,22 +28,44 @@ class ControlChunks(Chunks):
     @cached_property
     def asked(self) -> Sequence[Request]:
         """The requests that the control can answer."""
-        return [request for request in self.run.requests if self._control[1](request)]
+        answers = _control(self.run, self.name)[1]
+        return [request for request in self.run.requests if answers(request)]
 
     @cached_property
-    def _control(self) -> tuple[Any, Callable[[Request], bool]]:
-        return _control(self.run, self.name)
-
-    @cached_property
-    def _learner(self) -> Any:
-        learner = self._control[0]
-        learner.fit(self.run.data, reward=reward_model(self.run, "reward"))
-        return learner
+    def _drawer(self) -> ControlDrawer:
+        return ControlDrawer(self.run, self.name)
 
     def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
         """Draw and write the control's images of some requests."""
-        reward = reward_model(self.run, "reward")
-        return keep(self.run, self.name, list(self._learner.generate(block, self.run.data, reward=reward)))
+        return keep(self.run, self.name, self._drawer.draw(block))
+
+
+class ControlDrawer:
+    """A control at work, as `recgen.stages.generate.Drawer` is a generator."""
+
+    def __init__(self, run: RunContext, name: str) -> None:
+        self.run, self.name = run, name
+
+    @cached_property
+    def _reward(self) -> LazyRanker:
+        return reward_model(self.run, "reward")
+
+    @cached_property
+    def _control(self) -> Any:
+        control = _control(self.run, self.name)[0]
+        control.fit(self.run.data, reward=self._reward)
+        return control
+
+    def draw(self, requests: Sequence[Request]) -> list[Creative]:
+        """Return what it shows for some requests, one creative each.
+
+        Raises
+        ------
+        UserError
+            For a broken image.
+        """
+        with naming_broken(self.name, requests):
+            return list(self._control.generate(requests, self.run.data, reward=self._reward))
 
 
 class SwappedChunks(Chunks):
@@ -57,6 +80,10 @@ class SwappedChunks(Chunks):
     def source(self) -> str:
         """Whose creatives change hands."""
         return self.name.removeprefix(SWAPPED)
+
+    @cached_property
+    def _drawer(self) -> Drawer | ControlDrawer:
+        return (ControlDrawer if self.source == PLACEBO else Drawer)(self.run, self.source)
 
     @cached_property
     def _made(self) -> tuple[pd.DataFrame, np.ndarray]:
@@ -91,7 +118,7 @@ class SwappedChunks(Chunks):
         (made, embeddings), places = self._made, self._places
         absent = [donor for _, donor in block if self._absent(donor)]
         if absent:
-            rows, more = keep(self.run, self.name, _redraw(self.run, self.source, absent))
+            rows, more = keep(self.run, self.name, self._drawer.draw(absent))
             places = places | {(each.user_id, each.item_id): len(made) + n for n, each in enumerate(absent)}
             made, embeddings = pd.concat([made, rows], ignore_index=True), np.concatenate([embeddings, more])
         chosen = [places[donor.user_id, donor.item_id] for _, donor in block]
@@ -101,32 +128,17 @@ class SwappedChunks(Chunks):
         return rows.reset_index(drop=True), embeddings[chosen]
 
 
-def _control(run: RunContext, name: str) -> tuple[Any, Any]:
+def _control(run: RunContext, name: str) -> tuple[Any, Callable[[Request], bool]]:
     """Return a control, not fitted, and a function that says which requests it can answer."""
     kind = resolve_name(KINDS[name.removeprefix(PREFIX)])
     settings: Settings | PlaceboSettings = kind.Config()
     if isinstance(settings, PlaceboSettings):
-        settings = placebo_settings(run)
+        decode = placebo_decode(run.config)
+        settings = PlaceboSettings.model_validate({} if decode is None else {"decode": decode})
         return kind(settings, run.backbone, run.encoder), lambda request: True
     return kind(settings, None, run.encoder), lambda request: kind.answers(request, run.data)
 
 
-def placebo_settings(run: RunContext) -> PlaceboSettings:
-    """Return the placebo's settings: it is sampled as the first generator is that draws."""
-    blocks = [run.config.generators[name].settings for name in run.settings.generators]
-    return PlaceboSettings.model_validate(
-        {key: block[key] for block in blocks[:1] for key in ("decode",) if key in block}
-    )
-
-
 def _draws(run: RunContext, source: str) -> bool:
     """Return whether a source draws, and does not read its images from a folder."""
-    return source == f"{PREFIX}placebo" or bool(run.config.generators[source].families)
-
-
-def _redraw(run: RunContext, source: str, requests: Sequence[Request]) -> list[Creative]:
-    """Return what the generator under test makes of requests that are none of the run's."""
-    reward = reward_model(run, "reward")
-    if source == f"{PREFIX}placebo":
-        return list(_control(run, source)[0].generate(requests, run.data, reward=reward))
-    return list(fitted(run, source).generate(requests, run.data, reward=reward))
+    return source == PLACEBO or bool(run.config.generators[source].families)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from recgen.pipeline import downstream as plan
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.groups import is_shared
 from recgen.stages import groups
-from recgen.stages.generate import drawn_alone, fitted
+from recgen.stages.generate import Drawer
 
 SLATE = "slate"
 """The kind of a request that is part of a list to rank again; the others are `recgen.data.draws.OWN` and `SWAPPED`."""
@@ -43,13 +42,12 @@ def candidates(run: RunContext, turn: int) -> pd.DataFrame:
 def create(run: RunContext, name: str, turn: int) -> list[Path]:
     """Draw one generator's creatives of one draw and write their embeddings, in shards that a kill leaves whole."""
     asked = requests(run, turn)
-    size, drawer, outputs = run.settings.shard_size, None, []
+    size, drawer, outputs = run.settings.shard_size, Drawer(run, name), []
     for start in range(0, len(asked), size):
         table = _folder(run, name, turn) / f"{start:07d}.parquet"
         if not (table.exists() and table.with_suffix(".safetensors").exists()):
-            drawer = drawer or fitted(run, name)
             block = asked.iloc[start : start + size]
-            write_features(table.with_suffix(".safetensors"), _embeddings(run, name, drawer, block))
+            write_features(table.with_suffix(".safetensors"), _embeddings(drawer, block))
             write_parquet(table, block[["kind", "user_id", "item_id", "seed"]].reset_index(drop=True))
             show(f"{name}: creatives of draw {turn}", min(start + size, len(asked)), len(asked))
         outputs += [table, table.with_suffix(".safetensors")]
@@ -78,16 +76,16 @@ def _folder(run: RunContext, name: str, turn: int) -> Path:
     return run.folder / f"downstream/creatives/{name}/{turn}"
 
 
-def _embeddings(run: RunContext, name: str, drawer: Any, rows: pd.DataFrame) -> np.ndarray:
+def _embeddings(drawer: Drawer, rows: pd.DataFrame) -> np.ndarray:
     """Return the raw embeddings float32 ``[n, D]`` of the creatives of some requests."""
+    run = drawer.run
     asked = [
         Request(row["user_id"], row["item_id"], int(row["seed"]), tuple(row["history"]))
         for row in rows.to_dict("records")
     ]
-    shares = is_shared(run, name)
+    shares = is_shared(run, drawer.name)
     wanted = groups.of_groups(run, groups.representatives(run), asked) if shares else asked
-    made = drawn_alone(run, drawer, name, wanted)
-    embeddings = run.encoder.images([creative.image for creative in made])
+    embeddings = run.encoder.images([creative.image for creative in drawer.draw(wanted)])
     if not shares:
         return embeddings
     table = pd.DataFrame([(each.user_id, each.item_id) for each in wanted], columns=["user_id", "item_id"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import PLACEBO
 from recgen.pipeline.groups import is_shared
+from recgen.recommender.reward import LazyRanker
 from recgen.stages import groups
 from recgen.stages.chunks import Chunks
 from recgen.stages.plugin_calls import calling, checked, title
@@ -96,8 +98,47 @@ def fit(run: RunContext, name: str) -> list[Path]:
     return [folder]
 
 
+class Drawer:
+    """A fitted generator of the run at work: it and the reward that it may ask are read once, when they are first needed.
+
+    Parameters
+    ----------
+    run
+        The run.
+    name
+        The generator's name in it.
+    """
+
+    def __init__(self, run: RunContext, name: str) -> None:
+        self.run, self.name = run, name
+
+    @cached_property
+    def generator(self) -> Any:
+        """The generator as `fit` saved it."""
+        return fitted(self.run, self.name)
+
+    @cached_property
+    def _reward(self) -> LazyRanker:
+        return reward_model(self.run, "reward")
+
+    def draw(self, requests: Sequence[Request]) -> list[Creative]:
+        """Return what it draws for some requests, one creative each; nothing is written.
+
+        Raises
+        ------
+        UserError
+            For a broken image, or where the generator yields anything else than one whole image for each request, in their
+            order.
+        """
+        spec = self.run.config.generators[self.name]
+        with naming_broken(self.name, requests):
+            with calling(spec, "generate"):
+                yielded = self.generator.generate(requests, self.run.data, reward=self._reward)
+            return checked(spec, yielded, requests)
+
+
 class GeneratorChunks(Chunks):
-    """The creatives of a fitted generator, which is read when the first of them is drawn."""
+    """The creatives of a fitted generator."""
 
     @cached_property
     def asked(self) -> Sequence[Request]:
@@ -105,36 +146,12 @@ class GeneratorChunks(Chunks):
         return groups.drawn_requests(self.run, self.name)
 
     @cached_property
-    def drawer(self) -> Any:
-        """The fitted generator."""
-        return fitted(self.run, self.name)
+    def _drawer(self) -> Drawer:
+        return Drawer(self.run, self.name)
 
     def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
-        """Draw and write the images of some requests.
-
-        Raises
-        ------
-        UserError
-            If the generator yields anything else than one whole image for each request, in their order.
-        """
-        return keep(self.run, self.name, drawn_alone(self.run, self.drawer, self.name, block))
-
-
-def drawn_alone(run: RunContext, drawer: Any, name: str, requests: Sequence[Request]) -> list[Creative]:
-    """Return what a fitted generator draws for some requests, one creative each; nothing is written.
-
-    Raises
-    ------
-    UserError
-        For a broken image, or where the generator does not answer what it was asked.
-    """
-    spec = run.config.generators[name]
-    try:
-        with calling(spec, "generate"):
-            yielded = drawer.generate(requests, run.data, reward=reward_model(run, "reward"))
-        return checked(spec, yielded, requests)
-    except BrokenImageError as error:
-        raise broken(name, requests, error) from error
+        """Draw and write the images of some requests; errors of `Drawer.draw`."""
+        return keep(self.run, self.name, self._drawer.draw(block))
 
 
 def fitted(run: RunContext, name: str) -> Any:
@@ -154,15 +171,21 @@ def keep(
     return rows, run.encoder.images([creative.image for creative in made])
 
 
-def broken(name: str, requests: Sequence[Request], error: BrokenImageError) -> UserError:
-    """Return the error of a broken image, which names the request that it was for."""
-    pairs = [f"user {each.user_id!r}, item {each.item_id!r}" for each in requests if each.seed == error.seed]
-    return UserError(
-        f"generator {name}, {' or '.join(pairs) or 'a request'}",
-        found=f"an image of {error.problem}",
-        expected="finite pixels of more than one colour",
-        todo="Where recgen.precision is fp16, set bf16 or float32; else the weights are damaged or do not fit each other.",
-    )
+@contextmanager
+def naming_broken(name: str, requests: Sequence[Request]) -> Iterator[None]:
+    """Make of a broken image that is drawn in the block a `UserError` that names the request that it was for."""
+    try:
+        yield
+    except BrokenImageError as error:
+        pairs = [
+            f"user {each.user_id!r}, item {each.item_id!r}" for each in requests if each.seed == error.seed
+        ]
+        raise UserError(
+            f"generator {name}, {' or '.join(pairs) or 'a request'}",
+            found=f"an image of {error.problem}",
+            expected="finite pixels of more than one colour",
+            todo="Where recgen.precision is fp16, set bf16 or float32; else the weights are damaged or do not fit each other.",
+        ) from error
 
 
 def write_image(run: RunContext, name: str, creative: Creative, folder: str) -> dict[str, Any]:

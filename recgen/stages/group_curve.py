@@ -20,7 +20,7 @@ from recgen.pipeline.groups import plan
 from recgen.stages import groups
 from recgen.stages.chunks import Chunks
 from recgen.stages.creative_batch import CreativeBatch
-from recgen.stages.generate import drawn, drawn_alone, fitted, keep
+from recgen.stages.generate import Drawer, drawn, keep
 from recgen.stages.measure import by_rankers, by_truth, by_verifier
 
 Pair = tuple[str, str]
@@ -117,8 +117,8 @@ class CurveChunks(Chunks):
         return self._wanted
 
     @cached_property
-    def _drawer(self) -> Any:
-        return fitted(self.run, self.name)
+    def _drawer(self) -> Drawer:
+        return Drawer(self.run, self.name)
 
     def table(self, number: int) -> Path:
         """Return where a chunk's table is."""
@@ -126,7 +126,7 @@ class CurveChunks(Chunks):
 
     def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
         """Draw and write the images of some requests."""
-        return keep(self.run, self.name, drawn_alone(self.run, self._drawer, self.name, block), "groups")
+        return keep(self.run, self.name, self._drawer.draw(block), "groups")
 
 
 def _drawn(run: RunContext, chunks: CurveChunks) -> tuple[pd.DataFrame, np.ndarray, list[Path]]:

@@ -28,7 +28,7 @@ from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
 from recgen.pipeline.context import RunContext
 from recgen.stages.chunks import damaged_images
-from recgen.stages.generate import drawn_alone, fitted, write_image
+from recgen.stages.generate import Drawer, write_image
 from recgen.stages.groups import shown_to
 from recgen.stages.ranker import reward_model
 
@@ -119,7 +119,7 @@ class CreativeStore:
     ) -> None:
         self.run, self.name, self.read = run, name, read
         self.folder = run.folder / FOLDER / "creatives" / name
-        self._drawer: Any = None
+        self._drawer = Drawer(run, name)
         self._keep_only_own()
         tables = [pd.read_parquet(path) for path in self._shards()]
         self.table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -141,7 +141,6 @@ class CreativeStore:
 
     def _draw(self, requests: Sequence[Request]) -> None:
         size = self.run.settings.shard_size
-        self._drawer = self._drawer or fitted(self.run, self.name)
         for start in range(0, len(requests), size):
             rows = self._shard(requests[start : start + size])
             sync(self.run.folder / path for path in rows["path"])
@@ -150,7 +149,7 @@ class CreativeStore:
             show(f"market: creatives of {self.name}", min(start + size, len(requests)), len(requests))
 
     def _shard(self, requests: Sequence[Request]) -> pd.DataFrame:
-        run, made = self.run, drawn_alone(self.run, self._drawer, self.name, requests)
+        run, made = self.run, self._drawer.draw(requests)
         rows = pd.DataFrame([write_image(run, self.name, each, f"{FOLDER}/creatives") for each in made])
         return pd.concat([rows, self.read([each.image for each in made])], axis=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import shutil
@@ -27,9 +28,11 @@ import recgen
 from recgen.cli import recgen as cli
 from recgen.core.provenance import recipe_hash
 from recgen.data.click_log import read_log
+from recgen.serving.limits import Keys
 from recgen.serving.store import Store
 
 pytest.importorskip("fastapi", reason="recgen[serve] is not installed")
+from recgen.serving.app import Options, application
 
 ASKED = {"protocol": "blind", "items": 4, "per_item": 6, "per": "group", "groups": 3, "compare": 0}
 KEY = "a key of the shop"
@@ -83,6 +86,11 @@ def show(address: str, user: str, item: str, **more: object) -> dict:
     return json.loads(body)
 
 
+def headers(address: str, path: str) -> dict[str, str]:
+    with urllib.request.urlopen(f"{address}{path}", timeout=20) as answer:
+        return dict(answer.headers)
+
+
 @pytest.fixture(scope="module")
 def tables(folder) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The manifest, the groups by user, and the items."""
@@ -128,6 +136,32 @@ def test_own_then_the_groups_then_the_items_image(folder, tables):
     store.close()
     wanted = {(other, undrawn), (other, made["item_id"])}
     assert set(queued) == wanted, "what was not shown as its user's own waits; strangers cannot be drawn for"
+
+
+def test_an_items_image_may_lie_outside_the_run_and_is_not_cached_for_ever(folder, tables, tmp_path):
+    """As in every data set that a run does not make itself: items.parquet then has whole paths."""
+    manifest, _, items = tables
+    item, before = items["item_id"].iloc[0], (folder / "dataset/items.parquet").read_bytes()
+    own = folder / items["image"].iloc[0]
+    shutil.copy(own, tmp_path / "elsewhere.png")
+    moved = items.assign(image=[str(tmp_path / "elsewhere.png"), *items["image"].iloc[1:]])
+    moved.to_parquet(folder / "dataset/items.parquet")
+    try:
+        with serving(folder) as (address, _):
+            shown = show(address, "nobody", item)
+            assert get(address, shown["image"]) == (200, own.read_bytes())
+            assert "immutable" not in headers(address, shown["image"])["cache-control"]
+            made = manifest.iloc[0]
+            creative = show(address, made["user_id"], made["item_id"])
+            assert "immutable" in headers(address, creative["image"])["cache-control"]
+            for path in (
+                "/items/../dataset/items.parquet",
+                "/items/%2Fetc%2Fpasswd",
+                "/images/..%2Fitems.png",
+            ):
+                assert get(address, path)[0] == 404
+    finally:
+        (folder / "dataset/items.parquet").write_bytes(before)
 
 
 def test_the_worker_draws_what_was_missing_and_nothing_twice(folder, tables):
@@ -208,6 +242,15 @@ def test_the_log_has_the_probability_of_what_was_shown(folder, tables, tmp_path)
     assert 5 <= (log["arm"] == "original").sum() <= 28, "a quarter of 60, within 4 standard errors"
     assert log["click"].to_numpy().nonzero()[0].tolist() == list(range(0, 60, 7))
     assert (log.loc[log["arm"] == "ideal", "picture"] == made["path"]).all()
+
+
+def test_limits_are_counted_in_one_thread(tmp_path):
+    """FastAPI calls a dependency that is no coroutine from any of 40 threads, and a bucket is read, then written."""
+    app = application(Options(tmp_path, Keys(["a"]), rate=1))
+    for path in ("/v1/creative", "/v1/click"):
+        (route,) = (each for each in app.routes if getattr(each, "path", "") == path)
+        (admitted,) = route.dependant.dependencies
+        assert inspect.iscoroutinefunction(admitted.call)
 
 
 def test_keys_limits_and_who_may_listen(folder, tables, tmp_path):

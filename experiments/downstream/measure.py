@@ -22,7 +22,13 @@ from recgen.stages.downstream import METRICS
 
 HERE = Path(__file__).parent
 WORLD, MODEL = "simulated", "VBPR"
-SETTINGS = {"epochs": 16, "eval_step": 4, "stopping_step": 2, "learning_rate": 0.01, "train_batch_size": 4096}
+SETTINGS = {
+    "epochs": 60,
+    "eval_step": 5,
+    "stopping_step": 3,
+    "learning_rate": 0.005,
+    "train_batch_size": 4096,
+}
 SEEDS, DRAWS, ITEMS, PER_ITEM = (1, 2, 3), 4, 100, 2
 GENERATOR = "taste"
 

@@ -51,7 +51,7 @@ def changes(seed: int) -> list[str]:
         "recgen.controls=[]",
         "recgen.threads=1",
         "recgen.workers=1",
-        "recgen.requests={protocol: blind, items: 2, per_item: 1}",
+        "recgen.requests={protocol: blind, items: 2, per_item: 2}",
         *(f"recgen.downstream.{key}={json.dumps(value)}" for key, value in downstream.items()),
         "recgen.downstream.rerank=null",
     ]

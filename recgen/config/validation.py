@@ -19,6 +19,12 @@ def validate(model: type[Any], values: Any, where: str, prefix: str) -> Any:
         first = min(
             found, key=lambda one: one["type"] != "extra_forbidden"
         )  # a misspelt key, before the key that it leaves out
+        if first["type"] != "extra_forbidden":
+            # where a number or a block may stand, and a block does, its own mistake and not that it is no number
+            here = first["loc"][:-1]
+            first = max(
+                (one for one in found if one["loc"][: len(here)] == here), key=lambda one: len(one["loc"])
+            )
         parts = list(_keys(first["loc"], values))
         key = ".".join([prefix, *parts])
         if first["type"] == "extra_forbidden":

@@ -106,6 +106,17 @@ MISTAKES = [
     (OURS + "  chunk: 3\n  shard_size: 4\n", "recgen.chunk: found both chunk and shard_size"),
     (OURS + "  tune: {objectives: {recall@10: -1}}\n", "recgen.tune", "weights above 0"),
     (OURS + "  download: {get: a}\n", "recgen.download.into"),
+    (
+        OURS + "  requests: {protocol: blind, items: 2, per_item: 1}\n",
+        "recgen.requests.per_item: found 1; expected greater than or equal to 2",
+    ),
+    (
+        OURS + "  requests: {protocol: blined}\n",
+        "recgen.requests.protocol: found 'blined'",
+        "'blind' or 'paper'",
+    ),
+    (OURS + "  requests: many\n", "recgen.requests: found 'many'"),
+    (OURS + "  downstream: {rerank: {users: 0}, seeds: 2}\n", "recgen.downstream.rerank.users: found 0"),
 ]
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from recgen.core.errors import UserError
+from recgen.core.io import read_ids
 
 
 def load_item_features(config: Any, dataset: Any) -> dict[str, torch.Tensor]:
@@ -61,7 +62,7 @@ def read_features(path: Path) -> tuple[torch.Tensor, list[str]]:
         if not needed.is_file():
             raise UserError(f"{needed}", found="no such file", expected="item features and their ids")
     features = _array(path) if path.suffix == ".npy" else _tensor(path)
-    tokens = ids_path.read_text(encoding="utf-8").splitlines()
+    tokens = read_ids(ids_path)
     if len(tokens) != len(features):
         raise UserError(
             f"{ids_path}", found=f"{len(tokens)} ids", expected=f"{len(features)}, one per row of {path.name}"

@@ -135,6 +135,15 @@ def read_features(path: Path) -> Any:
     return load_file(path)["features"]
 
 
+def read_ids(path: Path) -> list[str]:
+    """Return item tokens of a UTF-8 file, one a line; the last line may end without a line feed, as people write such files.
+
+    Only line feeds end a line: a token may hold what Unicode calls a line separator.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def map_features(path: Path) -> Any:
     """Return what `read_features` returns, mapped into memory: processes share it, and what one writes into it is its own."""
     import numpy as np

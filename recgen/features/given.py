@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from recgen.core.errors import UserError
+from recgen.core.io import read_ids
 
 
 def given_embeddings(path: Path, tokens: Sequence[str], width: int, where: str) -> np.ndarray:
@@ -78,8 +79,7 @@ def _array(path: Path, width: int, where: str) -> Any:
 
 def _ids(path: Path, where: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
-    except OSError as error:
-        raise UserError(
-            f"{where} {path}", found="no such file", expected="the items' ids, one a line"
-        ) from error
+        return read_ids(path)
+    except (OSError, UnicodeDecodeError) as error:
+        found = "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else "no such file"
+        raise UserError(f"{where} {path}", found=found, expected="the items' ids, one a line") from error

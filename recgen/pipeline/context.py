@@ -11,7 +11,7 @@ import yaml
 
 from recgen.config.loader import Config
 from recgen.config.schema import Settings
-from recgen.core.io import map_features, read_table, write_bytes
+from recgen.core.io import map_features, read_ids, read_table, write_bytes
 from recgen.core.machine import threads
 from recgen.data.request_table import RequestTable
 from recgen.data.types import RunData
@@ -302,7 +302,7 @@ class RunContext:
         `kind` is image, text, caption, foreground or, where judges have encoders of their own, as `of_judge` says.
         """
         path = self.folder / f"features/{kind}.safetensors"
-        return path.with_suffix(".ids.txt").read_text(encoding="utf-8").split("\n")[:-1], map_features(path)
+        return read_ids(path.with_suffix(".ids.txt")), map_features(path)
 
     @cached_property
     def data(self) -> RunData:

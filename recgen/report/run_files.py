@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from recgen.core.errors import UserError
-from recgen.core.io import read_table
+from recgen.core.io import read_features, read_ids, read_table
 
 DEFAULT_GALLERY = 24
 
@@ -193,12 +193,9 @@ class RunFiles:
         ]
         if not all(path.is_file() for path in paths):
             return None
-        from recgen.core.io import read_features
-
         chosen = (self._manifest["generator"].astype(str) == generator).to_numpy()
         made, catalogue = _unit(read_features(paths[0])[chosen]), _unit(read_features(paths[1]))
-        tokens = paths[1].with_suffix("").with_suffix(".ids.txt").read_text(encoding="utf-8").splitlines()
-        rows = {token: row for row, token in enumerate(tokens)}
+        rows = {token: row for row, token in enumerate(read_ids(paths[1].with_suffix(".ids.txt")))}
         table = self._manifest[chosen]
         own = np.array([rows.get(str(item), -1) for item in table["item_id"]])
         users, made, own = table["user_id"].astype(str).to_numpy()[own >= 0], made[own >= 0], own[own >= 0]

@@ -60,3 +60,12 @@ def test_sync_waits_for_files_and_for_their_folders(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     io.sync(tmp_path / name for name in ("a", "b"))
     assert waited == [str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", []), ("a\nb\n", ["a", "b"]), ("a\nb", ["a", "b"]), ("a\u2028b\nc\x85\n", ["a\u2028b", "c\x85"])],
+)
+def test_ids_are_read_by_line_feeds_alone_and_the_last_may_be_without_one(tmp_path, text, tokens):
+    (tmp_path / "items.ids.txt").write_text(text, encoding="utf-8")
+    assert io.read_ids(tmp_path / "items.ids.txt") == tokens

@@ -44,6 +44,13 @@ def test_what_does_not_fit_is_named(tmp_path, rows, ids, message):
         given_embeddings(written(tmp_path, rows, ids), ["a", "d"], 3, "key")
 
 
+def test_ids_that_are_no_text_are_named(tmp_path):
+    path = written(tmp_path)
+    path.with_suffix(".ids.txt").write_bytes(b"a\nb\nc\n\xff\n")
+    with pytest.raises(UserError, match="key .*given.ids.txt: found no UTF-8 text"):
+        given_embeddings(path, ["a"], 3, "key")
+
+
 def test_absent_files_are_named(tmp_path):
     with pytest.raises(UserError, match="recgen.given_features.image .*given.npy"):
         given_embeddings(tmp_path / "given.npy", ["a"], 3, "recgen.given_features.image")

@@ -124,10 +124,10 @@ METRICS: tuple[Metric, ...] = (
            "that took no part in making the image (unless the run says same_judge).",
            "share of the original place; 0 = unchanged, below 1, falls can be large",
            "higher", RAGAR, "creative", "personal"),
-    Metric("score_gain_judge", "Score gain (judge)",
+    Metric("score_gain_judge", "score gain (judge)",
            "How much more the judge gives the user for the item with the creative than with its own image.",
            "units of the judge's score", "higher", RECGEN, "creative", "personal"),
-    Metric("score_gain_reward", "Score gain (reward)",
+    Metric("score_gain_reward", "score gain (reward)",
            "The same by the model that the generator may have learned from.",
            "units of the reward model's score", "higher", RECGEN, "creative", "personal"),
     Metric("delta_r_reward", "ΔR (reward)",
@@ -216,7 +216,7 @@ NOT_BUILT: dict[str, str] = {
     "aesthetic score": "it needs the weights of an aesthetic predictor (a linear head on CLIP ViT-L/14)",
     "HPS": "it needs the weights of HPS v2, a CLIP ViT-H/14 trained on people's preferences",
     "ImageReward": "it needs the weights of ImageReward, a BLIP model trained on people's preferences",
-    "NSFW rate": "it needs the weights of a classifier such as open_nsfw",
+    "NSFW rate": "no metric here: the gate refuses unsafe images, where a classifier such as open_nsfw is installed",
     "VLM judge": "it needs an endpoint of a vision-language model that compares pairs of images in both orders",
 }
 """Metrics of the papers that this version cannot measure, with what each would take."""

@@ -130,6 +130,6 @@ def _template(name: str = "template.html.j2") -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": text.duration, "shorten": text.shorten, "plain": text.plain}
+    environment.filters |= {name: getattr(text, name) for name in ("duration", "listed", "plain", "shorten")}
     environment.globals |= {"questions": tables.QUESTIONS, "lookup": lookup}
     return environment.get_template(name)

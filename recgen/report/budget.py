@@ -31,7 +31,9 @@ class Section:
     shares
         Titles of the columns.
     rows
-        Three orders a generator; none where its images earn nothing as a whole.
+        Three orders a generator.
+    nothing
+        Generators without rows, for their images earn nothing as a whole, of which no share can be had.
     """
 
     drawn: int
@@ -39,12 +41,13 @@ class Section:
     measure: str
     shares: list[str]
     rows: list[Row]
+    nothing: list[str]
 
 
 _ORDERS = {
-    "earned": "by predicted gain and traffic",
+    "earned": "by predicted gain times traffic",
     "random": "at random",
-    "best": "by the gain that was measured",
+    "best": "in hindsight",
 }
 
 
@@ -56,7 +59,8 @@ def section(run: RunFiles) -> Section | None:
     first = next(iter(found["generators"].values()))
     rows = [row for name, each in found["generators"].items() for row in _rows(name, each)]
     shares = [f"{100 * share:.0f}%" for share in first["shares"]]
-    return Section(first["images"], found["asked"], lookup(first["metric"]).title, shares, rows)
+    nothing = [name for name, each in found["generators"].items() if each["earned"] is None]
+    return Section(first["images"], found["asked"], lookup(first["metric"]).title, shares, rows, nothing)
 
 
 def _rows(name: str, found: dict[str, Any]) -> list[Row]:

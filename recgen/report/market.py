@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 
 from recgen.report.drawing import GREY, INK, PALETTE, STYLE, Plot, canvas, svg
 from recgen.report.run_files import RunFiles
+from recgen.report.tables import SIGNIFICANT
 from recgen.report.text import interval, number, p_value, shorten
 from recgen.report.verdicts import Verdict
 
 QUALITY = {"recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
+LEGEND_ROW = 0.18  # inches
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Effect:
-    """What was measured with one strength of the picture."""
+    """What was measured with one strength of the picture; `units` are what its intervals are over."""
 
     title: str
+    units: str
     ab: list[Row]
     worlds: list[Row]
     values: list[Row]
@@ -76,17 +79,20 @@ def section(run: RunFiles) -> Section | None:
     facts, effects = found["market"], found["effects"]
     main = next(iter(effects.values()))
     model = "the position-based model" if facts["click_model"] == "position" else "the cascade model"
-    again = f"{facts['seeds']} time{'s' if facts['seeds'] != 1 else ''}"
+    again = "once" if facts["seeds"] == 1 else f"{facts['seeds']} times"
     about = (
         f"{number(facts['users'], 0)} simulated users came {facts['rounds']} times and each time opened {facts['pages']} pages "
         f"an arm, of {facts['places']} items that {facts['model']} ranked among {facts['candidates']} they had not met. They "
         f"clicked by their true taste for the picture shown and by its place ({model}). After each round the recommender was "
-        f"trained with the log. All of it was done {again}."
+        f"trained with the log. All of it was done {again}{', with other trainings and clicks' if facts['seeds'] > 1 else ''}."
     )
     return Section(
         about,
         *_verdict(main["ab"], effects.get("0")),
-        [_effect(*each) for each in effects.items()],
+        [
+            _effect(*each, "users" if facts["seeds"] == 1 else "users and repetitions")
+            for each in effects.items()
+        ],
         _plot(effects),
     )
 
@@ -95,11 +101,11 @@ def _verdict(ab: dict[str, Any], control: dict[str, Any] | None) -> tuple[Verdic
     """Say which arms gain clicks, and whether the negative control lets that be believed."""
     gains = {arm: row["uplift"] for arm, row in ab.items() if "uplift" in row}
     clear = [arm for arm, gain in gains.items() if _clear(gain)]
-    sentence = " ".join(
-        f"{arm}: {number(gain['difference'], 0, signed=True)} clicks per 1,000 pages "
-        f"({interval(gain['low'], gain['high'], 0)}) over the originals."
+    told = "; ".join(
+        f"{arm} {number(gain['difference'], 0, signed=True)} ({interval(gain['low'], gain['high'], 0)})"
         for arm, gain in gains.items()
     )
+    sentence = f"Clicks per 1,000 pages more than with the items' own images: {told}."
     false = (
         [] if control is None else [arm for arm, row in control["ab"].items() if _clear(row.get("uplift"))]
     )
@@ -120,13 +126,17 @@ def _clear(gain: dict[str, Any] | None) -> bool:
     """Return whether an uplift's interval and its corrected p exclude 0."""
     if not gain or gain["low"] is None or gain["p_holm"] is None:
         return False
-    return gain["p_holm"] < 0.05 and not gain["low"] <= 0 <= gain["high"]
+    return gain["p_holm"] < SIGNIFICANT and not gain["low"] <= 0 <= gain["high"]
 
 
-def _effect(effect: str, tables: dict[str, Any]) -> Effect:
-    title = "no picture matters (negative control)" if effect == "0" else f"pictures matter (effect {effect})"
+def _title(effect: str) -> str:
+    return "no picture matters (negative control)" if effect == "0" else f"pictures matter (effect {effect})"
+
+
+def _effect(effect: str, tables: dict[str, Any], units: str) -> Effect:
     return Effect(
-        title,
+        _title(effect),
+        units,
         [
             Row(
                 arm,
@@ -140,8 +150,8 @@ def _effect(effect: str, tables: dict[str, Any]) -> Effect:
         ],
         [_world(arm, row) for arm, row in tables["worlds"].items()],
         [
-            Row(arm, [_estimate(row[name], 4) for name in ("ips", "snips") if name in row])
-            for arm, row in tables["values"].items()
+            Row(arm, [_estimate(tables["values"][arm][name], 4) for name in ("ips", "snips", "dr")])
+            for arm in tables["ab"]
         ],
     )
 
@@ -162,18 +172,20 @@ def _gain(found: dict[str, Any] | None, digits: int) -> Cell:
         return Cell(None, "–", "")
     p = found["p_holm"] if "p_holm" in found else found["p"]
     below = f"{interval(found['low'], found['high'], digits)} · {p_value(p)}"
-    clear = found["low"] is not None and p is not None and p < 0.05
+    clear = found["low"] is not None and p is not None and p < SIGNIFICANT
     return Cell(found["difference"], number(found["difference"], digits, signed=True), below, clear)
 
 
 def _plot(effects: dict[str, Any]) -> Plot:
     """Uplift over the originals, round by round, a panel for each effect."""
     with matplotlib.rc_context(STYLE):
-        drawings, words = [], []
+        drawings, words, arms = [], [], len(next(iter(effects.values()))["ab"]) - 1
         for effect, tables in effects.items():
-            figure, axes = canvas(3.75, 2.8)
+            figure, axes = canvas(3.75, 2.8 + LEGEND_ROW * arms)
+            figure.subplots_adjust(bottom=(0.6 + LEGEND_ROW * arms) / figure.get_figheight())
             words.append(_draw(axes, tables["rounds"]))
-            axes.set_title(f"effect {effect}")
+            axes.set_title(_title(effect).capitalize())
+            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.22))
             drawings.append(svg(figure, f"market-{effect.replace('.', '_')}"))
     return Plot(
         "Uplift over rounds of retraining",
@@ -199,5 +211,4 @@ def _draw(axes: Axes, rounds: list[dict[str, Any]]) -> str:
     axes.axhline(0, color=GREY, linewidth=1, zorder=0)
     axes.set_xticks(range(1, len(rounds) + 1))
     axes.set_xlabel("round", color=INK)
-    axes.legend(fontsize=8)
     return ", ".join(told)

@@ -11,6 +11,8 @@ from recgen.report.run_files import RunFiles
 from recgen.report.text import interval, number, p_value, plain
 
 ORIGINAL = "ORI"
+SIGNIFICANT = 0.05
+"""The p-value, corrected where several are tested, below which a difference is printed as clear."""
 QUESTIONS = {
     "personal": "Is it personal?",
     "same item": "Is it still the same item?",
@@ -49,6 +51,7 @@ FACTS = {
     "seed": "Seed",
     "reward": "Reward model",
     "judge": "Judge",
+    "judge_auc": "AUC of the judge on likes and dislikes held out",
     "judge_encoder": "What the judge sees images through",
     "same_judge": "Reward and judge are one model",
     "target": "Split that the references are from",
@@ -138,7 +141,7 @@ def _cell(metric: Metric, estimate: Mapping[str, Any] | None, best: float | None
 
 @dataclass(frozen=True)
 class Change:
-    """A paired difference between two columns, ready to print."""
+    """A paired difference between two columns, ready to print; clear where interval and corrected p both exclude zero."""
 
     a: str
     b: str
@@ -159,7 +162,8 @@ def changes(tests: Iterable[Mapping[str, Any]]) -> list[Change]:
 
 def _change(test: Mapping[str, Any]) -> Change:
     metric = lookup(test["metric"])
-    low, high = test["low"], test["high"]
+    low, high, p = test["low"], test["high"], test.get("p_holm", test["p"])
+    outside = low is not None and high is not None and (low > 0 or high < 0)
     return Change(
         test["a"],
         test["b"],
@@ -167,10 +171,10 @@ def _change(test: Mapping[str, Any]) -> Change:
         test["difference"],
         number(test["difference"], metric.digits, signed=True),
         interval(low, high, metric.digits),
-        p_value(test.get("p_holm", test["p"])),
+        p_value(p),
         test["n"],
         test["test"],
-        clear=low is not None and high is not None and (low > 0 or high < 0),
+        clear=outside and p is not None and p < SIGNIFICANT,
     )
 
 
@@ -246,7 +250,6 @@ def contrasts(metrics: Mapping[str, Any]) -> list[Change]:
         {
             **test,
             "b": named.get(test["kind"], test["b"].removeprefix("control.")),
-            "p": test.get("p_holm", test["p"]),
         }
         for test in found
         if test["difference"] is not None
@@ -317,6 +320,7 @@ def _labels(runs: Sequence[RunFiles]) -> list[str]:
 
 
 def facts(run: RunFiles) -> list[tuple[str, str]]:
-    """What a reader must know beside the numbers, in order; facts without a label keep their key."""
-    ordered = [*(key for key in FACTS if key in run.facts), *(key for key in run.facts if key not in FACTS)]
+    """What a reader must know beside the numbers, in order; facts without a label keep their key, those of None are left out."""
+    known = [key for key, value in run.facts.items() if value is not None]
+    ordered = [*(key for key in FACTS if key in known), *(key for key in known if key not in FACTS)]
     return [(FACTS.get(key, key), plain(run.facts[key])) for key in ordered]

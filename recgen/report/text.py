@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 MINUS = "\u2212"
@@ -84,6 +85,17 @@ def shorten(text: str, length: int = 140) -> str:
         else line[:length]
     )
     return cut.rstrip(" .,;:") + "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as a sentence does.
+
+    Examples
+    --------
+    >>> listed(["taste"]), listed(["taste", "ragar", "pmg"])
+    ('taste', 'taste, ragar and pmg')
+    """
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
 
 
 def duration(seconds: float) -> str:

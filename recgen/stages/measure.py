@@ -223,13 +223,15 @@ def as_sets(run: RunContext, made: CreativeBatch) -> dict[str, Any]:
     values = {"cmmd": distribution.cmmd_by_user(real, made.embeddings, made.users).as_json()}
     if networks.missing("fid") is None:
         images = [path for path in run.data.images if path is not None]
-        features = [_inception(run, paths) for paths in (images, made.paths)]
+        edge = min(_open(made.paths[0]).size)
+        features = [_inception(run, paths, edge) for paths in (images, made.paths)]
         distance = distribution.frechet_distance(*features)
         values["fid"] = statistics.Estimate(distance, None, None, len(made.items)).as_json()
     return values
 
 
-def _inception(run: RunContext, paths: list[Path]) -> np.ndarray:
+def _inception(run: RunContext, paths: list[Path], edge: int) -> np.ndarray:
+    """Return Inception features ``[n, 2048]`` of images at the creatives' size; how it enlarges them is part of FID's network."""
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
-    rows = [np.stack([_square(_open(path), 299) for path in block]) for block in blocks]
+    rows = (np.stack([_square(_open(path), edge) for path in block]) for block in blocks)
     return np.concatenate([networks.inception_features(block, device=run.device) for block in rows])

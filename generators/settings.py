@@ -32,7 +32,6 @@ class GeneratorConfig(BaseModel):
     families
         Families of pipelines (`recgen.diffusion.weights.FAMILIES`) that the method can draw with. A method with none is given no
         backbone.
-
     presets
         Values by the run's `recgen.preset` (quick, standard, paper), under those that the block gives.
 

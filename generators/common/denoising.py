@@ -52,7 +52,7 @@ def denoising_losses(
         ``[B, T, width]``; gradients reach it.
     clean, noise
         Latents of the references and what is mixed into them, ``[B, channels, h, w]``.
-    times
+    timesteps
         int64 ``[B]``.
     pooled
         Stable Diffusion XL's pooled embeddings ``[B, P]``, as `Backbone.predict` takes them.

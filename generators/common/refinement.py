@@ -44,7 +44,8 @@ def refine(
     conditions
         One batch, all with image embeddings.
     texts
-        Text embeddings ``[B, D]`` of the items, in the encoder's space.
+        Text embeddings ``[B, D]`` of the items, in the encoder's space; a row of NaN is an item without a text, whose likeness
+        to it is then not kept.
     score
         The reward.
     sampling
@@ -54,6 +55,7 @@ def refine(
     """
     if settings.steps == 0:
         return list(conditions)
+    texts = texts.nan_to_num()  # of zeros every image has a likeness of 0
     images = LastSteps(backbone, conditions, sampling, min(settings.last, sampling.steps))
     start = torch.from_numpy(np.stack([np.asarray(each.image_embedding) for each in conditions]))
     scale = start.square().mean(1, keepdim=True).sqrt()

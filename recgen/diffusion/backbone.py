@@ -318,12 +318,13 @@ class Backbone:
         images: torch.Tensor | None = None,
         interest: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the UNet's prediction for `noisy` latents at `timesteps` under a text condition ``[B, T, width]``.
+        """Return the UNet's prediction ``[B, channels, h, w]`` for noisy latents at timesteps under a text condition.
 
         Parameters
         ----------
-        noisy, times, condition
-            Gradients reach the condition; the UNet has none of its own.
+        noisy, timesteps, condition
+            Latents ``[B, channels, h, w]``, int64 ``[B]`` and ``[B, T, width]``. Gradients reach the condition; the UNet has
+            none of its own.
         pooled
             The pooled embeddings ``[B, P]`` that Stable Diffusion XL reads as well; None stands for the empty prompt's.
         images
@@ -344,6 +345,7 @@ class Backbone:
         return unet(noisy, timesteps, condition.to(unet.dtype), added_cond_kwargs=extra, **more).sample
 
     def draw_noise(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """Return standard normal latents ``[B, channels, h, w]``, a row from each CPU generator, in the UNet's type."""
         unet = self.pipeline.unet
         shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         noise = [torch.randn(shape, generator=generator) for generator in generators]

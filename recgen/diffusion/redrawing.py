@@ -31,14 +31,13 @@ def redraw(
     images, texts, seeds
         n RGB images, what the pipeline is told of each, and the seed of each one's noise.
     strength
-        Share of the noise schedule that the images go back, above 0 and at most 1. More than one step is taken back where
-        ``strength * sampling.steps`` is more than 1, and at least one.
+        Share of the noise schedule that the images go back, above 0 and at most 1: ``strength * sampling.steps`` steps, rounded,
+        and at least one.
     sampling
         Steps, sampler and batch size; guidance is not used, as what is wanted is the image and not its text.
-
     embeddings
-        The images' own raw CLIP embeddings, float32 ``[n, D]``, for the pipeline's IP-Adapter: a text names no style, and what an
-        image is told of itself it keeps. None leaves the adapter out.
+        The images' own raw CLIP embeddings, float32 ``[n, D]``, for the pipeline's IP-Adapter at scale 1: a text names no style,
+        and what an image is told of itself it keeps. None leaves the adapter out.
 
     Raises
     ------

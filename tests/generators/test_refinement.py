@@ -71,6 +71,20 @@ def test_the_hinge_keeps_the_items_text(setting):
     assert likeness(100.0) > likeness(0.0) + 0.02
 
 
+def test_an_item_without_a_text_is_refined_too(setting):
+    backbone, encoder, conditions, texts, taste = setting
+    texts = texts.clone()
+    texts[1] = torch.nan
+    found = refine(
+        backbone, encoder, conditions, texts, lambda e: (e * taste).sum(1), SAMPLING, Refinement(steps=3)
+    )
+    moved = [
+        not np.array_equal(a.image_embedding, b.image_embedding)
+        for a, b in zip(conditions, found, strict=True)
+    ]
+    assert all(moved) and all(np.isfinite(each.image_embedding).all() for each in found)
+
+
 def test_a_start_that_cannot_be_bettered_stays(setting):
     backbone, encoder, conditions, texts, _ = setting
     flat = lambda e: 0.0 * e.sum(1)  # noqa: E731

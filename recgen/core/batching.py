@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from recgen.core.errors import UserError
+from recgen.core.machine import return_heap
 
 logger = logging.getLogger("recgen")
 
@@ -87,7 +88,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what nothing refers to any more, a GPU's cached blocks among it."""
+    """Give back what nothing refers to any more, a GPU's cached blocks and the heap's among it."""
     import torch
 
     gc.collect()
@@ -95,3 +96,4 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+    return_heap()

@@ -12,7 +12,7 @@ import yaml
 from recgen.config.loader import Config
 from recgen.config.schema import Settings
 from recgen.core.io import map_features, read_ids, read_table, write_bytes
-from recgen.core.machine import threads
+from recgen.core.machine import return_heap, threads
 from recgen.data.request_table import RequestTable
 from recgen.data.types import RunData
 from recgen.diffusion.profiles import profile_of
@@ -155,7 +155,7 @@ class RunContext:
     def release(self, *kept: str) -> None:
         """Let go of the models that are loaded, but for those named: backbone, encoder, judge_encoders or language_model.
 
-        Each is loaded again when it is next asked for.
+        Each is loaded again when it is next asked for. What the last task has freed goes back to the system either way.
         """
         from recgen.core.batching import free_memory
 
@@ -167,6 +167,8 @@ class RunContext:
             loaded.append("checkpoint")
         if loaded:
             free_memory()
+        else:
+            return_heap()
 
     @cached_property
     def language_model(self) -> LanguageModel | None:

@@ -6,10 +6,11 @@ Weights are counted from the headers of safetensors files that are here, else by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from recgen.assets import asset_folder
 from recgen.config import plugins
 from recgen.config.generators import GeneratorSpec
 from recgen.config.loader import Config
@@ -23,14 +24,17 @@ from recgen.planning.networks import (
     adapter_parameters,
     captioner_parameters,
     diffusion_network,
+    encoder_file,
     encoder_size,
     language_network,
+    pipeline_file,
+    stored,
 )
 from recgen.planning.sizes import Sizes
 from recgen.planning.workload import Held
 
 _GIB, _MIB = 2.0**30, 2.0**20
-_PROGRAM = 0.55  # GiB: Python with torch, RecBole, diffusers and transformers
+_PROGRAM = 0.57  # GiB: Python with torch, RecBole, diffusers and transformers
 _CONTEXT = (
     0.6  # GiB: the CUDA context and cuBLAS' and cuDNN's workspaces, as nvidia-smi shows for an idle process
 )
@@ -46,6 +50,7 @@ _PIXELS = 2**21  # of images that the VAE is given together, see `recgen.diffusi
 _PROMPTS = 1_024  # whose text conditions are kept
 
 Batch = Callable[[int], "Item"]
+Phases = list[tuple[int, Batch]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,14 @@ class TaskMemory:
     def gib(self) -> float:
         """The sum of the items."""
         return sum(item.gib for item in self.items)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network as it is loaded: what it takes then, and the GiB of the largest of its files, which is there while it is read."""
+
+    items: tuple[Item, ...]
+    file: float
 
 
 def tasks(
@@ -123,8 +136,7 @@ class _Counter:
         return [Item("program", _PROGRAM), Item("data", self.sizes.interactions * _ROW / _GIB)]
 
     def tasks(self) -> list[TaskMemory]:
-        parameters = encoder_size(self.settings.encoder)[0]
-        phases = [(min(_ENCODED, self.sizes.items), self._encoded), *self._loading(parameters)]
+        phases: Phases = [(min(_ENCODED, self.sizes.items), self._encoded)]
         found = [self._worst("features", [self._encoder], phases)]
         found += self._read()
         for spec in self.config.generators.values():
@@ -140,19 +152,12 @@ class _Counter:
             size = captioner_parameters(named) if isinstance(named, str) else 0.0
             wanted = need in asked or (need == "captions" and "keywords" in asked)
             if wanted and size:
-                weights = Item(f"captioner {named}", size * self.text_width / _GIB)
-                found.append(TaskMemory(f"features/{need}", (*self.always, self._encoder, weights)))
+                captioner = self._of_transformers(f"captioner {named}", str(named), size)
+                found.append(self._worst(f"features/{need}", [self._encoder, captioner], []))
         if asked & {"keywords", "tags"} and s.keywords.endpoint is None and s.llm is not None:
-            fixed = [self._encoder, self._language]
-            phases = [(_WRITTEN, self._written), *self._loading(self._language_network.parameters)]
-            found.append(self._worst("features/keywords", fixed, phases))
+            networks = [self._encoder, self._language]
+            found.append(self._worst("features/keywords", networks, [(_WRITTEN, self._written)]))
         return found
-
-    def _loading(self, parameters: float) -> list[tuple[int, Batch]]:
-        """Return what is there while weights are read into this machine's memory: beside them their file, of 2 bytes a number."""
-        if self.on_gpu or not self.counts_program:
-            return []
-        return [(1, lambda _: Item("the file of weights while it is read", parameters * 2 / _GIB))]
 
     def _generator(self, spec: GeneratorSpec) -> list[TaskMemory]:
         """Return a generator's two tasks."""
@@ -160,9 +165,9 @@ class _Counter:
         model = plugins.settings_class(spec.kind, f"{self.config.source}: recgen.generators")
         config = model.model_validate(spec.settings)
         held = config.held(self.sizes, network, self._language_network)
-        fixed = [*self._pipeline(network, spec), self._encoder]
+        networks = [self._pipeline(network, spec), self._encoder]
         if "keywords" in spec.needs:
-            fixed.append(self._language)
+            networks.append(self._language)
         asked = max(round(config.workload(self.sizes.requests, self.sizes.users).draw.images), 1)
         prompts, nothing = self._prompts(network), held == Held()
         learned = held.trained * (_TRAINED - 16) / _GIB  # of it, what a fitted generator keeps
@@ -170,25 +175,26 @@ class _Counter:
         draws, tries = (
             _Drawing(self, network, each) for each in (decode, getattr(config, "train_decode", decode))
         )
-        drawn = [*fixed, prompts, *([Item("what was learned", learned)] if learned else [])]
+        drawn = [prompts, *([Item("what was learned", learned)] if learned else [])]
+        phases: Phases = [*draws.phases(asked), (min(_ENCODED, asked), self._encoded)]
+        beside, at_work = self._fitting(spec, network, held, tries)
         return [
-            self._fit(spec, network, fixed if nothing else [*fixed, prompts], held, tries),
             self._worst(
-                f"generate/{spec.name}", drawn, [*draws.phases(asked), (min(_ENCODED, asked), self._encoded)]
+                f"generator.fit/{spec.name}", networks, at_work, [] if nothing else [prompts, *beside]
             ),
+            self._worst(f"generate/{spec.name}", networks, phases, drawn, loaded=True),
         ]
 
-    def _fit(
-        self, spec: GeneratorSpec, network: DiffusionNetwork, fixed: list[Item], held: Held, draws: _Drawing
-    ) -> TaskMemory:
-        name, recomputed = f"generator.fit/{spec.name}", self._recomputed(spec)
-        fixed = [*fixed]
+    def _fitting(
+        self, spec: GeneratorSpec, network: DiffusionNetwork, held: Held, draws: _Drawing
+    ) -> tuple[list[Item], Phases]:
+        """Return what is there beside the networks throughout a fit, and its phases."""
+        recomputed, fixed, phases = self._recomputed(spec), list[Item](), Phases()
         if held.trained:
             what = f"{held.trained / 1e6:.1f} M parameters that train, gradients, moments"
             fixed.append(Item(what, held.trained * _TRAINED / _GIB))
         if held.own:
             fixed.append(Item("activations of the method's own network", held.own * 4 / _GIB))
-        phases = self._loading(network.parameters)
         if held.gradients:
             line = network.activations.recomputed if recomputed else network.activations.train
             reads = held.read and not held.sampled
@@ -208,12 +214,31 @@ class _Counter:
             if held.read:  # what the language model computed waits until the images are judged
                 fixed.append(self._reading(held.read, recomputed))
             phases += [*draws.phases(held.sampled), (min(_ENCODED, held.sampled), self._encoded)]
-        return self._worst(name, fixed, phases)
+        return fixed, phases
 
-    def _worst(self, task: str, fixed: list[Item], phases: list[tuple[int, Batch]]) -> TaskMemory:
-        """Return a task at the worst of its phases, each with its batch halved until it fits."""
-        base = [*self.always, *fixed]
+    def _worst(
+        self,
+        task: str,
+        networks: Sequence[_Network],
+        phases: Phases,
+        beside: Sequence[Item] = (),
+        loaded: bool = False,
+    ) -> TaskMemory:
+        """Return a task at the worst of its phases, each with its batch halved until it fits, or while its networks are read.
+
+        Parameters
+        ----------
+        networks
+            In the order in which they are loaded, and whether they are `loaded` when the task begins.
+        phases
+            Rows of a batch, and what so many take.
+        beside
+            What is there in every phase.
+        """
+        base = [*self.always, *(item for network in networks for item in network.items), *beside]
         held, found = sum(item.gib for item in base), TaskMemory(task, tuple(base))
+        if not loaded:
+            found = max([found, *self._loading(task, networks)], key=lambda each: each.gib)
         for rows, batch in phases:
             halved = 0
             while self.room is not None and rows > 1 and held + batch(rows).gib > self.room:
@@ -222,14 +247,25 @@ class _Counter:
             found = max(found, made, key=lambda each: (each.gib, each.halved))
         return found
 
-    def _pipeline(self, network: DiffusionNetwork, spec: GeneratorSpec) -> list[Item]:
+    def _loading(self, task: str, networks: Sequence[_Network]) -> list[TaskMemory]:
+        """Return what is there while each network is read into this machine's memory: those before it, it, and its file."""
+        if self.on_gpu or not self.counts_program:
+            return []
+        found, there = [], self.always
+        for network in networks:
+            there = [*there, *network.items]
+            read = Item("the file of weights while it is read", network.file)
+            found.append(TaskMemory(task, (*there, read)))
+        return found
+
+    def _pipeline(self, network: DiffusionNetwork, spec: GeneratorSpec) -> _Network:
         more = network.vae * (4 - self.width) if network is SDXL else 0.0  # its VAE stays in float32
         name = spec.checkpoint or self.settings.backbone
         found = [Item(f"backbone {name}", (network.parameters * self.width + more) / _GIB)]
         if spec.checkpoint is None and self.settings.ip_adapter is not None:
             size = adapter_parameters(self.settings.ip_adapter, network)
             found.append(Item("IP-Adapter", size * self.width / _GIB))
-        return found
+        return _Network(tuple(found), pipeline_file(name, network) / _GIB)
 
     def _prompts(self, network: DiffusionNetwork) -> Item:
         """Return the text conditions that a pipeline keeps, of requests' items and of what is asked beside them."""
@@ -237,19 +273,25 @@ class _Counter:
         return Item(f"{kept} prompts", kept * 77 * network.text_width * self.width / _GIB)
 
     @cached_property
-    def _encoder(self) -> Item:
+    def _encoder(self) -> _Network:
         spec = self.settings.encoder
-        name = spec if isinstance(spec, str) else spec.model
-        return Item(f"encoder {name}", encoder_size(spec)[0] * self.encoder_width / _GIB)
+        name, size = spec if isinstance(spec, str) else spec.model, encoder_size(spec)[0]
+        found = Item(f"encoder {name}", size * self.encoder_width / _GIB)
+        return _Network((found,), encoder_file(spec) / _GIB)
 
     @cached_property
     def _language_network(self) -> LanguageNetwork:
         return language_network(self.settings.llm)
 
     @cached_property
-    def _language(self) -> Item:
-        size = self._language_network.parameters * self.text_width / _GIB
-        return Item(f"language model {self.settings.llm}", size)
+    def _language(self) -> _Network:
+        llm = str(self.settings.llm)
+        return self._of_transformers(f"language model {llm}", llm, self._language_network.parameters)
+
+    def _of_transformers(self, what: str, spec: str, size: float) -> _Network:
+        """Return a network of so many parameters whose files, where they are not here, have two bytes a number, as published."""
+        found = Item(what, size * self.text_width / _GIB)
+        return _Network((found,), stored(asset_folder(spec), 2 * size) / _GIB)
 
     def _encoded(self, rows: int) -> Item:
         share = encoder_size(self.settings.encoder)[0] / encoder_size("ViT-H-14")[0]
@@ -305,7 +347,7 @@ class _Drawing:
     network: DiffusionNetwork
     decode: Sampling
 
-    def phases(self, most: int | None = None) -> list[tuple[int, Batch]]:
+    def phases(self, most: int | None = None) -> Phases:
         """Return the phases of batches as `decode` says, of at most so many images."""
         images = min(self.decode.batch_size, self.counter.settings.shard_size, most or self.decode.batch_size)
         passes = 2 if self.decode.guidance_scale > 1 else 1

@@ -166,6 +166,25 @@ def file_parameters(path: str) -> float:
     return float(sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__"))
 
 
+def stored(place: Path, otherwise: float) -> float:
+    """Return the bytes of a safetensors file or of those of a folder; `otherwise` where there are none."""
+    files = [place] if place.is_file() else place.glob("*.safetensors") if place.is_dir() else []
+    return float(sum(file.stat().st_size for file in files)) or otherwise
+
+
+def pipeline_file(spec: str, network: DiffusionNetwork) -> float:
+    """Return the bytes of the largest of a pipeline's networks on disk; published pipelines are in float32."""
+    folder = asset_folder(spec)
+    parts = (stored(folder / part, 0.0) for part in ("unet", "vae", "text_encoder", "text_encoder_2"))
+    return max(parts) or 4 * network.unet
+
+
+def encoder_file(spec: Any) -> float:
+    """Return the bytes of an encoder's weights on disk; published ones are in float32."""
+    place = asset_folder(spec) if isinstance(spec, str) else Path(spec.pretrained or "")
+    return stored(place, 4 * encoder_size(spec)[0])
+
+
 def encoder_size(spec: Any) -> tuple[float, float]:
     """Return parameters, and GFLOPs of an image, of an encoder as the configuration names it; unknown ones count as ViT-H-14."""
     name = spec if isinstance(spec, str) else spec.model

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from experiments.memory import measure
 from recgen.config.loader import load_config
+from recgen.config.schema import OpenClip
 from recgen.diffusion.backbone import Backbone, load_backbone
 from recgen.diffusion.conditions import Condition
 from recgen.diffusion.economy import Memory
@@ -21,9 +22,11 @@ from recgen.planning.memory import TaskMemory
 from recgen.planning.networks import (
     SD15,
     adapter_parameters,
+    encoder_file,
     file_parameters,
     language_network,
     parameters,
+    pipeline_file,
 )
 from recgen.planning.sizes import Sizes
 
@@ -96,6 +99,34 @@ def test_what_does_not_fit_is_halved_and_no_further():
         "more than a single row of training, which is as far as it is halved"
     )
     assert 10 < none.gib < tight.gib
+
+
+def test_on_a_cpu_each_network_is_read_beside_its_file_after_those_before_it():
+    """The pipeline, then the encoder, both published in float32, then a language model of two bytes a number."""
+    config = load_config("pog", ["recgen.generators=[pmg, stable_diffusion]", "recgen.precision=bf16"])
+    found = {task.task: task for task in memory.tasks(config, SIZES, on_gpu=False)}
+
+    def sizes(task: str) -> dict[str, float]:
+        return {item.what.partition(" ")[0]: item.gib * 2**30 / 1e6 for item in found[task].items}
+
+    without, whole = sizes("generator.fit/stable_diffusion"), sizes("generator.fit/pmg")
+    assert without["the"] == without["encoder"] == pytest.approx(4 * 986), "its file is as large as it is"
+    assert "language" not in without and without["backbone"] == pytest.approx(2 * (860 + 84 + 123))
+    assert whole["the"] == pytest.approx(2 * 7_000) and whole["language"] == pytest.approx(4 * 7_000)
+    assert {"backbone", "encoder"} < whole.keys() and "the" not in sizes("generate/pmg")
+    on_gpu = memory.tasks(config, SIZES, on_gpu=True)
+    assert not any("file" in item.what for task in on_gpu for item in task.items)
+
+
+def test_files_that_are_here_are_counted_by_their_bytes(tmp_path):
+    for name, numbers in (("unet", 400), ("vae", 100), ("text_encoder", 200)):
+        (tmp_path / name).mkdir()
+        save_file({"a": np.zeros(numbers, np.float16)}, tmp_path / name / "model.safetensors")
+    file = tmp_path / "unet/model.safetensors"
+    assert 800 < pipeline_file(str(tmp_path), SD15) == file.stat().st_size < 1_000
+    assert encoder_file(OpenClip(model="ViT-H-14", pretrained=str(file))) == file.stat().st_size
+    assert encoder_file(OpenClip(model="ViT-H-14", pretrained="laion2b_s32b_b79k")) == 4 * 986e6
+    assert pipeline_file("stable-diffusion-v1-5/stable-diffusion-v1-5", SD15) == 4 * SD15.unet
 
 
 def test_precision_and_recomputed_activations_count():

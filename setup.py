@@ -147,7 +147,9 @@ setup(
             "dreambooth = generators.dreambooth.settings:Settings",
         ],
         "recgen.ranking_models": [
+            "BM3 = ranking_models.bm3:BM3",
             "FREEDOM = ranking_models.freedom:FREEDOM",
+            "LATTICE = ranking_models.lattice:LATTICE",
             "MICRO = ranking_models.micro:MICRO",
             "VBPR = ranking_models.vbpr:VBPR",
             "Verifier = ranking_models.verifier:Verifier",

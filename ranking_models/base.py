@@ -62,6 +62,9 @@ class FeatureRecommender(GeneralRecommender):  # type: ignore[misc]  # untyped
     shows_redraws: ClassVar[bool] = False
     """Whether the model learns from `shown_images`, so that redraws can take an image's place in training."""
 
+    scores_by_images: ClassVar[bool] = True
+    """Whether a trained model's scores follow from the items' images; False where images act in training alone."""
+
     history_starts: torch.Tensor
     history_items: torch.Tensor
     image_redraws: torch.Tensor | None

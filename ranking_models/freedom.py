@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from ranking_models.base import FeatureRecommender, Settings, defaults_path
 from ranking_models.neighbours import inverse_root, normalise, remembered_items, unit_rows
-from ranking_models.sparse import SparsePattern, propagate
+from ranking_models.sparse import SparsePattern, light_gcn, propagate
 from ranking_models.trainer import RankingTrainer
 from ranking_models.what_if.substitute import SubstituteWhatIf
 
@@ -131,11 +131,8 @@ class FREEDOM(FeatureRecommender):
         if self._whole is None:
             self._whole = self.interaction_graph()
         pattern, values = self._whole if self._sampled is None else self._sampled
-        layers = [torch.cat([self.user_embedding.weight, self.item_embedding.weight])]
-        for _ in range(self.settings.n_layers):
-            layers.append(propagate(pattern, values.to(layers[0].dtype), layers[-1]))
-        mean = torch.stack(layers).mean(0)
-        return mean[: self.n_users], mean[self.n_users :]
+        users, items = self.user_embedding.weight, self.item_embedding.weight
+        return light_gcn(pattern, values, users, items, self.settings.n_layers)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return final users ``[n_users, d]`` and items ``[n_items, d]``; a score is their dot product."""

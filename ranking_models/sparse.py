@@ -86,6 +86,31 @@ def propagate(pattern: SparsePattern, values: torch.Tensor, dense: torch.Tensor)
     return _Propagate.apply(values, dense, pattern)  # type: ignore[no-untyped-call]
 
 
+def light_gcn(
+    pattern: SparsePattern,
+    values: torch.Tensor,
+    users: torch.Tensor,
+    items: torch.Tensor,
+    n_layers: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return LightGCN's users ``[n_users, d]`` and items ``[n_items, d]``: the mean of the embeddings and of every layer.
+
+    Parameters
+    ----------
+    pattern, values
+        The normalised graph over users, then items, with values ``[nnz]``.
+    users, items
+        Embeddings ``[n_users, d]`` and ``[n_items, d]``.
+    n_layers
+        How often they are propagated.
+    """
+    layers = [torch.cat([users, items])]
+    for _ in range(n_layers):
+        layers.append(propagate(pattern, values.to(users.dtype), layers[-1]))
+    mean = torch.stack(layers).mean(0)
+    return mean[: len(users)], mean[len(users) :]
+
+
 def edge_products(
     left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> torch.Tensor:

@@ -14,8 +14,8 @@ __all__ = ["WhatIf", "scorer"]
 def scorer(model: Any, mode: str = "exact", dataset: Any = None) -> WhatIf:
     """Return the what-if scorer of a trained model.
 
-    A model that has a method ``what_if(mode) -> WhatIf`` answers by itself, as MICRO, VBPR and Verifier do. Any other with a
-    method ``features(modality)`` gets `SubstituteWhatIf`, which is exact and slow.
+    A model that has a method ``what_if(mode) -> WhatIf`` answers by itself, as LATTICE, MICRO and VBPR do. Any other with
+    a method ``features(modality)`` gets `SubstituteWhatIf`, which is exact and slow.
 
     Parameters
     ----------
@@ -30,10 +30,17 @@ def scorer(model: Any, mode: str = "exact", dataset: Any = None) -> WhatIf:
     Raises
     ------
     UserError
-        When there is no such mode, or the model reads no images.
+        When there is no such mode, or the model reads no images, or in training alone, as BM3.
     """
     if mode not in ("exact", "own_row"):
         raise UserError("what-if mode", found=repr(mode), expected="'exact' or 'own_row'")
+    if not getattr(model, "scores_by_images", True):
+        raise UserError(
+            f"ranking model {type(model).__name__}",
+            found="a model whose images act in training alone: another image would change none of its scores",
+            expected="a model that reads an item's image when it scores",
+            todo="Take it as recgen.downstream.model, and LATTICE, MICRO or VBPR as the reward and the judge.",
+        )
     if hasattr(model, "what_if"):
         return model.what_if(mode)
     if hasattr(model, "features"):

@@ -1,4 +1,4 @@
-"""What-if scoring for MICRO: the effect of one replaced image on the item graphs, without rebuilding them.
+"""What-if scoring for LATTICE and MICRO: the effect of one replaced image on the item graphs, without rebuilding them.
 
 A new image of item i changes, in the graph of raw features and in the graph of projected ones: i's own row; the rows
 that i enters, leaves or stays in with another value; and, through those rows' degrees, every row that lists one of them. All
@@ -221,8 +221,8 @@ def _better(
 
 
 @dataclass(frozen=True)
-class MicroState:
-    """What MICRO's trained parameters and graphs say of users and items; none of it changes with the model afterwards.
+class ItemGraphState:
+    """What trained parameters and item graphs say of users and items; none of it changes with the model afterwards.
 
     Attributes
     ----------
@@ -254,8 +254,8 @@ class MicroState:
     fuse: Callable[[list[torch.Tensor]], torch.Tensor]
 
 
-class MicroWhatIf(WhatIf):
-    """MICRO's what-if scorer.
+class ItemGraphWhatIf(WhatIf):
+    """The what-if scorer of models with learned item graphs, LATTICE and MICRO.
 
     ``exact`` is exact for graphs built by exhaustive search (``knn_exact_up_to``). ``own_row`` gives the item its new
     neighbours but leaves every other row, and so every other item's score and degree, as it was.
@@ -270,7 +270,7 @@ class MicroWhatIf(WhatIf):
         ``exact`` or ``own_row``.
     """
 
-    def __init__(self, model: ImageModel, state: MicroState, mode: str) -> None:
+    def __init__(self, model: ImageModel, state: ItemGraphState, mode: str) -> None:
         super().__init__(model)
         self.state, self.own_only = state, mode == "own_row"
         self.items = state.collaborative + normalize(state.fuse(state.views))

@@ -122,7 +122,7 @@ def check_ranking_model(name: str, where: str, images: bool = False) -> None:
         raise UserError(
             where,
             found=f"{name}, which reads no images: another image would change none of its scores",
-            expected=f"a model that does: one of {', '.join(names(RANKING_MODELS))}",
+            expected="a model that reads an item's image when it scores, such as LATTICE, MICRO or VBPR",
             todo=f"{name} can be retrained in the downstream stage: recgen.downstream.model.",
         )
 

@@ -28,7 +28,7 @@ from recgen.diffusion.weights import (
     samples_with_lcm,
     weight_file,
 )
-from recgen.recommender.recbole import check_reads_images, check_shows_redraws, model_class
+from recgen.recommender.recbole import check_scores_by_images, check_shows_redraws, model_class
 
 if TYPE_CHECKING:
     from recgen.pipeline.context import RunContext
@@ -92,7 +92,7 @@ def check(run: RunContext, stages: Iterable[str]) -> None:
     if "ranker" in left:
         for role in run.roles:
             name, where = getattr(run.settings.ranker, role), f"{run.config.source}: recgen.ranker"
-            check_reads_images(name, f"{where}.{role}")
+            check_scores_by_images(name, f"{where}.{role}")
             if run.settings.ranker.redraws:
                 check_shows_redraws(name, f"{where}.redraws")
     if "market" in left:

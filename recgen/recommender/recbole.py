@@ -157,9 +157,23 @@ def reads_images(model: Any) -> bool:
     return hasattr(model, "what_if") or hasattr(model, "features")
 
 
-def check_reads_images(name: str, where: str) -> None:
-    """Raise `UserError` when a ranking model reads no images, so that no creative could change what it says."""
-    if not reads_images(model_class(name, where)):
+def scores_by_images(model: Any) -> bool:
+    """Return whether another image of an item changes what a trained model says; BM3, for one, reads images in training alone."""
+    return reads_images(model) and getattr(model, "scores_by_images", True)
+
+
+def check_scores_by_images(name: str, where: str) -> None:
+    """Raise `UserError` when no creative could change what a trained ranking model says."""
+    model = model_class(name, where)
+    if reads_images(model) and not scores_by_images(model):
+        raise UserError(
+            where,
+            found=f"{name}, which reads images in training alone: once trained, it scores an item alike whatever its image, "
+            "so that its what-if is zero by construction",
+            expected="a model that reads an item's image when it scores",
+            todo=f"Take another, such as LATTICE, MICRO or VBPR, or set recgen.downstream.model to {name}.",
+        )
+    if not scores_by_images(model):
         raise UserError(
             where,
             found=f"{name}, which reads no images: another image would change none of its scores",

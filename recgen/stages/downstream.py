@@ -72,6 +72,11 @@ def model_reads_images(run: RunContext) -> bool:
     return recbole.reads_images(recbole.model_class(model_name(run), run.config.source))
 
 
+def model_scores_by_images(run: RunContext) -> bool:
+    """Return whether other images change what the model says without training it anew, as ranking lists again asks."""
+    return recbole.scores_by_images(recbole.model_class(model_name(run), run.config.source))
+
+
 def retrain(run: RunContext, source: str, turn: int) -> list[Path]:
     """Train the model with one source's images for one draw; write each user's results to downstream/<source>/<turn>.
 

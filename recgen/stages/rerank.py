@@ -21,7 +21,7 @@ from recgen.pipeline.context import RunContext
 from recgen.pipeline.downstream import NONE, RANDOM
 from recgen.recommender.baselines import expected_metrics
 from recgen.recommender.reward import Ranker
-from recgen.stages.downstream import CUTOFF, METRICS, drawing, model_reads_images, trained_model
+from recgen.stages.downstream import CUTOFF, METRICS, drawing, model_scores_by_images, trained_model
 from recgen.stages.draws import SLATE, candidates, created
 
 CONSTANT = "CONSTANT"
@@ -31,11 +31,11 @@ CONSTANT = "CONSTANT"
 def choose(run: RunContext, turn: int) -> list[Path]:
     """Write downstream/slates/<turn>.parquet: the lists of a draw, with negatives that a model without images ranks high.
 
-    There are none for a model that reads no images.
+    There are none for a model that reads no images, or reads them in training alone.
     """
     settings = run.settings.downstream.rerank
     path = run.folder / f"downstream/slates/{turn}.parquet"
-    if settings is None or not model_reads_images(run):
+    if settings is None or not model_scores_by_images(run):
         write_parquet(path, pd.DataFrame(columns=slates.CANDIDATES))
         return [path]
     ranker, items = trained_model(run, NONE, turn), run.items["item_id"].tolist()

@@ -12,10 +12,15 @@ from recgen.core.lazy import exports
 
 if TYPE_CHECKING:
     from recgen.testing.generators import GeneratorContract
-    from recgen.testing.ranking_models import RankingModelContract
+    from recgen.testing.ranking_models import DownstreamModelContract, RankingModelContract
 
-__all__ = ["GeneratorContract", "RankingModelContract"]
+__all__ = ["DownstreamModelContract", "GeneratorContract", "RankingModelContract"]
 
 pytest.register_assert_rewrite("recgen.testing.generators", "recgen.testing.ranking_models")
 
-__getattr__ = exports(__name__, GeneratorContract="generators", RankingModelContract="ranking_models")
+__getattr__ = exports(
+    __name__,
+    DownstreamModelContract="ranking_models",
+    GeneratorContract="generators",
+    RankingModelContract="ranking_models",
+)

@@ -1,4 +1,4 @@
-"""What every ranking model must do: a test class inherits `RankingModelContract` and names its model."""
+"""What every ranking model must do: a test class inherits one of the contracts and names its model."""
 
 from __future__ import annotations
 
@@ -94,26 +94,15 @@ class Trained:
         return users, torch.randint(1, self.dataset.item_num, (count,), generator=generator)
 
 
-class RankingModelContract:
-    """Tests of one ranking model of images; subclasses name the `model` and its `settings`.
+class DownstreamModelContract:
+    """Tests of one ranking model that can be retrained downstream; subclasses name the `model` and its `settings`.
 
     Attributes
     ----------
     model
-        The RecBole model class, with the method ``what_if(mode)`` that returns a `ranking_models.what_if.base.WhatIf`.
+        The RecBole model class.
     settings
         RecBole keys that make it small.
-
-    Examples
-    --------
-    A test module of another package::
-
-        from recgen.testing import RankingModelContract
-
-
-        class TestMine(RankingModelContract):
-            model = Mine
-            settings = {"embedding_size": 8}
     """
 
     model: ClassVar[Any]
@@ -130,11 +119,6 @@ class RankingModelContract:
             patch.chdir(folder)
             yield Trained(self.model, self.settings, folder)
 
-    @pytest.fixture
-    def what_if(self, trained: Trained) -> Any:
-        """The scorer of replaced images."""
-        return trained.model.what_if("exact")
-
     def test_training_ends_with_finite_parameters_and_a_result(self, trained: Trained) -> None:
         assert trained.valid and all(np.isfinite(value) for value in trained.valid.values())
         assert all(torch.isfinite(value).all() for value in trained.model.state_dict().values())
@@ -148,6 +132,40 @@ class RankingModelContract:
         torch.testing.assert_close(
             single, every.view(len(users), -1).gather(1, items[:, None])[:, 0], **_NEAR
         )
+
+    def test_saved_and_loaded_predicts_the_same(self, trained: Trained) -> None:
+        users = Interaction({trained.dataset.uid_field: trained.pairs()[0]})
+        state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
+        again = trained.fresh()
+        again.load_state_dict(load(save(state)))
+        again.eval()
+        with torch.no_grad():
+            found, expected = (model.full_sort_predict(users) for model in (again, trained.model))
+        torch.testing.assert_close(found, expected, **_NEAR)
+
+
+class RankingModelContract(DownstreamModelContract):
+    """Tests of one ranking model that can be reward and judge too: another image of an item changes what it says.
+
+    Its class has the method ``what_if(mode)``, which returns a `ranking_models.what_if.base.WhatIf`; attributes are those of
+    `DownstreamModelContract`.
+
+    Examples
+    --------
+    A test module of another package::
+
+        from recgen.testing import RankingModelContract
+
+
+        class TestMine(RankingModelContract):
+            model = Mine
+            settings = {"embedding_size": 8}
+    """
+
+    @pytest.fixture
+    def what_if(self, trained: Trained) -> Any:
+        """The scorer of replaced images."""
+        return trained.model.what_if("exact")
 
     def test_scores_of_what_is_there_order_items_as_the_model_does(
         self, trained: Trained, what_if: Any

@@ -232,6 +232,29 @@ def test_a_plugins_model_without_images_is_refused_before_anything_starts(plugin
     assert not (tmp_path / "run/dataset").exists()
 
 
+@pytest.mark.parametrize("role", ["reward", "judge"])
+def test_a_model_that_scores_without_images_is_refused_before_anything_starts(role, write_config, tmp_path):
+    run = RunContext(load_config(str(write_config(tmp_path, ranker={role: "BM3"}))), tmp_path / "run")
+    with pytest.raises(UserError, match=rf"ranker\.{role}.*BM3.*training alone.*zero.*downstream\.model"):
+        pipeline.execute(run)
+    assert not (tmp_path / "run/dataset").exists()
+
+
+def test_a_model_that_scores_without_images_is_retrained_with_them(write_config, tmp_path):
+    settings = {"epochs": 2, "embedding_size": 8}
+    run, metrics = finish(
+        write_config(tmp_path, downstream={**SMALL, "seeds": 1, "model": "BM3", "settings": settings}),
+        tmp_path / "run",
+    )
+    assert metrics["run"]["downstream"]["model"] == "BM3"
+    trained = {
+        source: (run.folder / f"downstream/{source}/0/model.safetensors").read_bytes()
+        for source in ("ORI", "NONE")
+    }
+    assert trained["ORI"] != trained["NONE"]  # features act in training
+    assert "recall@10 reranked" not in metrics["downstream"]["ORI"]  # and no image changes what it says
+
+
 def test_each_user_is_measured_as_recbole_measures_all_of_them(vbpr):
     from recgen.recommender.training import build, trainer_for
 

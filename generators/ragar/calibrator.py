@@ -84,7 +84,7 @@ class Whitening(nn.Module):
         _, lengths, axes = torch.linalg.svd(centred, full_matrices=False)
         deviations = lengths / len(rows) ** 0.5
         used = min(len(deviations), self.basis.shape[1])
-        found = _signed(axes[:used]).T / deviations[:used].clamp(min=1e-12)
+        found = _signed(axes[:used]).T / deviations[:used]
         found[:, deviations[:used] < _LEAST * deviations[0].clamp(min=1e-12)] = 0
         self.centre.copy_(rows.mean(0))
         self.basis.zero_()

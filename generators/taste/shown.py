@@ -133,7 +133,7 @@ class Looks:
     def of(cls, images: np.ndarray, texts: np.ndarray) -> Looks:
         """Part the images ``[N, D]`` of items with texts ``[N, E]``, both float32; a text that is zeros says nothing."""
         mean, says = images.mean(axis=0), texts.any(axis=1)
-        text_mean = texts[says].mean(axis=0) if says.any() else np.zeros_like(texts[0])
+        text_mean = texts[says].mean(axis=0) if says.any() else np.zeros(texts.shape[1], texts.dtype)
         told = np.where(says[:, None], texts, text_mean)
         rows = np.ascontiguousarray((images - mean).T)
         ridge = Ridge(told, best_strength(told, rows))

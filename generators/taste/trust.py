@@ -61,7 +61,7 @@ class Trust:
         counts
             ``[B]``, numbers of encounters; about users of none the reward is not asked.
         """
-        own = (self.reward * self.of_user(counts) * (counts > 0)).astype(np.float32)
+        own = (self.reward * self.of_user(counts)).astype(np.float32)
         return {
             "reward": own[:, None] * (reward - everybody),
             "likes": np.float32(self.likes) * likes,

@@ -27,7 +27,21 @@ def test_retrieval_without_k_weighs_the_history_alike_and_leaves_out_what_has_no
     found = retrieve([0, 1, 2], 3, semantics, visuals, k=0)
     assert found.rows == [0, 2]
     np.testing.assert_allclose(found.preference, [2, 3])
-    assert retrieve([1], 3, semantics, visuals, k=5).preference is None
+    nothing = retrieve([1], 3, semantics, visuals, k=5)
+    assert nothing.preference is None and nothing.rows == [] and len(nothing.weights) == 0
+    no_caption = np.where(np.arange(4)[:, None] == 1, np.float32(np.nan), semantics)
+    assert retrieve([0, 1], 3, no_caption, np.ones((4, 2), np.float32), k=0).rows == [0]
+    assert retrieve([0, 1], 3, np.ones((4, 2), np.float32), visuals, k=0).rows == [0]
+
+
+def test_similarity_is_a_cosine_whatever_the_length_and_0_for_nothing() -> None:
+    semantics = np.array([[1, 0], [3, 9], [0, 0], [0.001, 0]], np.float32)  # item 3 is the reference
+    found = retrieve([0, 1, 2], 3, semantics, np.eye(4, dtype=np.float32), k=3)
+    cosines = np.array([1, 1 / 10**0.5, 0])
+    assert found.rows == [0, 1, 2]
+    np.testing.assert_allclose(found.weights, cosines / cosines.sum(), rtol=1e-6)
+    little = retrieve([1, 2], 3, semantics, np.eye(4, dtype=np.float32), k=2)
+    assert little.weights.tolist() == [1.0, 0.0], "the only one that is alike has all the weight"
 
 
 def test_retrieval_prefers_the_later_of_two_alike_and_ignores_opposites() -> None:
@@ -51,7 +65,10 @@ def test_preferred_items_known_answer() -> None:
     assert similar.rows == [0]
     tied = retrieve_preferred([2, 0, 1], np.zeros(3), 4, semantics, visuals, k=2, tau=1.0, kappa=0.0)
     assert tied.rows == [1, 0], "ties go to the later candidate"
-    assert retrieve_preferred([4], scores[:1], 4, semantics, visuals, 2, 1.0, 1.0).preference is None
+    nothing = retrieve_preferred([4], scores[:1], 4, semantics, visuals, 2, 1.0, 1.0)
+    assert nothing.preference is None and nothing.rows == [] and len(nothing.weights) == 0
+    large = retrieve_preferred([0, 1], np.array([1e4, 1e4 + 1]), 4, semantics, visuals, 2, 1.0, 0.0)
+    np.testing.assert_allclose(large.weights, np.array([np.e, 1]) / (np.e + 1), err_msg="no overflow")
 
 
 def test_scores_are_in_each_users_own_deviations() -> None:
@@ -79,6 +96,13 @@ def test_calibration_starts_at_the_retrieved_preference_and_knows_its_answer() -
     points = calibrator.corrected(found[:, None], retrieved, liked)[:, 0]
     torch.testing.assert_close(points[0], torch.tensor([2.0 + 1.0 + 2.0, -4.0 - 2.0 + 2.0, -2.0, 6.0 + 3.0]))
     torch.testing.assert_close(points[1] - points[0], torch.tensor([0.0, 0.0, 0.0, 4.0]))
+
+
+def test_what_the_calibrator_learns_does_not_grow_with_any_width() -> None:
+    for width in (1, 50):
+        learned = Calibrator(width, torch.zeros(3, width))
+        assert sum(each.numel() for each in learned.parameters()) == (2 + 3) * (1 + 3 * 8)
+        assert "directions" not in learned.state_dict(), "they are the scale's, which is saved once"
 
 
 def test_whitened_features_are_uncorrelated_and_of_unit_variance() -> None:
@@ -195,5 +219,7 @@ def test_whitening_leaves_out_components_that_are_noise() -> None:
     found = whitening(rows)
     torch.testing.assert_close(found[:, 0], torch.tensor([1.0, -1.0, 1.0, -1.0]))
     assert not found[:, 1].any()
+    whitening.measure(1e-4 * rows)
+    torch.testing.assert_close(whitening(1e-4 * rows), found, msg="in whatever unit")
     whitening.measure(torch.ones(3, 3))
     assert not whitening(torch.ones(1, 3)).any(), "features that are all alike say nothing"

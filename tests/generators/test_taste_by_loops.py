@@ -279,15 +279,21 @@ def test_the_penalised_regression_is_the_minimum_that_scipy_finds(rng) -> None:
     )
 
 
-def test_sources_that_contradict_are_left_out_the_worst_first(rng) -> None:
+def test_the_penalty_decides_where_there_are_few_likes() -> None:
+    values, likes = np.array([[3.0], [1.0], [-1.0], [-2.0]]), np.array([True, True, False, False])
+    expected = minimize(negative_log_likelihood, np.zeros(2), (values, likes), tol=1e-12)
+    np.testing.assert_allclose(trust.logistic(values, likes)[1], expected.x[:1], atol=1e-4)
+
+
+@pytest.mark.parametrize("weak", [0.1, -0.1])
+def test_sources_that_contradict_are_left_out_the_worst_first(rng, weak) -> None:
     """Weights are those of the sources that remain, in the units of each; one that never varies weighs nothing."""
-    values = np.c_[rng.normal(size=(400, 2)), np.full(400, 3.0), 5.0 * rng.normal(size=400)]
-    likes = rng.random(400) < 1 / (
-        1 + np.exp(-(1.2 * values[:, 0] - 1.5 * values[:, 1] + 0.02 * values[:, 3]))
-    )
+    values = np.c_[rng.normal(size=(2_000, 2)), np.full(2_000, 3.0), 5.0 * rng.normal(size=2_000)]
+    logits = 1.2 * values[:, 0] - 1.5 * values[:, 1] + weak * values[:, 3]
+    likes = rng.random(2_000) < 1 / (1 + np.exp(-logits))
     loss, weights = trust._without_negative(values, likes)
-    assert weights[1] == weights[2] == 0 and weights[0] > 0.5 and weights[3] >= 0
-    kept = [0, 3] if weights[3] else [0]
+    kept = [0, 3] if weak > 0 else [0]
+    assert np.flatnonzero(weights).tolist() == kept and (weights >= 0).all()
     scales = values[:, kept].std(axis=0)
     direct_loss, direct = trust.logistic(values[:, kept] / scales, likes)
     assert loss == pytest.approx(direct_loss)
@@ -295,7 +301,7 @@ def test_sources_that_contradict_are_left_out_the_worst_first(rng) -> None:
 
 
 def test_trust_is_fitted_under_the_likeliest_half_trust(rng) -> None:
-    counts = rng.choice([1.0, 4.0, 40.0], 3_000)
+    counts = rng.choice([0.0, 1.0, 4.0, 40.0], 3_000)
     sources = rng.normal(size=(3_000, 3))
     for half_trust in (0.0, 5.0, 20.0):
         logits = 4 * sources[:, 0] * counts / np.maximum(counts + half_trust, 1) + sources[:, 1]
@@ -326,6 +332,17 @@ def test_trust_in_users_of_few_encounters() -> None:
         np.array([0.0, 1.0]),
     )
     assert parts["reward"].tolist() == [[0.0], [2.0]]
+
+
+def test_the_parts_of_a_score(rng) -> None:
+    believed = trust.Trust(2.0, 0.5, 3.0, 10.0, 1)
+    reward, likes = rng.normal(size=(2, 4)).astype(np.float32), rng.normal(size=(2, 4)).astype(np.float32)
+    everybody = np.arange(4, dtype=np.float32)
+    parts = believed.parts(reward, likes, everybody, np.array([10.0, 0.0]))
+    np.testing.assert_allclose(
+        believed.combine(parts), [reward[0] - everybody + 0.5 * likes[0] + 3 * everybody, 0.5 * likes[1] + 3 * everybody],
+        rtol=1e-5,
+    )  # fmt: skip
 
 
 # (7) and words
@@ -359,6 +376,9 @@ def test_words_gain_against_the_mean_of_their_group() -> None:
     sigma = hue.gain / hue_error / 3
     assert len(shown.best_words(own, everybody, sigma * 0.999, catalogue, GROUPS)) == 2
     assert shown.best_words(own, everybody, sigma * 1.001, catalogue, GROUPS) == [pattern], "may be chance"
+    nobodys = replace(catalogue, indicators=indicators * (np.arange(7) != 6))
+    own[6] = 5.0
+    assert [word.phrase for word in shown.best_words(own, everybody, 1.0, nobodys, GROUPS)] == ["plain"]
     rounded = shown.Word("hue", "red", 0.123456, 0.98765).as_json()
     assert (rounded["everybody"], rounded["own"]) == (0.1235, 0.9877)
 
@@ -379,15 +399,29 @@ def test_the_style_of_the_best_among_ties_and_few() -> None:
     assert not shown.top_image(np.arange(4.0), np.zeros(4), plain, 2, left_out=-1).style.any()
 
 
+def ridge_by_hand(texts: np.ndarray, images: np.ndarray, strength: float) -> np.ndarray:
+    x, y = (each.astype(np.float64) - each.mean(axis=0, dtype=np.float64) for each in (texts, images))
+    gram = x.T @ x
+    return np.linalg.solve(gram + strength * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ y)
+
+
 def test_images_are_parted_into_what_the_text_explains_and_style() -> None:
     rng = np.random.default_rng(5)
     texts = rng.normal(1, 1, (60, 3)).astype(np.float32)
     styles = rng.normal(0, 0.5, (60, 4))
     images = (texts @ rng.normal(0, 1, (3, 4)) + 7 + styles).astype(np.float32)
+    every = texts.copy()
     texts[:5] = 0  # items without a text
     looks = shown.Looks.of(images, texts)
     told = np.where(texts.any(axis=1, keepdims=True), texts, texts[5:].mean(axis=0))
     ridge = r.Ridge(told, r.best_strength(told, (images - images.mean(axis=0)).T))
+    far = images.copy()
+    far[:2] += np.float32(1000.0)  # every item counts
+    np.testing.assert_allclose(
+        shown.Looks.of(far, every).coefficients,
+        ridge_by_hand(every, far, r.best_strength(every, (far - far.mean(axis=0)).T)),
+        rtol=1e-3,
+    )
     for dimension in range(4):
         found = ridge.coefficients(images[None, :, dimension], np.array([-1]))[0]
         explained = images[:, dimension].mean() + (told - told.mean(axis=0)) @ found
@@ -444,8 +478,9 @@ def replace_scales(decode: Sampling, scale: float, guidance: float) -> Sampling:
 
 
 def test_the_choice_among_those_that_keep_just_enough() -> None:
-    a, b = Tried(Strength(1, 0.2, 3.0), 0.72, 1.0), Tried(Strength(2, 0.2, 3.0), 0.71, 5.0)
-    assert choose([a, b], 0.9, 0.8) == a.strength, "0.72 is just kept"
-    tied = replace(b, kept=0.72)
+    a, b = Tried(Strength(1, 0.2, 3.0), 0.75, 1.0), Tried(Strength(2, 0.2, 3.0), 0.74, 5.0)
+    most = Tried(Strength(0, 0.2, 3.0), 0.9, 0.0)
+    assert choose([a, b, most], 1.0, 0.75) == a.strength, "0.75 is just kept"
+    tied = replace(b, kept=0.75)
     assert choose([a, tied], 1.0, 1.0) == b.strength, "of those kept alike the better opinion"
-    assert a.as_json() == {"words": 1, "scale": 0.2, "guidance": 3.0, "kept": 0.72, "opinion": 1.0}
+    assert a.as_json() == {"words": 1, "scale": 0.2, "guidance": 3.0, "kept": 0.75, "opinion": 1.0}

@@ -13,7 +13,7 @@ from generators.taste.kept import Strength, Tried, around, candidates, choose
 from generators.taste.likes import Basis, Encounters, Moments, Population, learn_population
 from generators.taste.ridge import Ridge, best_strength, centred
 from generators.taste.shown import Looks, Word, best_words, prompt, top_image, unnamed
-from generators.taste.trust import Trust, fit_trust, logistic
+from generators.taste.trust import fit_trust, logistic
 from recgen.diffusion.sampling import Sampling
 
 NOBODY = np.array([-1])
@@ -174,17 +174,6 @@ def _loss(values, likes, weights) -> float:
     logits = values @ weights
     signed = np.where(likes, -1, 1)[:, None] * (logits[:, None] + intercepts)
     return float(np.logaddexp(0, signed).sum(axis=0).min() + (weights**2).sum() / 2)
-
-
-def test_the_parts_of_a_score(rng) -> None:
-    trust = Trust(2.0, 0.5, 3.0, 10.0, 1)
-    reward, likes = rng.normal(size=(2, 4)).astype(np.float32), rng.normal(size=(2, 4)).astype(np.float32)
-    everybody = np.arange(4, dtype=np.float32)
-    parts = trust.parts(reward, likes, everybody, np.array([10.0, 0.0]))
-    np.testing.assert_allclose(
-        trust.combine(parts), [reward[0] - everybody + 0.5 * likes[0] + 3 * everybody, 0.5 * likes[1] + 3 * everybody],
-        rtol=1e-5,
-    )  # fmt: skip
 
 
 # (7) and words

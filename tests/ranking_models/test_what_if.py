@@ -101,13 +101,16 @@ def test_exact_equals_the_slow_way_on_500_requests(crowded):
 
 def test_every_items_vector_equals_the_slow_way(crowded):
     model = crowded.model.eval()
-    _, items, images = requests(model, 60, seed=3)
+    users, items, images = requests(model, 60, seed=3)
     what_if = scorer(model, "exact")
+    scores, ranks = what_if.score(users, items, images), what_if.rank(users, items, images)
     with torch.no_grad():
         request, row, final = what_if._moved_items(items, images, targets_only=False)
     touched = 0
     for position in range(60):
-        expected = slow_scores(model, int(items[position]), images[position])[1]
+        new_users, expected = slow_scores(model, int(items[position]), images[position])
+        score, low, high = slow_rank(model, new_users, expected, int(users[position]), int(items[position]))
+        assert abs(scores[position].item() - score) < 1e-4 and low <= ranks[position].item() <= high
         vectors = what_if.items.clone()
         vectors[row[request == position]] = final[request == position]
         torch.testing.assert_close(vectors[1:], expected[1:], atol=1e-5, rtol=0)

@@ -27,6 +27,7 @@ _BATCH, _NODE = 0.001, {"MICRO": 40e-6}  # a batch; a user or item that every ba
 _SCORE = 12e-9  # a score of a validation, ranked
 _TEST = 0.5  # building loaders, models and checkpoints of a training
 _MEASURED, _WHAT_IF = 12e-3, 1.2e-6  # a creative; of it, an item that the judge ranks it among
+_SUMMED, _TESTED = 0.05, 0.28  # a source; a pair of generators, of which some twenty measures are compared
 _REPORT, _SHOWN = 2.0, 0.02
 _PARALLEL_LLM_TOKENS = 40  # of an answer
 
@@ -88,6 +89,7 @@ def report(shown: int, machine: Machine) -> float:
     return (_REPORT + shown * _SHOWN) / machine.speed
 
 
-def summary(sources: int, machine: Machine) -> float:
-    """Return the seconds of the summary of so many generators and controls: bootstraps and permutations."""
-    return (0.3 + 0.1 * sources) / machine.speed
+def summary(generators: int, controls: int, machine: Machine) -> float:
+    """Return the seconds of the summary: of each source its intervals, of each pair of generators its paired tests."""
+    pairs = generators * (generators - 1) / 2
+    return (0.3 + _SUMMED * (generators + controls) + _TESTED * pairs) / machine.speed

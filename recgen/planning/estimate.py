@@ -199,10 +199,8 @@ class Estimator:
         if name.startswith("groups/"):
             return self._sharing(name.partition("/")[2])
         if name == "evaluate":
-            return Cost(
-                "summary",
-                costs.summary(len(self.settings.generators) + len(self.settings.controls), self.machine),
-            )
+            generators, controls = self.settings.generators, self.settings.controls
+            return Cost("summary", costs.summary(len(generators), len(controls), self.machine))
         return Cost("measure", costs.measuring(self.sizes.requests, self.sizes, self.machine))
 
     def _sharing(self, generator: str) -> Cost:

@@ -65,6 +65,18 @@ def test_more_work_takes_longer():
     assert draw(machine=machines.Machine(2.0, 1)) == pytest.approx(few / 2)
 
 
+def test_generators_are_compared_in_pairs():
+    """Twelve took 18.3 s of a core in experiments/instruments' runs, two 0.7 to 1.0 s."""
+
+    def summary(generators: int) -> float:
+        names = ", ".join(f"g{n}" for n in range(generators))
+        blocks = [f"recgen.g{n}={{generator: stable_diffusion}}" for n in range(generators)]
+        found = estimator([f"recgen.generators=[{names}]", *blocks], sizes=SIZES)
+        return found.cost("evaluate", "evaluate").seconds
+
+    assert summary(12) == pytest.approx(18.3, rel=0.2) and 0.6 < summary(2) < 1.1
+
+
 def test_the_published_rate_of_a_gpu_is_kept():
     """50 steps of a batch of 16 on an A100: 3.04 iterations a second, and the VAE."""
     a100 = machines.Machine(1.0, 1, machines.gpu("a100"))

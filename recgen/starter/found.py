@@ -63,7 +63,10 @@ class Found:
     def lines(self) -> list[str]:
         """Return what was taken for what, a line for each table and one for the images."""
         told = [table.line() for table in (self.log, self.items) if table is not None]
-        return told if self.images is None else [*told, f"images: {self.images}"]
+        if self.images is not None:
+            return [*told, f"images: {self.images}"]
+        rendered = "images: none, so posters of the films' genres are rendered; --images takes real ones, named by movie id"
+        return [*told, rendered] if self.kind == "movielens" else told
 
 
 def look(folder: Path, images: Path | None = None) -> Found:

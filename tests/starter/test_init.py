@@ -109,7 +109,9 @@ def test_movielens_is_known_and_rendered_without_posters(tmp_path):
     (raw / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(movies) + "\n")
     ratings = [f"{u},{i},{4.5 if i % 3 else 2},{1000 + i}" for u in range(6) for i in range(u, u + 7)]
     (raw / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(ratings) + "\n")
-    init(raw, tmp_path)
+    assert init(raw, tmp_path).startswith(
+        "images: none, so posters of the films' genres are rendered; --images "
+    )
     config = load_config(str(tmp_path / "ml.yaml"))
     assert config.settings.images == "rendered" and config.settings.backbone == "demo-sd"
     session.run(str(tmp_path / "ml.yaml"), str(tmp_path / "run"), until="dataset")

@@ -132,6 +132,11 @@ def _from_csv(text: str) -> list[Sheet]:
         sheet.setdefault(row["question"], []).append((int(row["rank"]), row["option"]))
     found = []
     for (study, respondent), asked in sheets.items():
+        for number, ranks in asked.items():
+            if sorted(rank for rank, _ in ranks) != list(range(1, len(ranks) + 1)):
+                raise ValueError(
+                    f"question {number} by {respondent!r} with ranks other than 1 to {len(ranks)}, each once"
+                )
         given = [
             {"question": number, "ranking": [letter for _, letter in sorted(ranks)]}
             for number, ranks in asked.items()

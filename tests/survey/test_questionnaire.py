@@ -198,7 +198,8 @@ def test_one_answer_counts_once(run, page, tmp_path):
 
 
 def test_files_that_are_no_answers_are_named(run, tmp_path):
-    for name, text in (("a.csv", "x,y\n1,2\n"), ("b.json", "{"), ("c.csv", "\xff")):
+    tied = "study,respondent,question,option,rank\ns,r,1,a,1\ns,r,1,b,1\n"
+    for name, text in (("a.csv", "x,y\n1,2\n"), ("b.json", "{"), ("c.csv", "\xff"), ("tied.csv", tied)):
         (tmp_path / name).write_text(text, encoding="latin-1")
         with pytest.raises(UserError, match=f"{name}.*downloaded from the questionnaire"):
             score(str(run), [str(tmp_path / name)])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recgen.core.errors import UserError
+from recgen.core.errors import UserError, brief
 from recgen.core.io import read_table, write_parquet
 from recgen.data.types import Request
 from recgen.metrics import budget
@@ -86,22 +86,31 @@ def _given(path: Path, requests: Sequence[Request], where: str) -> np.ndarray:
     """Return views from a table of the user's; 0 for what it does not name."""
     if not path.is_file():
         raise UserError(where, found=f"no file {path}", expected="a table of item_id and views")
-    table = (
-        read_table(path)
-        if path.suffix == ".parquet"
-        else pd.read_csv(path, dtype={"user_id": str, "item_id": str})
-    )
+    try:
+        table = (
+            read_table(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, dtype={"user_id": str, "item_id": str})
+        )
+    except ValueError as error:  # pandas' and pyarrow's, of what is no table
+        raise UserError(
+            str(path), found=brief(error), expected="a CSV or Parquet table of item_id and views"
+        ) from error
     absent = [name for name in ("item_id", "views") if name not in table]
     if absent:
         raise UserError(str(path), found=f"no column {absent[0]!r}", expected="columns item_id and views")
-    bad = ~(pd.to_numeric(table["views"], errors="coerce") >= 0).to_numpy()
+    numbers = pd.to_numeric(table["views"], errors="coerce")
+    bad = ~(np.isfinite(numbers) & (numbers >= 0)).to_numpy()
     if bad.any():
         row = int(bad.argmax())
         raise UserError(
-            f"{path}, row {row}, views", found=repr(table["views"].iloc[row]), expected="a number from 0 up"
+            f"{path}, row {row + 2}, views",  # as the lines of a CSV count
+            found=repr(table["views"].iloc[row]),
+            expected="a number from 0 up",
         )
     keys = ["user_id", "item_id"] if "user_id" in table else ["item_id"]
-    views = table.assign(**{key: table[key].astype(str) for key in keys}).groupby(keys)["views"].sum()
+    known = table.assign(views=numbers, **{key: table[key].astype(str) for key in keys})
+    views = known.groupby(keys)["views"].sum()
     asked = pd.DataFrame([(each.user_id, each.item_id) for each in requests], columns=["user_id", "item_id"])
     index = pd.MultiIndex.from_frame(asked) if len(keys) == 2 else pd.Index(asked["item_id"])
     return views.reindex(index).fillna(0.0).to_numpy(dtype=np.float64)

@@ -13,6 +13,7 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
+from recgen.stages import budget
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,27 @@ def test_traffic_of_ones_own(folder, tmp_path):
     found = pd.read_parquet(folder / "creatives/budget.parquet")
     assert set(drawn["item_id"]) == {item} and len(drawn) == 3
     assert (found.loc[found["item_id"] != item, "traffic"] == 0).all()
-    (tmp_path / "views.csv").write_text("item_id,views\ni1,-2\n")
-    with pytest.raises(UserError, match=r"views.csv, row 0, views: found -2; expected a number from 0 up"):
-        again(folder, *told)
+    for text, says in (
+        (
+            "item_id,views\ni1,3\ni2,-2\n",
+            r"views.csv, row 3, views: found .*-2.*; expected a number from 0 up",
+        ),
+        ("item_id,views\ni1,inf\n", r"views.csv, row 2, views: found .*inf"),
+        ("item_id,times\ni1,2\n", r"views.csv: found no column 'views'"),
+        ("", r"views.csv: found EmptyDataError.*; expected a CSV or Parquet table"),
+    ):
+        (tmp_path / "views.csv").write_text(text)
+        with pytest.raises(UserError, match=says):
+            again(folder, *told)
+
+
+def test_views_that_are_texts_are_numbers_all_the_same(folder, tmp_path):
+    run = RunContext(load_config(str(folder / "config.yaml")), folder)
+    item = run.asked_for[0].item_id
+    table = pd.DataFrame({"item_id": [item, item], "views": ["5", "7"]})
+    table.to_parquet(tmp_path / "views.parquet")
+    found = budget._given(tmp_path / "views.parquet", run.asked_for, "here")
+    assert found[0] == 12 and set(found) == {0.0, 12.0}
 
 
 def test_the_report_says_what_was_drawn(folder):

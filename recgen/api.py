@@ -135,14 +135,17 @@ def verify(folder: str | Path) -> str:
     Raises
     ------
     UserError
-        If there is no such run, or files are damaged or gone; the next run of the same configuration makes them again.
+        If there is no such run, a process is at work in it, or files are damaged or gone; the next run of the same configuration
+        makes them again.
     """
     from recgen.core.errors import UserError
     from recgen.pipeline.workspace import Workspace
 
     if not (Path(folder) / "stages").is_dir():
         raise UserError(f"--run {folder}", found="no finished task", expected="a run's folder")
-    damaged = [name for names in Workspace(Path(folder)).verify().values() for name in names]
+    workspace = Workspace(Path(folder))
+    with workspace.reading():
+        damaged = [name for names in workspace.verify().values() for name in names]
     if damaged:
         shown = ", ".join(damaged[:10]) + (f" and {len(damaged) - 10} more" if len(damaged) > 10 else "")
         raise UserError(

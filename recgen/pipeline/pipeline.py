@@ -53,7 +53,8 @@ def execute(
     """
     work = tasks(run)
     wanted = needed(work, goals)
-    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    check_stages(until, force)
+    last = len(STAGES) if until is None else STAGES.index(until)
     prints = fingerprints(work, run.settings.seed)
     for name in _with_followers(work, force):
         run.workspace.forget(name)
@@ -87,7 +88,8 @@ def execute(
 def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:
     """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing."""
     work = tasks(run)
-    last = len(STAGES) if until is None else STAGES.index(_stage(until, "--until"))
+    check_stages(until, force)
+    last = len(STAGES) if until is None else STAGES.index(until)
     prints = fingerprints(work, run.settings.seed)
     again = set(_with_followers(work, force))
     return [
@@ -114,12 +116,16 @@ def fingerprints(work: list[Task], seed: int) -> dict[str, str]:
     return found
 
 
-def _stage(name: str, option: str) -> str:
-    if name not in STAGES:
-        raise UserError(
-            f"{option} {name}", found="no such stage", expected=", ".join(STAGES), todo=nearest(name, STAGES)
-        )
-    return name
+def check_stages(until: str | None, force: str | None) -> None:
+    """Raise `UserError` where ``--until`` or ``--force`` names no stage."""
+    for option, name in (("--until", until), ("--force", force)):
+        if name is not None and name not in STAGES:
+            raise UserError(
+                f"{option} {name}",
+                found="no such stage",
+                expected=", ".join(STAGES),
+                todo=nearest(name, STAGES),
+            )
 
 
 def needed(work: list[Task], goals: Collection[str] | None) -> set[str]:
@@ -134,8 +140,6 @@ def needed(work: list[Task], goals: Collection[str] | None) -> set[str]:
 def _with_followers(work: list[Task], stage: str | None) -> list[str]:
     """Return the names of a stage's tasks and of all tasks that come after one of them; none without a stage."""
     chosen: set[str] = set()
-    if stage is not None:
-        _stage(stage, "--force")
     for task in work:
         if task.stage == stage or chosen & set(task.after):
             chosen.add(task.name)

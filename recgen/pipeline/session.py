@@ -61,6 +61,7 @@ def run(
         Whether to take over what runs beside this folder have finished.
     """
     folder = run_folder(config, out)
+    pipeline.check_stages(until, force)  # before the folder is made, or its configuration replaced
     work = RunContext(load_config(config, overrides), folder)
     with work.workspace.lock(), logging_to(folder / "log.txt"):
         started = time.perf_counter()

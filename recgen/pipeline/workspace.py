@@ -88,15 +88,20 @@ class Workspace:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the folder as `lock` does where it can be written; a read-only one changes under nobody's hands."""
+        if self._read_only():
+            yield
+            return
+        with self.lock():
+            yield
+
+    def _read_only(self) -> bool:
         try:
             (self.root / ".lock").touch()
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            yield
-            return
-        with self.lock():
-            yield
+            return True
+        return False
 
     def busy(self) -> bool:
         """Return whether a process holds the folder at this moment."""
@@ -142,17 +147,21 @@ class Workspace:
         """Compare every output on record with its digest; return the damaged ones by task, in which they are then made again.
 
         Their times on record are taken back, so that the next run, which trusts a file of the right size and time, looks at them.
+        A record that cannot be read is itself damaged. The caller holds the folder by `reading`.
         """
         found: dict[str, list[str]] = {}
+        writable = not self._read_only()
         for path in sorted((self.root / "stages").glob("*.json")):
             record = _read_record(path)
-            damaged = [] if record is None else self._damaged(record, thorough=True)
-            if record is not None and damaged:
+            damaged = (
+                [str(path.relative_to(self.root))] if record is None else self._damaged(record, thorough=True)
+            )
+            if damaged:
                 found[path.stem] = damaged
-                if isinstance(record["outputs"], dict):
-                    for name in damaged:
-                        record["outputs"][name]["mtime_ns"] = 0
-                    write_json(path, record)
+            if damaged and record is not None and isinstance(record["outputs"], dict) and writable:
+                for name in damaged:
+                    record["outputs"][name]["mtime_ns"] = 0
+                write_json(path, record)
         return found
 
     def _damaged(self, record: dict[str, Any], thorough: bool = False) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from recgen import api
 from recgen.config.loader import load_config
+from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.workspace import Workspace
@@ -128,8 +129,27 @@ def test_a_report_that_is_written_anew_is_not_damaged(run, monkeypatch):
 def test_a_record_that_cannot_be_read_means_done_again(run, text):
     folder, again = run
     (folder / "stages/ranker.judge.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert Workspace(folder).verify() == {"ranker.judge": ["stages/ranker.judge.json"]}
     assert "ranker/judge" in again()
     assert again() == []
+
+
+def test_a_folder_at_work_is_not_verified(run):
+    """What is being made again looks damaged, and its record would be written back."""
+    folder, _ = run
+    with Workspace(folder).lock(), pytest.raises(UserError, match="at work in it"):
+        api.verify(folder)
+
+
+@pytest.mark.parametrize("option", ["until", "force"])
+def test_a_mistyped_stage_changes_no_folder(run, tmp_path, option):
+    folder, again = run
+    before = (folder / "config.yaml").read_bytes() if (folder / "config.yaml").exists() else None
+    for where in (folder, tmp_path / "new"):
+        with pytest.raises(UserError, match=f"--{option} gat: .*Did you mean 'gate'"):
+            api.run("simulated", where, **{option: "gat"})
+    assert not (tmp_path / "new").exists()
+    assert ((folder / "config.yaml").read_bytes() if before else None) == before
 
 
 def test_a_record_of_an_earlier_version_is_read(run):

@@ -6,7 +6,10 @@ import errno
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -190,6 +193,16 @@ def test_errors_come_back_with_their_traceback(monkeypatch, error, kind, text):
     failed = worker.obey(Mock(), Order("module:function"))
     returned = pool._error(failed)
     assert type(returned) is kind and str(returned) == text and "in fail" in failed.details
+
+
+def test_a_process_whose_orders_are_cut_short_ends(config, tmp_path):
+    """As when what gives them is killed in the middle of one: it must not wait for ever with the lock of the folder."""
+    run = context(config, tmp_path / "run")
+    assignment = [pickle.dumps(each) for each in (sys.path, worker.Assignment(run.config, run.folder, False))]
+    order = pickle.dumps(Order("module:function", ("x" * 1000,)))
+    process = subprocess.Popen([sys.executable, "-P", "-c", pool._BOOT], stdin=subprocess.PIPE, stdout=-3)
+    process.communicate(b"".join([*assignment, order[:200]]), timeout=120)
+    assert process.returncode == 1
 
 
 # ---- what waits for what ----

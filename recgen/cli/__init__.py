@@ -13,7 +13,18 @@ import click
 
 from recgen.cli import completion as completing
 from recgen.cli.data import data
-from recgen.cli.options import CONFIG, FORCE, SET, SOME, UNTIL, Command, out_option, run_option
+from recgen.cli.options import (
+    AT_LEAST_0,
+    CONFIG,
+    FORCE,
+    SET,
+    SHARE,
+    SOME,
+    UNTIL,
+    Command,
+    out_option,
+    run_option,
+)
 from recgen.cli.serving import clicks, serve, work
 from recgen.core.errors import UserError, of_machine
 from recgen.core.version import __version__
@@ -40,7 +51,7 @@ def run(
     force: str | None,
     dry_run: bool,
 ) -> None:
-    """Run all stages, from a data set to a report; what is done already is skipped."""
+    """Run all stages, from a data set to a report. What is done already is skipped."""
     if dry_run:
         _echo_plan(config, out, overrides, until, force)
         return
@@ -63,7 +74,7 @@ def run(
 )
 @click.option("--images", type=click.Path(path_type=Path), help="A folder or zip of images named by item id.")
 def init(folder: Path, out: Path, images: Path | None) -> None:
-    """Look at a folder of tables and images, and write a configuration that runs."""
+    """Write a configuration for a folder of tables and images. It runs as it is."""
     from recgen.starter import start
 
     click.echo(start.init(folder, out, images))
@@ -81,7 +92,7 @@ def init(folder: Path, out: Path, images: Path | None) -> None:
     help="A GPU to estimate for: a100, h100, 4090, 3090, v100, a10, t4.",
     shell_complete=completing.gpus,
 )
-@click.option("--price", type=click.FloatRange(0), help="Of an hour of the machine, in any currency.")
+@click.option("--price", type=AT_LEAST_0, help="Price of an hour of the machine, in any currency.")
 def plan(
     config: str,
     out: str | None,
@@ -91,7 +102,7 @@ def plan(
     gpu: str | None,
     price: float | None,
 ) -> None:
-    """Say what a run would do, what is done already, and what the rest will take; do nothing."""
+    """Say what a run would do and how long it would take. Nothing is done."""
     _echo_plan(config, out, overrides, until, force, gpu, price)
 
 
@@ -110,7 +121,7 @@ def _echo_plan(*arguments: Any) -> None:
 @out_option()
 @SET
 def generate(config: str, part: str, out: str | None, overrides: tuple[str, ...]) -> None:
-    """Draw one part of the creatives of a run whose generators are fitted; many parts may be drawn at once."""
+    """Draw one part of a run's creatives. Its generators are fitted, and many parts may be drawn at once."""
     from recgen.pipeline import parts
 
     click.echo(parts.generate(config, parts.Part.parse(part), out, overrides))
@@ -121,7 +132,7 @@ def generate(config: str, part: str, out: str | None, overrides: tuple[str, ...]
 @out_option()
 @SET
 def collect(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
-    """Join the parts that `recgen generate` has drawn; what is missing is named."""
+    """Join the parts that `recgen generate` has drawn. What is missing is named."""
     from recgen.pipeline import parts
 
     click.echo(parts.collect(config, out, overrides))
@@ -144,7 +155,7 @@ def show(folder: str) -> None:
 @click.option("--out", required=True, metavar="FILE.png", help="The image; its recipe is inside.")
 @click.option("--generator", help="A generator of the run; its only one by default.")
 def draw(folder: str, user: str, item: str, out: str, generator: str | None) -> None:
-    """Draw an image of any item for any user of a run's data set."""
+    """Draw an image of any item for any user."""
     from recgen import api
 
     click.echo(api.draw(folder, user, item, out, generator))
@@ -152,14 +163,14 @@ def draw(folder: str, user: str, item: str, out: str, generator: str | None) -> 
 
 @recgen.command(cls=Command)
 @run_option("a run over simulated users, with fitted generators")
-@click.option("--rounds", type=SOME, help="How often users come, each time after a training.")
-@click.option("--users", type=SOME, help="How many users come.")
-@click.option("--pages", type=SOME, help="Pages that a user opens a round and arm.")
-@click.option("--effect", type=click.FloatRange(0, 1), help="How much the picture matters to a click.")
-@click.option("--seeds", type=SOME, help="How often everything is repeated.")
+@click.option("--rounds", type=SOME, help="Rounds, each after a training of the recommender.")
+@click.option("--users", type=SOME, help="Users who take part.")
+@click.option("--pages", type=SOME, help="Pages that a user opens in each round and arm.")
+@click.option("--effect", type=SHARE, help="How much the image matters to a click.")
+@click.option("--seeds", type=SOME, help="Repetitions of everything, each with a seed of its own.")
 @SET
 def market(folder: str, overrides: tuple[str, ...], **given: float | None) -> None:
-    """Let simulated users open pages and click: an A/B test of the originals against each generator."""
+    """Play an A/B test of the creatives with simulated users. They open pages and click."""
     from recgen import api
     from recgen.cli import listing
 
@@ -169,7 +180,7 @@ def market(folder: str, overrides: tuple[str, ...], **given: float | None) -> No
 
 @recgen.command()
 def generators() -> None:
-    """List the installed generators with their options, types and defaults."""
+    """List the installed generators and their settings."""
     from recgen.cli import listing
 
     click.echo(listing.generators())
@@ -177,7 +188,7 @@ def generators() -> None:
 
 @recgen.command()
 def models() -> None:
-    """List the installed ranking models with their options and defaults."""
+    """List the installed ranking models and their settings."""
     from recgen.cli import listing
 
     click.echo(listing.models())
@@ -205,11 +216,11 @@ def report(folder: str, compare: tuple[str, ...], out: str | None) -> None:
 
 @recgen.command("requests", cls=Command)
 @CONFIG
-@click.option("--to", required=True, help="The folder for the tables.")
+@click.option("--to", required=True, metavar="DIR", help="The folder for the tables.")
 @out_option()
 @SET
 def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...]) -> None:
-    """Write what images a run asks for, as tables for another program."""
+    """Write which images a run asks for, for another program."""
     from recgen import external
 
     click.echo(external.write_requests(config, to, out, overrides))
@@ -235,13 +246,15 @@ def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides
 
 @recgen.command()
 @run_option("a run that is finished up to gate")
-@click.option("--to", required=True, help="RecBole's data_path, where the data set's folder is made.")
+@click.option(
+    "--to", required=True, metavar="DIR", help="RecBole's data_path, where the data set's folder is made."
+)
 @click.option("--name", required=True, help="The data set's name.")
 @click.option("--source", help="Whose images: a generator of the run, or ORI for the originals.")
 @click.option("--images", is_flag=True, help="Copy the creatives too, with a manifest.")
 @click.option("--all", "everything", is_flag=True, help="Take creatives that the gate refused as well.")
 def export(folder: str, to: str, name: str, source: str | None, images: bool, everything: bool) -> None:
-    """Write a RecBole data set whose image features have the creatives mixed in."""
+    """Write a RecBole data set with the creatives mixed in. They become part of its image features."""
     from recgen import export as exporting
 
     click.echo(exporting.export(folder, to, name, source, images, everything))
@@ -249,19 +262,24 @@ def export(folder: str, to: str, name: str, source: str | None, images: bool, ev
 
 @recgen.command(cls=Command)
 @CONFIG
-@click.option("--trials", required=True, type=SOME, help="Trials in the end, over all workers and starts.")
+@click.option(
+    "--trials",
+    required=True,
+    type=SOME,
+    help="Trials that the study is to have, over all workers and starts.",
+)
 @click.option(
     "--storage",
     metavar="URL",
     help="A database for many machines; a journal in the study's folder by default.",
 )
 @click.option("--workers", default=1, show_default=True, type=SOME, help="Processes to start.")
-@click.option("--out", help="The study's folder; runs/<config name>-tune by default.")
+@click.option("--out", metavar="DIR", help="The study's folder; runs/<config name>-tune by default.")
 @SET
 def tune(
     config: str, trials: int, storage: str | None, workers: int, out: str | None, overrides: tuple[str, ...]
 ) -> None:
-    """Look for better settings of the generators on validation, then test the winner once."""
+    """Tune the generators' settings on validation. The winner is then tested, once."""
     try:
         import optuna  # noqa: F401
     except ModuleNotFoundError as error:
@@ -281,11 +299,11 @@ def survey() -> None:
 @survey.command()
 @run_option("a run that is finished up to generate")
 @click.option("--out", required=True, metavar="FILE.html", help="The questionnaire.")
-@click.option("--items", type=SOME, default=8, show_default=True, help="How many questions.")
+@click.option("--items", type=SOME, default=8, show_default=True, help="Questions.")
 @click.option("--source", "sources", multiple=True, help="Whose images; all generators and ORI by default.")
 @click.option("--seed", default=0, show_default=True, help="Seed of which requests are asked about.")
 def make(folder: str, out: str, items: int, sources: tuple[str, ...], seed: int) -> None:
-    """Write a questionnaire: one HTML file, shuffled, that does not say whose an image is."""
+    """Write a questionnaire. It is one HTML file, shuffled, that does not say whose an image is."""
     from recgen.survey import page
 
     click.echo(page.make(folder, out, items, sources, seed))
@@ -314,42 +332,43 @@ study.add_command(score)
 
 
 @recgen.command()
-@click.option("--run", "folder", required=True, help="A run's folder.")
+@run_option("the run")
 def verify(folder: str) -> None:
-    """Compare every file of a run with its digest; what is damaged is made again by the next run."""
+    """Compare every file of a run with its digest. What is damaged is made again by the next run."""
     from recgen import api
 
     click.echo(api.verify(folder))
 
 
 @recgen.command()
-@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run's folder.")
-@click.option("--all", "everything", is_flag=True, help="The whole run.")
+@run_option("the run")
+@click.option("--all", "everything", is_flag=True, help="Delete the whole run.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-def clean(folder: Path, everything: bool, yes: bool) -> None:
-    """Delete what a run's folder holds and no task has on record, or the run; says first what that is."""
+def clean(folder: str, everything: bool, yes: bool) -> None:
+    """Delete what no task of a run has on record, or the run. What that is is said first."""
     from recgen.pipeline import cleaning
     from recgen.pipeline.workspace import Workspace
 
-    files = cleaning.everything(folder) if everything else cleaning.leftovers(folder)
-    click.echo(cleaning.listed(files, folder))
+    place = Path(folder)
+    files = cleaning.everything(place) if everything else cleaning.leftovers(place)
+    click.echo(cleaning.listed(files, place))
     if not files or not (yes or click.confirm("Delete them?")):
         return
-    with Workspace(folder).lock():
-        cleaning.delete_all(folder) if everything else cleaning.delete(folder, files)
+    with Workspace(place).lock():
+        cleaning.delete_all(place) if everything else cleaning.delete(place, files)
     click.echo(f"{folder}: deleted {len(files):,} files")
 
 
 @recgen.command("completion")
 @click.argument("shell", type=click.Choice(completing.SHELLS))
 def completion_(shell: str) -> None:
-    """Print what makes a shell complete recgen: eval "$(recgen completion bash)"."""
+    """Print what makes a shell complete recgen. It is to be evaluated: eval "$(recgen completion bash)"."""
     click.echo(completing.script(recgen, shell))
 
 
 @recgen.command()
 def doctor() -> None:
-    """Say what is installed, what is here, and what to do about what is missing."""
+    """Say what is installed, what is missing, and what to do."""
     from recgen import doctor as examination
 
     click.echo(examination.examine())

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from recgen.cli.options import SOME, Command
+from recgen.cli.options import ABOVE_0, SOME, Command
 
 _PATH = click.Path(path_type=Path)
-_POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @click.group()
@@ -21,14 +20,14 @@ def data() -> None:
 
 @data.command()
 @click.option("--out", required=True, help="The data set's folder; its name becomes the data set's.")
-@click.option("--users", default=500, show_default=True)
-@click.option("--items", default=600, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--users", type=SOME, default=500, show_default=True, help="Users to simulate.")
+@click.option("--items", type=SOME, default=600, show_default=True, help="Items to simulate.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 def simulate(out: str, users: int, items: int, seed: int) -> None:
     """Make a data set of users whose taste in images is known."""
-    from recgen import api as session
+    from recgen import api
 
-    click.echo(session.simulate(out, users, items, seed))
+    click.echo(api.simulate(out, users, items, seed))
 
 
 @data.command()
@@ -43,14 +42,14 @@ def simulate(out: str, users: int, items: int, seed: int) -> None:
     "--workers", type=SOME, default=16, show_default=True, help="Images under way at the same time."
 )
 @click.option("--per-host", type=SOME, default=4, show_default=True, help="Of these, from one host.")
-@click.option("--timeout", type=_POSITIVE, default=20.0, show_default=True, help="Seconds without a byte.")
+@click.option("--timeout", type=ABOVE_0, default=20.0, show_default=True, help="Seconds without a byte.")
 @click.option("--tries", type=SOME, default=4, show_default=True, help="Attempts at an image in one run.")
 @click.option(
-    "--max-mib", type=_POSITIVE, default=64.0, show_default=True, help="The largest image; 64 are read."
+    "--max-mib", type=ABOVE_0, default=64.0, show_default=True, help="The largest image; 64 are read."
 )
 @click.option("--allow-private", is_flag=True, help="Also fetch from this machine and private networks.")
 def download(urls: Path, out: Path, max_mib: float, **limits: Any) -> None:
-    """Fetch the images of a list; the same command goes on where it stopped."""
+    """Fetch the images of a list. The same command goes on where it stopped."""
     from recgen.data.download import downloader as fetching
     from recgen.data.download.fetching import Limits
 
@@ -60,7 +59,7 @@ def download(urls: Path, out: Path, max_mib: float, **limits: Any) -> None:
 
 @data.group()
 def prepare() -> None:
-    """Turn published raw files into a RecBole data set, with a report of what was dropped and why."""
+    """Turn raw files into a RecBole data set. A report says what was dropped and why."""
 
 
 def _raw_and_out(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,7 +103,7 @@ _images = click.option("--images", type=_PATH, help="Images named by item id: a 
 @click.option("--poster-url", help="Where posters are, with {movie_id}, {imdb_id} or {tmdb_id} in it.")
 @click.option("--histories", type=SOME, help="Cut each user's ratings into users of so many; RAGAR has 20.")
 def movielens(raw: Path, out: Path, **options: Any) -> None:
-    """MovieLens 100K, 1M, or latest-small and 25M; told by the files in --raw."""
+    """MovieLens 100K, 1M, latest-small or 25M. Which one is told by the files in --raw."""
     from recgen.data.convert import movielens
 
     _tell(movielens.prepare(raw, out, **options))
@@ -126,7 +125,7 @@ def pog(raw: Path, out: Path, **options: Any) -> None:
 @click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
 @click.option("--history", type=SOME, help="At most so many stickers of a user's two themes.")
 def ser30k(raw: Path, out: Path, **options: Any) -> None:
-    """SER30K: the folder SER_Dataset; two themes make a history, a third the reference."""
+    """SER30K: the folder SER_Dataset. Two themes make a history, a third the reference."""
     from recgen.data.convert import ser30k
 
     _tell(ser30k.prepare(raw, out, **options))
@@ -169,7 +168,7 @@ def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
     "--simulate-users", type=SOME, help="Make up the log of so many users with tastes in the images."
 )
 def table(raw: Path, out: Path, **options: Any) -> None:
-    """Any items.csv|parquet, interactions.csv|parquet, users.csv|parquet and images/."""
+    """Tables of your own. They are items, interactions and users as CSV or Parquet, beside images/."""
     from recgen.data.convert import table
 
     _tell(table.prepare(raw, out, **options))

@@ -9,7 +9,17 @@ import click
 
 from recgen.cli import completion
 
-SOME = click.IntRange(min=1)
+
+def _called(name: str, kind: click.ParamType) -> click.ParamType:
+    """Give a type the name that stands for its values in the commands' help."""
+    kind.name = name
+    return kind
+
+
+SOME = _called("n", click.IntRange(min=1))
+AT_LEAST_0 = _called("number", click.FloatRange(0))
+ABOVE_0 = _called("number", click.FloatRange(0, min_open=True))
+SHARE = _called("share", click.FloatRange(0, 1))
 
 FORMER_OPTIONS = {
     "--least": "--min-likes",
@@ -61,6 +71,7 @@ class Command(click.Command):
 CONFIG = click.option(
     "--config",
     required=True,
+    metavar="YAML",
     help="A YAML file, or the name of one in recbole_configs.",
     shell_complete=completion.configurations,
 )

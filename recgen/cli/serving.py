@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from recgen.cli.options import SOME, run_option
+from recgen.cli.options import AT_LEAST_0, SHARE, SOME, run_option
 
 
 @click.command()
@@ -12,7 +12,12 @@ from recgen.cli.options import SOME, run_option
 @click.option("--generator", help="Whose creatives; the run's only generator by default.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Where to listen."
+    "--port",
+    default=8000,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1, 65535),
+    help="Where to listen.",
 )
 @click.option(
     "--keys", metavar="FILE", help="API keys, one a line; needed where others can reach the service."
@@ -21,15 +26,15 @@ from recgen.cli.options import SOME, run_option
     "--rate",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=AT_LEAST_0,
     help="Requests a second of each caller, in each process; 0 for no limit.",
 )
 @click.option(
     "--explore",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
-    help="Share of impressions dealt to all images of an item alike, so that the log says something of each.",
+    type=SHARE,
+    help="Share of impressions dealt to all images of an item alike, so that the log has some of each.",
 )
 @click.option("--workers", default=1, show_default=True, type=SOME, help="Processes.")
 @click.option("--all", "everything", is_flag=True, help="Serve creatives that the gate refused as well.")
@@ -44,7 +49,7 @@ def serve(
     workers: int,
     everything: bool,
 ) -> None:
-    """Serve a run's creatives over HTTP: which image of an item a user is shown."""
+    """Serve a run's creatives over HTTP. It answers which image of an item a user is shown."""
     from recgen.serving import main
 
     main.serve(folder, generator, host, port, keys, rate, explore, workers, everything)
@@ -53,9 +58,9 @@ def serve(
 @click.command()
 @run_option("a run that has been served")
 @click.option("--once", is_flag=True, help="End when nothing waits.")
-@click.option("--limit", type=SOME, help="How many pairs to draw, at most.")
+@click.option("--limit", type=SOME, help="Draw no more than so many.")
 def work(folder: str, once: bool, limit: int | None) -> None:
-    """Draw what the service was asked for and could not show."""
+    """Draw what the service was asked for and could not show. It goes on until it is interrupted."""
     from recgen.serving import work as working
 
     click.echo(working.work(folder, once, limit))
@@ -65,7 +70,7 @@ def work(folder: str, once: bool, limit: int | None) -> None:
 @run_option("a run that has been served")
 @click.option("--out", required=True, metavar="FILE.parquet", help="The click log.")
 def clicks(folder: str, out: str) -> None:
-    """Write what was shown and clicked as a click log, for off-policy estimates and training."""
+    """Write what was shown and clicked as a click log. It is for off-policy estimates and training."""
     from recgen.serving import main
 
     click.echo(main.clicks(folder, out))

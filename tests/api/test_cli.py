@@ -18,6 +18,14 @@ def command(*words: object) -> Result:
     return CliRunner().invoke(recgen, [str(word) for word in words], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("group", [(), ("data",), ("data", "prepare"), ("survey",)])
+def test_the_lists_of_commands_are_not_cut_short(group):
+    listed = (
+        CliRunner().invoke(recgen, [*group, "--help"], terminal_width=80).output.partition("Commands:")[2]
+    )
+    assert listed.strip() and "..." not in listed
+
+
 def test_an_image_is_drawn_with_its_recipe(run, tmp_path):
     row = run.creatives[run.creatives["generator"] == "ip_adapter"].iloc[0]
     where, out = ("--run", run.folder, "--generator", "ip_adapter"), tmp_path / "x.png"

@@ -15,6 +15,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -49,7 +53,15 @@ from recgen.tuning.study import (
     study_lock,
     winner,
 )
-from recgen.tuning.trial import BASE, StudyContext, objective, prepare, prune_artifacts, write_yaml
+from recgen.tuning.trial import (
+    BASE,
+    StudyContext,
+    TrialFailedError,
+    objective,
+    prepare,
+    prune_artifacts,
+    write_yaml,
+)
 
 logger = logging.getLogger("recgen")
 
@@ -183,8 +195,12 @@ def _work(
     started = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in started:
         process.start()
-    for process in started:
-        process.join()
+    try:
+        for process in started:
+            process.join()
+    finally:  # interrupted; their trials are done again
+        for process in started:
+            process.kill()
     ended = [process.exitcode for process in started if process.exitcode]
     if ended:
         logger.warning(
@@ -197,12 +213,24 @@ def _work(
 
 
 def _worker(root: str, name: str, url: str | None, trials: int, free: dict[str, Any]) -> None:
-    """The body of a worker's process: it reads for itself what the others read."""
+    """The body of a worker's process, which reads for itself what the others read and ends with the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the other process decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
     setting = _with_free(Path(root), load_config(str(Path(root) / BASE)), free)
-    with session.logging_to(Path(root) / "log.txt"):
-        work(setting, open_storage(url, setting.root, setting.tune.heartbeat), name, trials)
+    try:
+        with session.logging_to(Path(root) / "log.txt"):
+            work(setting, open_storage(url, setting.root, setting.tune.heartbeat), name, trials)
+    except UserError as error:
+        sys.exit(f"recgen: {error}")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def work(setting: StudyContext, storage: BaseStorage, name: str, trials: int) -> None:
@@ -218,7 +246,7 @@ def work(setting: StudyContext, storage: BaseStorage, name: str, trials: int) ->
             _thin(setting, study)
             if len(counted(study)) < trials:
                 todo = partial(objective, setting=setting, turns=turns)
-                study.optimize(todo, n_trials=1, catch=(Exception,), gc_after_trial=True)
+                study.optimize(todo, n_trials=1, catch=(TrialFailedError,), gc_after_trial=True)
                 continue
             if not running(study):
                 return
@@ -254,7 +282,7 @@ def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Stu
         params = study.trials[claimed["trial"]].params
         path = setting.root / "best.yaml"
         with wait_lock(setting.root / ".winner"):
-            write_yaml(path, setting.variant(params, "test", setting.config.settings.generators))
+            write_yaml(path, setting.variant(params, "test"))
             session.run(str(path), str(setting.root / "winner"), ())
     else:
         logger.info("The winner, trial %d, was run elsewhere: %s", claimed["trial"], claimed["folder"])

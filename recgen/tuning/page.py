@@ -56,8 +56,8 @@ def _sentences(study: StudyFacts) -> list[str]:
     found.append(f"Trial {best.number} is the best on validation: {values}.")
     if len(study.objectives) > 1:
         found.append(
-            "With more than one objective the winner is the trial with the highest mean of its values, each divided by the best "
-            "of all trials; it lies on the Pareto front."
+            "With more than one objective the winner is the trial with the highest mean of where its values lie between the "
+            "worst, 0, and the best, 1, of all trials; it lies on the Pareto front."
         )
     first = next((row for row in study.of("complete") if row.params == study.start), None)
     if first is not None and first.number != best.number:

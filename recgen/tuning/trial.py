@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recgen.config.loader import Config, load_config
 from recgen.config.tune import Tune
-from recgen.core.errors import UserError, brief
+from recgen.core.errors import UserError, brief, of_machine
 from recgen.core.io import write_bytes
 from recgen.metrics.comparison import SWAPPED, net_of_swapped
 from recgen.pipeline import pipeline, preflight
@@ -71,15 +71,17 @@ class StudyContext:
         """The configuration's `tune` block."""
         return self.config.settings.tune
 
-    def variant(self, values: dict[str, Any], target: str, generators: list[str]) -> Config:
-        """Return the base configuration with values by key below `recgen:`, about validation or test, for some generators."""
-        changes = {**values, "eval_split": target, "generators": generators, "downstream.generators": None}
-        overrides = [f"recgen.{key}={json.dumps(value)}" for key, value in changes.items()]
+    def variant(self, values: dict[str, Any], target: str) -> Config:
+        """Return the base configuration with values by key below `recgen:`, about ``validation`` or ``test``."""
+        overrides = [
+            f"recgen.{key}={json.dumps(value)}" for key, value in {**values, "eval_split": target}.items()
+        ]
         return replace(load_config(str(self.root / BASE), overrides), source=self.config.source)
 
     def measured(self, values: dict[str, Any]) -> Config:
-        """Return the configuration of a trial."""
-        return self.variant({**values, **objectives.changes(self.tune)}, "validation", tuned(self.config))
+        """Return the configuration of a trial: of the generators that are tuned alone, all of them measured."""
+        shown = {"generators": tuned(self.config), "downstream.generators": None}
+        return self.variant({**values, **objectives.changes(self.tune), **shown}, "validation")
 
 
 def prepare(setting: StudyContext) -> None:
@@ -139,6 +141,10 @@ def goals(run: RunContext, turn: int) -> list[str]:
     ]
 
 
+class TrialFailedError(Exception):
+    """A trial that could not be measured, for a reason of its own: what it was is its `__cause__`."""
+
+
 def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[float]:
     """Run one trial and return its value for each objective.
 
@@ -150,6 +156,13 @@ def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[flo
         The study's.
     turns
         The turn in which the trial was drawn; it ends as soon as the trial's folder is held.
+
+    Raises
+    ------
+    TrialFailedError
+        Where the trial counts as failed.
+    UserError
+        Where the disk is full or memory short, for which no trial can be blamed: it is done again by the next start.
     """
     folder = trial_folder(setting.root, trial.number)
     _inherit(setting.root, history(trial.study.trials[trial.number]), folder)
@@ -167,9 +180,11 @@ def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[flo
             logger.info("trial %d: pruned", trial.number)
             raise
         except Exception as error:
+            if (short := of_machine(error)) is not None:
+                raise short from error
             logger.exception("trial %d: failed", trial.number)
             trial.set_user_attr(ERROR, brief(error))
-            raise
+            raise TrialFailedError from error
         finally:
             trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
 

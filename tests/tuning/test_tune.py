@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -16,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from optuna.storages import BaseStorage
@@ -216,8 +220,6 @@ def _at_work(root: Path, storage: BaseStorage, workers: int) -> list[int]:
 @pytest.mark.parametrize(("keeper", "workers"), [("journal", 1), ("postgres", 2)])
 def test_a_killed_worker_loses_no_trial(keeper, workers, config, studied, tmp_path, monkeypatch, request):
     """Killed while drawing: one worker of one, then the command again; one of two on PostgreSQL, and the other does it."""
-    import multiprocessing
-
     url = request.getfixturevalue("postgres") if keeper == "postgres" else None
     root, gate = tmp_path / "s", tmp_path / "gate"
     gate.touch()
@@ -250,6 +252,56 @@ def test_a_killed_worker_loses_no_trial(keeper, workers, config, studied, tmp_pa
             (trial.params, trial.values) for trial in undisturbed
         ]
     _opens_in_the_dashboard(url or str(root / "journal.log"), 4)
+
+
+@pytest.mark.slow
+def test_workers_end_with_what_started_them(config, tmp_path, monkeypatch):
+    """Killed or interrupted, it leaves no worker behind that goes on with the study."""
+    root, gate, victims = tmp_path / "s", tmp_path / "gate", set()
+    gate.touch()
+    monkeypatch.setenv("TUNABLE_GATE", str(gate))
+    for number in (signal.SIGKILL, signal.SIGINT):
+        process = multiprocessing.get_context("fork").Process(target=_search, args=(config, 3, None, 2, root))
+        process.start()
+        storage, before = open_storage(None, root, 60), frozenset(victims)
+        victims = _wait_for(lambda: set(_at_work(root, storage, 2)) - before)  # noqa: B023
+        os.kill(process.pid, number)
+        process.join()
+        _wait_for(lambda: all(map(_gone, victims)), 30)  # noqa: B023
+
+
+def _gone(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def test_a_full_disk_costs_no_trial(config, tmp_path, monkeypatch):
+    """No trial can be blamed for it, and all that are left would fail one after the other."""
+    setting, storage = tuning._setting(tmp_path, load_config(config), 1), open_storage(None, tmp_path, 60)
+    study = tuning._opened(setting, storage, "tiny")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/a/b")
+
+    monkeypatch.setattr("recgen.tuning.trial._measure", full)
+    with pytest.raises(UserError, match="no space left on device"):
+        tuning.work(setting, storage, "tiny", 2)
+    assert len(study.trials) == 1
+    monkeypatch.setattr("recgen.tuning.trial._measure", lambda *_: [0.1, 0.2])
+    tuning.work(setting, storage, "tiny", 2)
+    assert [trial.values for trial in counted(study)] == [[0.1, 0.2]] * 2
+
+
+def test_the_winners_run_compares_what_the_configuration_says(configure, tmp_path):
+    """A trial measures the generators that are tuned, and no others."""
+    downstream = {"seeds": 1, "items": 3, "generators": ["toy"]}
+    config = configure({"generators": ["tunable"]}, generators=["tunable", "toy"], downstream=downstream)
+    setting = tuning._setting(tmp_path, load_config(config), 1)
+    trial, winner = setting.measured({K: 3}).settings, setting.variant({K: 3}, "test").settings
+    assert (trial.generators, trial.downstream.generators) == (["tunable"], None)
+    assert (winner.generators, winner.downstream.generators) == (["tunable", "toy"], ["toy"])
+    assert (trial.eval_split, winner.eval_split) == ("validation", "test")
 
 
 def _opens_in_the_dashboard(storage: str, trials: int) -> None:

@@ -30,7 +30,7 @@ def keys(model: type[BaseModel], prefix: str = "", given: BaseModel | None = Non
 
     `given` is the default of the whole block, which may differ from the defaults that its class has for each key.
 
-    >>> from recgen.config.schema import Rerank
+    >>> from recgen.config.downstream import Rerank
     >>> [key.name for key in keys(Rerank, "downstream.rerank.")]
     ['downstream.rerank.users', 'downstream.rerank.negatives']
     """
@@ -49,7 +49,7 @@ def keys(model: type[BaseModel], prefix: str = "", given: BaseModel | None = Non
 def attributes(model: type[BaseModel]) -> dict[str, str]:
     """Return what the "Attributes" sections of the docstrings of a class and its bases say of each field.
 
-    >>> from recgen.config.schema import Downstream
+    >>> from recgen.config.downstream import Downstream
     >>> attributes(Downstream)["per_item"]
     'Creatives an item: for so many users who like it in the training part, and for as many who have not met it.'
     """

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from recgen.config.budget import Budget
+from recgen.config.downstream import Downstream
 from recgen.config.engine import RayEngine
 from recgen.config.gate import Gate
 from recgen.config.given import GivenFeatures
 from recgen.config.market import Market
+from recgen.config.simulator import Simulator
 from recgen.config.strict import Strict
 from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
 from recgen.config.tune import Tune
@@ -72,104 +74,6 @@ class Rankers(Strict):
         """What the judge sees images through, if not through the run's encoder; else nothing."""
         own = self.judge_encoder
         return [] if own is None else own if isinstance(own, list) else [own]
-
-
-class Rerank(Strict):
-    """Lists that the downstream model ranks again when every item of them shows a creative; see `recgen.data.slates`.
-
-    Attributes
-    ----------
-    users
-        Users a draw, two to a list; each sees creatives of all items of the list, and the other's of the same.
-    negatives
-        Items of a list beside the two users' held-out likes: those that a model without images ranks highest.
-    """
-
-    users: int = Field(10, ge=2)
-    negatives: int = Field(20, ge=10)
-
-
-class Downstream(Strict):
-    """How a ranking model is retrained with creatives in place of images, and what it then ranks better.
-
-    A draw costs, for each generator, 2 x `items` x `per_item` creatives, and with `rerank` users x (negatives + 2) more.
-
-    Attributes
-    ----------
-    model
-        The ranking model, ours, a plugin's or one of RecBole's own such as LightGCN; null takes the judge's. A model that
-        reads no images is trained once per draw: other images change nothing about it.
-    controls
-        Whether the model is also trained with the images of other items (SHUFFLED) and with none (NONE), which shows whether it
-        gains anything from images on these data.
-    seeds
-        Number of draws: of items, of users and of a seed of training, which all sources share. No p-value comes from fewer than
-        five.
-    generators
-        Whose creatives are asked for, of those among the run's `generators`; null means all of them.
-    items
-        Items a draw, blind to the test part and stratified by popularity, whose images creatives are mixed into; 0 leaves the
-        retraining with creatives out.
-    per_item
-        Creatives an item: for so many users who like it in the training part, and for as many who have not met it.
-    rerank
-        Lists to rank again without training; null has none. They need `controls`, whose NONE chooses the negatives.
-    mix_weight
-        Weight of the mean creative in an item's new image feature; the original image has the rest.
-    settings
-        RecBole keys of these trainings, over the model's, for example ``{epochs: 8}``.
-    """
-
-    model: str | None = None
-    controls: bool = True
-    seeds: int = Field(5, ge=1)
-    generators: list[str] | None = None
-    items: int = Field(40, ge=0)
-    per_item: int = Field(2, ge=1)
-    rerank: Rerank | None = None
-    mix_weight: float = Field(0.5, ge=0, le=1)
-    settings: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _negatives_come_from_a_control(self) -> Downstream:
-        if not self.controls and self.rerank is not None:
-            raise ValueError("rerank with controls: true, whose NONE chooses the negatives")
-        return self
-
-
-class Simulator(Strict):
-    """The data set, with known tastes, that a run makes for itself when the YAML has this block.
-
-    Attributes
-    ----------
-    base
-        A RecBole data set of films, ``ml-100k`` for one: its users, films and ratings are real and only the taste in posters is
-        made up, see `recgen.data.simulation.overlay`. Null makes up everything, in the sizes below.
-    users, items, interactions_per_user
-        Sizes of a data set that is made up.
-    tastes_in
-        What users have tastes in beside contents: `words`, colours, grounds and patterns, which the vocabulary names; `factors`,
-        such as tilt or grain, which no word and no tag names and which differ by degrees; or `both`.
-    tastes_per_user
-        Into how many classes contents fall; users have a taste in images for each.
-    interaction
-        Share of such a taste's variance that is the class's own, so that it says nothing about other classes: 0 to 1.
-    newcomers, newcomer_interactions
-        Share of users who have just come, and how many items they have met.
-    seed
-        Seed of all that is made up.
-    """
-
-    base: str | None = None
-    users: int = Field(500, ge=2)
-    items: int = Field(600, ge=2)
-    seed: int = 0
-    interactions_per_user: int = Field(100, ge=4)
-    tastes_in: Literal["words", "factors", "both"] = "words"
-    tastes_per_user: int = Field(1, ge=1)
-    interaction: float = Field(1.0, ge=0, le=1)
-    newcomers: float = Field(0.0, ge=0, le=1)
-    newcomer_interactions: int = Field(8, ge=4)
 
 
 class Requests(Strict):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recgen.config.schema import Requests, Settings, Simulator
+from recgen.config.schema import Requests, Settings
+from recgen.config.simulator import Simulator
 
 if TYPE_CHECKING:
     import pandas as pd

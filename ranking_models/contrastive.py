@@ -45,8 +45,8 @@ class _ContrastiveLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        grad_a, grad_b = ctx.saved_tensors
-        return grads[0] * grad_a, grads[0] * grad_b, None, None
+        (grad,), (grad_a, grad_b) = grads, ctx.saved_tensors
+        return grad * grad_a, grad * grad_b, None, None
 
 
 def contrastive_loss(a: torch.Tensor, b: torch.Tensor, temperature: float, population: int) -> torch.Tensor:

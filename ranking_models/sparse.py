@@ -73,7 +73,8 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         values, dense = ctx.saved_tensors
-        pattern, grad = ctx.pattern, grads[0].contiguous()
+        (grad,), pattern = grads, ctx.pattern
+        grad = grad.contiguous()
         to_values = (
             edge_products(grad, dense, pattern.rows, pattern.columns) if ctx.needs_input_grad[0] else None
         )
@@ -128,8 +129,8 @@ class _EdgeSimilarity(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (unit,) = ctx.saved_tensors
-        pattern, grad = ctx.pattern, grads[0].contiguous()
+        (unit,), (grad,), pattern = ctx.saved_tensors, grads, ctx.pattern
+        grad = grad.contiguous()
         return pattern.product(grad, unit) + pattern.transposed_product(grad, unit), None
 
 

@@ -107,9 +107,7 @@ def _first_new(codes: Int64, taken: Int64) -> Int64:
     """Return the positions, ascending, of the first of each code that is not in the sorted `taken`."""
     values, first = np.unique(codes, return_index=True)
     at = np.searchsorted(taken, values)
-    known = (
-        (at < len(taken)) & (taken[np.minimum(at, len(taken) - 1)] == values)
-        if len(taken)
-        else np.zeros(len(values), bool)
-    )
+    if not len(taken):
+        return np.sort(first)
+    known = taken[np.minimum(at, len(taken) - 1)] == values
     return np.sort(first[~known])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recgen.core.sampling import _members, sample_excluding
+from recgen.core.sampling import _members, random_places, sample_excluding
 
 RNG = np.random.default_rng(0)
 
@@ -77,3 +77,19 @@ def test_draws_follow_the_stream_and_skip_what_is_excluded_or_drawn():
     assert len(nobody[0]) == len(nobody[1]) == 0
     free = sample_excluding(of, np.array([0, 9]), 7, np.zeros(0, dtype=np.int64))
     assert free[0].tolist() == [1] * 7 and sorted(free[1].tolist()) == list(range(7))
+
+
+def test_places_follow_the_seeds_of_owner_and_member():
+    """The order is that of splitmix64's output for the owner's seed plus the member's output."""
+    of, owners = seeds(2), np.array([0, 1, 0, 0, 1, 0])
+    members = seeds(6)
+
+    def mixed(state: int) -> int:
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+        return state ^ state >> 31
+
+    pairs = zip(of[owners].tolist(), members.tolist(), strict=True)
+    keys = [mixed((owner + mixed(member)) % 2**64) for owner, member in pairs]
+    expected = [sum(keys[b] < keys[a] for b in range(6) if owners[b] == owners[a]) for a in range(6)]
+    assert random_places(of, owners, members).tolist() == expected

@@ -94,7 +94,7 @@ def test_a_single_item_contrasts_with_nothing():
     assert two.item() == pytest.approx(-np.log(1 / (1 + others)), rel=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [7, 33])
+@pytest.mark.parametrize("batch_size", [7, 20, 400])
 def test_batches_of_users_are_those_of_loops(build, batch_size):
     built = build("MICRO", embedding_size=8, knn_k=4, train_batch_size=batch_size)
     inter, n_items = built.train._dataset.inter_feat, built.model.n_items
@@ -105,6 +105,7 @@ def test_batches_of_users_are_those_of_loops(build, batch_size):
     rng = numpy_rng(4, "user-uniform epoch 2")
     batches = UserUniformBatches(built.train, seed=4, epoch=2)
     assert len(batches) == len(inter) // batch_size + 1 and batches.shuffle
+    assert len(users) == 20 and len(list(UserUniformBatches(built.train, seed=4, epoch=2))) == len(batches)
     for batch in batches:
         drawn = rng.choice(np.array(users), batch_size, replace=batch_size > len(users))
         places = rng.integers(0, np.array([len(seen[user]) for user in drawn]))

@@ -1,8 +1,7 @@
-"""Which images to draw first when not all can be: those of the greatest predicted gain times traffic per second of drawing.
+"""Which images to draw first when not all can be: those of the greatest predicted gain times traffic.
 
-All images of a generator take about as long, so that the order within one generator is by predicted gain times traffic. Where
-users share creatives an image's value is the sum over those who are shown it. The budget takes the first of this order, which is
-the best choice for images of equal cost.
+Where users share creatives an image's value is the sum over those who are shown it. The budget takes the first of this order,
+which is the best choice where all images cost the same, as those of one generator do.
 """
 
 from __future__ import annotations
@@ -45,23 +44,17 @@ def values(
     return known.tolist(), value
 
 
-def order(value: FloatArray, seconds: ArrayLike | None = None) -> NDArray[np.int64]:
-    """Return the positions of images in the order in which they are to be drawn; of equal ones the first stays first.
+def order(value: FloatArray) -> NDArray[np.int64]:
+    """Return the positions of images of value float64 ``[k]`` in the order in which they are to be drawn, int64 ``[k]``.
 
-    Parameters
-    ----------
-    value
-        float64 ``[k]``.
-    seconds
-        ``[k]``, what each takes to draw; None where all take the same.
+    Of equal ones the first stays first.
 
     Examples
     --------
-    >>> order(np.array([1.0, 3.0, 2.0])).tolist(), order(np.array([1.0, 3.0, 2.0]), [1.0, 9.0, 1.0]).tolist()
-    ([1, 2, 0], [2, 0, 1])
+    >>> order(np.array([1.0, 3.0, 2.0])).tolist()
+    [1, 2, 0]
     """
-    rate = value if seconds is None else value / np.asarray(seconds, dtype=np.float64)
-    return np.argsort(-rate, kind="stable").astype(np.int64)
+    return np.argsort(-value, kind="stable").astype(np.int64)
 
 
 def curve(

@@ -6,7 +6,7 @@ A model that ranks is trained on likes, the run's RecBole data; a pointwise one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +98,25 @@ def training_task(run: RunContext, role: str, member: int = 0) -> TrainingTask:
     label = feedback.LABEL if pointwise else None
     keep = None if whole else half(seed, parts, "reward" if role == "reward" else "judge", label)
     if role == "reward" and run.holds_out and not run.settings.ranker.same_judge:
-        keep = _without(run.held_out, parts, keep)
+        keep = _without(run.held_out, parts, parts.train) & (True if keep is None else keep)
+        parts = _validated_without(run.held_out, parts)
     return TrainingTask(config, parts, keep, pointwise)
 
 
-def _without(pairs: pd.MultiIndex, parts: recbole.DatasetSplits, keep: np.ndarray | None) -> np.ndarray:
-    """Return `keep` without training interactions of pairs (user, item)."""
-    rows, whole = parts.train.inter_feat, parts.whole
+def _without(pairs: pd.MultiIndex, parts: recbole.DatasetSplits, part: Any) -> np.ndarray:
+    """Return which interactions of a part are none of the pairs (user, item), bool ``[n]``."""
+    rows, whole = part.inter_feat, parts.whole
     tokens = [whole.id2token(field, rows[field].numpy()) for field in (whole.uid_field, whole.iid_field)]
-    free = ~pd.MultiIndex.from_arrays(tokens).isin(pairs)
-    return free if keep is None else keep & free
+    return ~pd.MultiIndex.from_arrays(tokens).isin(pairs)
+
+
+def _validated_without(pairs: pd.MultiIndex, parts: recbole.DatasetSplits) -> recbole.DatasetSplits:
+    """Return the parts with a validation part that has none of the pairs: they may not choose the best epoch either.
+
+    All of it stays where nothing else would be left to choose by.
+    """
+    free = np.flatnonzero(_without(pairs, parts, parts.valid))
+    return replace(parts, valid=parts.valid.copy(parts.valid.inter_feat[free])) if len(free) else parts
 
 
 def _features(run: RunContext, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
-from recgen.stages.ranker import training_task, unseen_encounters
+from recgen.stages.ranker import TrainingTask, training_task, unseen_encounters
 
 BLIND = {"protocol": "blind", "items": 5, "per_item": 3, "held_out": 0.5}
 
@@ -33,11 +34,16 @@ def context(folder: Path, *changes: str) -> RunContext:
 def pairs(run: RunContext, role: str) -> set[tuple[str, str]]:
     """Return the training interactions of a role's model, as tokens."""
     task = training_task(run, role)
-    rows, whole = task.parts.train.inter_feat, task.parts.whole
+    keep = [True] * len(task.parts.train.inter_feat) if task.keep is None else task.keep.tolist()
+    return {pair for pair, kept in zip(tokens(task, task.parts.train), keep, strict=True) if kept}
+
+
+def tokens(task: TrainingTask, part: Any) -> list[tuple[str, str]]:
+    """Return a part's interactions, as tokens."""
+    rows, whole = part.inter_feat, task.parts.whole
     users = whole.id2token("user_id", rows["user_id"].numpy())
     items = whole.id2token("item_id", rows["item_id"].numpy())
-    keep = [True] * len(rows) if task.keep is None else task.keep.tolist()
-    return {(str(u), str(i)) for u, i, kept in zip(users, items, keep, strict=True) if kept}
+    return [(str(user), str(item)) for user, item in zip(users, items, strict=True)]
 
 
 def test_generators_and_reward_see_none_of_it(finished):
@@ -53,6 +59,13 @@ def test_generators_and_reward_see_none_of_it(finished):
     assert not pairs(run, "reward") & held
     assert not set(unseen_encounters(run, "reward").set_index(["user_id", "item_id"]).index) & held
     assert pairs(run, "judge") & held and pairs(run, "verifier") & held
+
+
+def test_neither_does_it_choose_the_rewards_epoch(finished):
+    run = context(finished)
+    held, (reward, judge) = set(run.held_out), (training_task(run, role) for role in ("reward", "judge"))
+    by_judge, by_reward = (set(tokens(task, task.parts.valid)) for task in (judge, reward))
+    assert by_judge & held and by_reward == by_judge - held
 
 
 def test_metrics_are_measured_on_it(finished):

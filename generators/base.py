@@ -92,3 +92,23 @@ class Generator(ABC):
 
     curves: dict[str, list[tuple[int, float]]] = {}
     """Training curves, series name to (step, value); shown in the report."""
+
+
+class Untrained(Generator):
+    """A generator that learns nothing and keeps nothing."""
+
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Learn nothing."""
+
+    def save(self, folder: Path) -> None:
+        """Write nothing but the empty `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, folder: Path) -> None:
+        """Restore nothing."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from PIL import Image
 
-from generators.base import Generator, Progress
-from recgen.data.types import Creative, Request
+from generators.base import Generator, Progress, silent
+from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
+from recgen.recommender.reward import RewardModel
 
 Drawing = tuple[Condition, dict[str, Any]]
 """What an image is drawn from, and what the recipe says of it beside backbone and sampling."""
+Drawn = tuple[Image.Image, dict[str, Any]]
+"""An image, and what the recipe says of it beside backbone and sampling."""
 
 
 def draw(
@@ -41,7 +45,7 @@ def draw(
         Called after every image.
     """
 
-    def drawn() -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def drawn() -> Iterator[Drawn]:
         read = list(drawings)
         conditions, recipes = [condition for condition, _ in read], [recipe for _, recipe in read]
         yield from zip(generator.backbone.generate(conditions, sampling), recipes, strict=True)
@@ -52,7 +56,7 @@ def draw(
 def finish(
     generator: Generator,
     requests: Sequence[Request],
-    drawn: Iterable[tuple[Image.Image, dict[str, Any]]],
+    drawn: Iterable[Drawn],
     sampling: Sampling,
     progress: Progress,
 ) -> Iterator[Creative]:
@@ -69,3 +73,43 @@ def finish(
         yield Creative(request, generator.name, image, {**shared, **recipe}, now - started)
         progress(f"{generator.name}: images", done, len(requests))
         started = time.perf_counter()
+
+
+class DrawsConditions(Generator):
+    """A generator that says what each image is drawn from, and leaves the drawing to the backbone."""
+
+    @abstractmethod
+    def drawings(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterable[Drawing]:
+        """Return what each request's image is drawn from, in order; arguments as for `Generator.generate`."""
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Creative]:
+        """Yield one creative per request, in order."""
+        yield from draw(self, requests, self.drawings(requests, data, reward), self.config.decode, progress)
+
+
+class DrawsImages(Generator):
+    """A generator that draws in a way of its own: in blocks, with adapters put on, or several images of which one is kept."""
+
+    @abstractmethod
+    def drawn(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterable[Drawn]:
+        """Yield each request's image, in order; arguments as for `Generator.generate`."""
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Creative]:
+        """Yield one creative per request, in order."""
+        yield from finish(self, requests, self.drawn(requests, data, reward), self.config.decode, progress)

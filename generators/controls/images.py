@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from generators.base import Generator, Progress, silent
+from generators.base import Progress, Untrained, silent
 from generators.controls.settings import Settings
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.images import read_image
@@ -21,13 +20,10 @@ CANDIDATES, PROBES = 40, 64
 EDGE = 64  # pixels of a blank image
 
 
-class Shown(Generator):
-    """A control that learns nothing and keeps nothing."""
+class Shown(Untrained):
+    """A control that shows images which are here already."""
 
     Config = Settings
-
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
-        """Learn nothing."""
 
     def generate(
         self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
@@ -36,13 +32,6 @@ class Shown(Generator):
         for request in requests:
             image, recipe = self.show(request, data)
             yield Creative(request, self.name, image, recipe)
-
-    def save(self, folder: Path) -> None:
-        """Write nothing but the empty `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def load(self, folder: Path) -> None:
-        """Restore nothing."""
 
     @classmethod
     def answers(cls, request: Request, data: RunData) -> bool:

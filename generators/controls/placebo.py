@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from generators.base import Generator, Progress, silent
-from generators.common.sampling import finish
+from generators.base import Untrained
+from generators.common.sampling import Drawn, DrawsImages
 from generators.controls.settings import PlaceboSettings
 from recgen.core.seeding import seed_for
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.diffusion.conditions import Condition
+from recgen.recommender.reward import RewardModel
 
 
-class Placebo(Generator):
+class Placebo(Untrained, DrawsImages):
     """Knows nothing of the user but which of its images the reward would rank highest.
 
     Within a request reward and judge agree on which noise is best, and users do not: what this gains is what selecting by a
@@ -27,24 +25,13 @@ class Placebo(Generator):
     Config = PlaceboSettings
     config: PlaceboSettings
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
-        """Learn nothing."""
+    def drawn(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterator[Drawn]:
+        """Yield each request's image, which `reward` chooses."""
+        return (self._best(request, data, reward) for request in requests)
 
-    def save(self, folder: Path) -> None:
-        """Write nothing but the empty `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def load(self, folder: Path) -> None:
-        """Restore nothing."""
-
-    def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order; `reward` chooses it."""
-        drawn = (self._best(request, data, reward) for request in requests)
-        yield from finish(self, requests, drawn, self.config.decode, progress)
-
-    def _best(self, request: Request, data: RunData, reward: Any) -> tuple[Image.Image, dict[str, Any]]:
+    def _best(self, request: Request, data: RunData, reward: Any) -> Drawn:
         prompt = data.texts[data.item_rows[request.item_id]]
         seeds = [
             seed_for(data.run_seed, f"placebo noise {noise}", request.user_id, request.item_id)

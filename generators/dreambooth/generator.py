@@ -13,22 +13,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from generators.base import Generator, Progress, silent
+from generators.base import Progress, silent
 from generators.common.clusters import ClusterTrainer, Groups, Row, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
 from generators.common.prompted import fill
-from generators.common.sampling import finish
+from generators.common.sampling import Drawn, DrawsImages
 from generators.dreambooth.settings import Settings
 from recgen.core.errors import UserError, brief
 from recgen.core.seeding import numpy_rng, seed_for, torch_generator
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Backbone
 from recgen.diffusion.conditions import Condition
 from recgen.diffusion.weights import LORA_FILE
@@ -41,7 +40,7 @@ Lora = Mapping[str, Tensor]
 """A LoRA in diffusers' format: tensors by name, all of the UNet."""
 
 
-class DreamBooth(Generator):
+class DreamBooth(DrawsImages):
     """Draws the item's text with the LoRA of the user's cluster; with none for a user of whom no liked image is known."""
 
     name = "dreambooth"
@@ -111,23 +110,14 @@ class DreamBooth(Generator):
         condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
         return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled)
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        data: RunData,
-        reward: RewardModel | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
-
-    def _drawn(
-        self, requests: Sequence[Request], data: RunData
-    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def drawn(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterator[Drawn]:
+        """Yield each request's image, block by block."""
         for start in range(0, len(requests), _BLOCK):
             yield from self._block(requests[start : start + _BLOCK], data)
 
-    def _block(self, requests: Sequence[Request], data: RunData) -> list[tuple[Image.Image, dict[str, Any]]]:
+    def _block(self, requests: Sequence[Request], data: RunData) -> list[Drawn]:
         """Draw some requests, those of a cluster together."""
         groups = [self.groups.of(request, data) for request in requests]
         texts = [data.texts[data.item_rows[request.item_id]] for request in requests]

@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from PIL import Image
 
-from generators.base import Generator, Progress, silent
-from generators.common.sampling import finish
+from generators.base import Progress, silent
+from generators.common.sampling import Drawn, DrawsImages
 from generators.common.training import Learned, learned_users, load_learned, restore, write_learned
 from generators.iamg.conditions import ContextBuilder, ItemContext
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
 from generators.iamg.settings import Settings
 from generators.iamg.train import Trainer, parameters, training_examples
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 
-class IAMG(Generator):
+class IAMG(DrawsImages):
     """The generator of the paper; `Settings` says which settings are its ablations."""
 
     name = "iamg"
@@ -71,19 +71,10 @@ class IAMG(Generator):
             self._builder = ContextBuilder(self.backbone, self.encoder, data, self.config)
         return self._builder
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        data: RunData,
-        reward: RewardModel | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
-
-    def _drawn(
-        self, requests: Sequence[Request], data: RunData
-    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def drawn(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterator[Drawn]:
+        """Yield each request's image, block by block."""
         size = self.config.decode.batch_size
         for start in range(0, len(requests), size):
             block = requests[start : start + size]

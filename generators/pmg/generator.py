@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from generators.base import Generator, Progress, silent
-from generators.common.sampling import finish
+from generators.base import Progress, silent
+from generators.common.sampling import Drawn, DrawsImages
 from generators.common.training import (
     Learned,
     language_model_of,
@@ -32,14 +31,14 @@ from generators.pmg.choice import best, likeness, mean_direction, scores
 from generators.pmg.model import PreferenceEncoder
 from generators.pmg.settings import Settings
 from generators.pmg.train import Trainer, keywords_of, training_examples
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 _BATCH = 32  # requests whose images are drawn and compared together
 
 
-class PMG(Generator):
+class PMG(DrawsImages):
     """The generator of the paper, on RAGAR's preference extractor without its retrieval, calibrator and reward."""
 
     name = "pmg"
@@ -67,25 +66,14 @@ class PMG(Generator):
     def _new_encoder(self, run_seed: int) -> PreferenceEncoder:
         return PreferenceEncoder(language_model_of(self), self.backbone, self.config, run_seed)
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        data: RunData,
-        reward: RewardModel | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from finish(self, requests, self._drawn(requests, data), self.config.decode, progress)
-
-    def _drawn(
-        self, requests: Sequence[Request], data: RunData
-    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def drawn(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterator[Drawn]:
+        """Yield each request's image, block by block."""
         for start in range(0, len(requests), _BATCH):
             yield from self._block(requests[start : start + _BATCH], data)
 
-    def _block(
-        self, requests: Sequence[Request], data: RunData
-    ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
+    def _block(self, requests: Sequence[Request], data: RunData) -> Iterator[Drawn]:
         """Draw some requests under every weight and return each one's best image with its recipe."""
         weights, histories = self.config.weights, [_rows(data, request) for request in requests]
         keywords = [keywords_of(data, history, self.config) for history in histories]

@@ -6,13 +6,13 @@ Read in the paper's order: `retrieval` (eqs. 1-5), `preference` (6-9), `calibrat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
-from generators.base import Generator, Progress, silent
-from generators.common.sampling import Drawing, draw
+from generators.base import Progress, silent
+from generators.common.sampling import Drawing, DrawsConditions
 from generators.common.training import (
     Learned,
     language_model_of,
@@ -28,14 +28,14 @@ from generators.ragar.model import Model
 from generators.ragar.settings import Settings
 from generators.ragar.train import Trainer
 from recgen.core.errors import UserError
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.recommender.reward import RewardModel
 
 _SCALE = ("mean", "deviation", "directions")
 _BATCH = 64  # requests whose preferences are worked out together
 
 
-class RAGAR(Generator):
+class RAGAR(DrawsConditions):
     """The generator of the paper; `Settings` says which settings are its estimator, its ablations and ours."""
 
     name = "ragar"
@@ -74,20 +74,11 @@ class RAGAR(Generator):
             )
         return Model(language_model, self.backbone, scale, self.config, run_seed)
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        data: RunData,
-        reward: RewardModel | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from draw(self, requests, self._drawings(requests, data, reward), self.config.decode, progress)
-
     @torch.no_grad()
-    def _drawings(
+    def drawings(
         self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
     ) -> Iterable[Drawing]:
+        """Return what each request's image is drawn from: the preference that the trained model decodes."""
         builder = ExampleBuilder(data, self.config, reward)
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]

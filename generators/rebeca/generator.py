@@ -19,20 +19,20 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from generators.base import Generator, Progress, silent
-from generators.common.sampling import Drawing, draw
+from generators.base import Progress, silent
+from generators.common.sampling import Drawing, DrawsConditions
 from generators.rebeca.embeddings import Standardisation
 from generators.rebeca.prior import Prior
 from generators.rebeca.sampling import sample
 from generators.rebeca.settings import PROMPTS, Settings
 from generators.rebeca.train import Ratings, train_prior
 from recgen.core.errors import UserError
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
 
 
-class REBECA(Generator):
+class REBECA(DrawsConditions):
     """The generator of the paper; `Settings` says which settings are its baselines and ablations."""
 
     name = "rebeca"
@@ -80,17 +80,10 @@ class REBECA(Generator):
         drawn = sample(self.prior, users, seeds, float(self.standardisation.bound), self.config)
         return self.standardisation.invert(drawn).numpy()
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        data: RunData,
-        reward: RewardModel | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from draw(self, requests, self._drawings(requests), self.config.decode, progress)
-
-    def _drawings(self, requests: Sequence[Request]) -> Iterator[Drawing]:
+    def drawings(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterator[Drawing]:
+        """Yield each request's embedding from the prior, beside the prompt of the settings."""
         given: Sequence[np.ndarray | None] = [None] * len(requests)
         if self.config.condition == "prior":
             given = list(self.embeddings(requests))

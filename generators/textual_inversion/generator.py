@@ -21,14 +21,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.func import functional_call
 
-from generators.base import Generator, Progress, silent
+from generators.base import Progress, silent
 from generators.common.clusters import ClusterTrainer, Groups, Row, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
-from generators.common.sampling import Drawing, draw
+from generators.common.sampling import Drawing, DrawsConditions
 from generators.common.settings import PLACE
 from generators.textual_inversion.settings import STYLE, Settings
 from recgen.core.errors import UserError
-from recgen.data.types import Creative, Request, RunData
+from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Backbone
 from recgen.diffusion.conditions import Condition
 from recgen.recommender.reward import RewardModel
@@ -88,7 +88,7 @@ class Words(torch.nn.Module):
         return functional_call(self._encoder[0], {self.name: table}, (ids,))[0]
 
 
-class TextualInversion(Generator):
+class TextualInversion(DrawsConditions):
     """Draws the item's text in the learned words of the user's group; without any for a user who is not known."""
 
     name = "textual_inversion"
@@ -133,18 +133,11 @@ class TextualInversion(Generator):
         trainer.train(group, {"vectors": vectors}, self.config.learning_rate, losses, progress)
         return vectors.detach()
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        data: RunData,
-        reward: RewardModel | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Creative]:
-        """Yield one creative per request, in order."""
-        yield from draw(self, requests, self._drawings(requests, data), self.config.decode, progress)
-
     @torch.no_grad()
-    def _drawings(self, requests: Sequence[Request], data: RunData) -> Iterator[Drawing]:
+    def drawings(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
+    ) -> Iterator[Drawing]:
+        """Yield the item's text in the learned words of each request's group."""
         known: dict[tuple[str, int | None], Any] = {}
         for request in requests:
             text, group = data.texts[data.item_rows[request.item_id]], self.groups.of(request, data)

@@ -21,11 +21,11 @@ def learner(items: int = 2) -> ThompsonSampling:
 
 def test_the_posterior_is_counts_and_the_arms_rate_elsewhere():
     made = ThompsonSampling(2, ["a", "b"])
-    made.update(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), np.array([True, False, True, False]))
+    made.update(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), np.array([True, True, True, False]))
     first, second = made.posterior()
-    rate = (1 + 1) / (2 + 2), (1 + 1) / (2 + 2)
+    rate = (2 + 1) / (2 + 2), (1 + 1) / (2 + 2)
     assert first.tolist() == [
-        [1 + STRENGTH * rate[0], 1 + STRENGTH * rate[1]],
+        [2 + STRENGTH * rate[0], 1 + STRENGTH * rate[1]],
         [STRENGTH * rate[0], STRENGTH * rate[1]],
     ]
     assert second[1, 1] == 1 + STRENGTH * (1 - rate[1]) and second[1, 0] == STRENGTH * (1 - rate[0])

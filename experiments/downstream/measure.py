@@ -29,7 +29,7 @@ SETTINGS = {
     "learning_rate": 0.005,
     "train_batch_size": 4096,
 }
-SEEDS, DRAWS, ITEMS, PER_ITEM = (1, 2, 3), 4, 100, 2
+SEEDS, DRAWS, ITEMS, PER_ITEM = (1, 2), 3, 100, 2
 GENERATOR = "taste"
 
 

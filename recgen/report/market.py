@@ -79,6 +79,7 @@ def section(run: RunFiles) -> Section | None:
     facts, effects = found["market"], found["effects"]
     main = next(iter(effects.values()))
     model = "the position-based model" if facts["click_model"] == "position" else "the cascade model"
+    units = "users" if facts["seeds"] == 1 else "users and repetitions"
     again = "once" if facts["seeds"] == 1 else f"{facts['seeds']} times"
     about = (
         f"{number(facts['users'], 0)} simulated users came {facts['rounds']} times and each time opened {facts['pages']} pages "
@@ -89,10 +90,7 @@ def section(run: RunFiles) -> Section | None:
     return Section(
         about,
         *_verdict(main["ab"], effects.get("0")),
-        [
-            _effect(*each, "users" if facts["seeds"] == 1 else "users and repetitions")
-            for each in effects.items()
-        ],
+        [_effect(effect, tables, units) for effect, tables in effects.items()],
         _plot(effects),
     )
 
@@ -150,7 +148,7 @@ def _effect(effect: str, tables: dict[str, Any], units: str) -> Effect:
         ],
         [_world(arm, row) for arm, row in tables["worlds"].items()],
         [
-            Row(arm, [_estimate(tables["values"][arm][name], 4) for name in ("ips", "snips", "dr")])
+            Row(arm, [_estimate(tables["values"][arm].get(name), 4) for name in ("ips", "snips", "dr")])
             for arm in tables["ab"]
         ],
     )
@@ -163,7 +161,9 @@ def _world(arm: str, row: dict[str, Any]) -> Row:
     return Row(arm, cells)
 
 
-def _estimate(found: dict[str, Any], digits: int) -> Cell:
+def _estimate(found: dict[str, Any] | None, digits: int) -> Cell:
+    if found is None or found["value"] is None:
+        return Cell(None, "–", "")
     return Cell(found["value"], number(found["value"], digits), interval(found["low"], found["high"], digits))
 
 

@@ -70,12 +70,12 @@ class VBPR(FeatureRecommender):
         """Return x(u, i) ``[B]`` (equation 4) of users and items ``[B]`` if the items had images ``[B, D]``."""
         visual, bias = self.image(embeddings)
         latent = (self.user_embedding(users) * self.item_embedding(items)).sum(1)
-        return self.item_bias(items)[:, 0] + latent + (self.user_visual(users) * visual).sum(1) + bias
+        return self.item_bias(items).squeeze(1) + latent + (self.user_visual(users) * visual).sum(1) + bias
 
     def all_preferences(self, users: torch.Tensor) -> torch.Tensor:
         """Return x(u, i) ``[B, n_items]`` of users ``[B]`` for every item with its own image."""
         visual, bias = self.image(self.features("image"))
-        shared = self.item_bias.weight[:, 0] + bias
+        shared = self.item_bias.weight.squeeze(1) + bias
         return (
             self.user_embedding(users) @ self.item_embedding.weight.T
             + self.user_visual(users) @ visual.T
@@ -132,7 +132,7 @@ class VBPRWhatIf(WhatIf):
         self, users: torch.Tensor, items: torch.Tensor
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the score as a function of the image; see `WhatIf.differentiable`."""
-        users, items = self._check(users, items)[:2]
+        users, items = self._check(users, items)
         return lambda embeddings: self.model.preference(users, items, embeddings)
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:

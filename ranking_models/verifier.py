@@ -140,7 +140,7 @@ class VerifierWhatIf(WhatIf):
         self, users: torch.Tensor, items: torch.Tensor
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the score as a function of the image; see `WhatIf.differentiable`."""
-        users, items = self._check(users, items)[:2]
+        users, items = self._check(users, items)
         return lambda embeddings: self.model.logits(users, embeddings)
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:

@@ -51,20 +51,20 @@ class WhatIf(ABC):
     def score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return float ``[B]``, the scores of users ``[B]`` for items ``[B]`` with images ``[B, D]``."""
         checked = self._check(users, items, embeddings)
-        return self._in_chunks(self._score, checked, torch.float32)
+        return self._in_chunks(self._score, checked)
 
     def rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return int64 ``[B]``, the ranks of items ``[B]`` for users ``[B]`` if the items had images ``[B, D]``."""
         checked = self._check(users, items, embeddings)
-        return self._in_chunks(self._rank, checked, torch.int64)
+        return self._in_chunks(self._rank, checked)
 
     def score_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Return float ``[B]``, the model's scores of users ``[B]`` for items ``[B]`` as they are."""
-        return self._in_chunks(self._score_original, self._check(users, items), torch.float32)
+        return self._in_chunks(self._score_original, self._check(users, items))
 
     def rank_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Return int64 ``[B]``, the ranks of items ``[B]`` for users ``[B]`` as they are."""
-        return self._in_chunks(self._rank_original, self._check(users, items), torch.int64)
+        return self._in_chunks(self._rank_original, self._check(users, items))
 
     def differentiable(
         self, users: torch.Tensor, items: torch.Tensor
@@ -84,9 +84,7 @@ class WhatIf(ABC):
         result is ``[0, n_items]``.
         """
         checked = self._check_ids("user", users, self.model.n_users)
-        scores = self._in_chunks(self._all_scores, (checked,), torch.float32)
-        if not len(checked):
-            return scores.reshape(0, self.model.n_items)
+        scores = self._in_chunks(self._all_scores, (checked,))
         scores[:, 0] = -torch.inf
         return scores
 
@@ -101,11 +99,11 @@ class WhatIf(ABC):
         """Scores ``[B, n_items]`` of every item as it is."""
 
     def _score_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        return self._all_scores(users).gather(1, items[:, None])[:, 0]
+        return self._all_scores(users).gather(1, items[:, None]).squeeze(1)
 
     def _rank_original(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         scores = self._all_scores(users)
-        return self._count_above(scores, scores.gather(1, items[:, None])[:, 0], users, items)
+        return self._count_above(scores, scores.gather(1, items[:, None]).squeeze(1), users, items)
 
     def _count_above(
         self, scores: torch.Tensor, target: torch.Tensor, users: torch.Tensor, items: torch.Tensor
@@ -117,13 +115,10 @@ class WhatIf(ABC):
         return (scores > target[:, None]).sum(1)
 
     @torch.no_grad()
-    def _in_chunks(
-        self, function: Any, arguments: tuple[torch.Tensor, ...], dtype: torch.dtype
-    ) -> torch.Tensor:
+    def _in_chunks(self, function: Any, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
         size = max(CELLS_PER_CHUNK // self.model.n_items, 1)
         chunks = zip(*(argument.split(size) for argument in arguments), strict=True)
-        results = [function(*chunk) for chunk in chunks]
-        return torch.cat(results) if results else torch.zeros(0, dtype=dtype, device=self.model.device)
+        return torch.cat([function(*chunk) for chunk in chunks])
 
     def _check(
         self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor | None = None
@@ -140,7 +135,7 @@ class WhatIf(ABC):
                 + ("" if embeddings.isfinite().all() else " with NaN or infinity"),
                 expected=f"finite numbers of shape ({len(users)}, {width}), as the model's image features",
             )
-        return users, items, embeddings.to(self.model.device, torch.float32)
+        return users, items, embeddings.to(self.model.device)
 
     def _check_ids(self, name: str, ids: torch.Tensor, count: int) -> torch.Tensor:
         wrong = ids[(ids < 1) | (ids >= count)]

@@ -46,17 +46,17 @@ class SubstituteWhatIf(WhatIf):
         self.scored = model.eval()
 
     def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self._scores_with(users, items, embeddings).gather(1, items[:, None])[:, 0]
+        return self._scores_with(users, items, embeddings).gather(1, items[:, None]).squeeze(1)
 
     def _rank(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         scores = self._scores_with(users, items, embeddings)
-        return self._count_above(scores, scores.gather(1, items[:, None])[:, 0], users, items)
+        return self._count_above(scores, scores.gather(1, items[:, None]).squeeze(1), users, items)
 
     def _scores_with(
         self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor
     ) -> torch.Tensor:
-        rows = []
-        for user, item, embedding in zip(users.split(1), items.tolist(), embeddings, strict=True):
+        rows = [self._all_scores(users[:0])]
+        for user, item, embedding in zip(users[:, None], items.tolist(), embeddings, strict=True):
             with self._substituted(item, embedding):
                 rows.append(self._all_scores(user))
         return torch.cat(rows)
@@ -79,4 +79,5 @@ class SubstituteWhatIf(WhatIf):
 
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
         field = self.scored.USER_ID
-        return self.scored.full_sort_predict(Interaction({field: users})).reshape(len(users), -1).clone()
+        scores = self.scored.full_sort_predict(Interaction({field: users}))
+        return scores.reshape(len(users), self.model.n_items).clone()

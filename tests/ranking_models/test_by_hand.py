@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from recbole.data.interaction import Interaction
 
 from ranking_models.contrastive import contrastive_loss
 from ranking_models.sampling import UserUniformBatches
 from ranking_models.standard import Standardise
+from ranking_models.vbpr import VBPRSettings
+from ranking_models.verifier import VerifierSettings
 from recgen.core.seeding import numpy_rng
 
 
@@ -66,6 +69,25 @@ def test_where_verifier_and_vbpr_start(build):
     assert vbpr.map.shape == (50, 12) and vbpr.map.std().item() == pytest.approx(12**-0.5, rel=0.1)
     assert not vbpr.item_bias.weight.any() and not vbpr.picture_bias.any()
     assert vbpr.item_bias.weight.shape == (vbpr.n_items, 1)
+
+
+@pytest.mark.parametrize(
+    "settings, least",
+    [
+        (VerifierSettings, {"embedding_size": 1, "hidden_size": 0, "user_reg": 0.0, "map_reg": 0.0}),
+        (
+            VBPRSettings,
+            {"embedding_size": 0, "visual_size": 1}
+            | dict.fromkeys(("reg_weight", "visual_reg_weight", "image_bias_reg_weight"), 0.0),
+        ),
+    ],
+)
+def test_the_least_settings_are_taken_and_no_lesser_ones(settings, least):
+    more = {"standardise": True, **({"bias": True} if settings is VerifierSettings else {})}
+    settings(**least, **more)
+    for name, value in least.items():
+        with pytest.raises(ValidationError, match=name):
+            settings(**{**least, name: value - (1 if isinstance(value, int) else 0.5)}, **more)
 
 
 def test_standardising_by_distinct_rows():

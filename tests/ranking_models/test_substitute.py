@@ -58,6 +58,14 @@ def test_slow_scorer_equals_the_models_own_and_leaves_no_trace(trained):
     assert torch.equal(model.features("image"), features) and torch.equal(predicted(model, users), before)
 
 
+def test_no_requests_have_no_scores(trained):
+    model, _, users, items, images = trained
+    for asked in (SubstituteWhatIf(model), scorer(model)):
+        assert asked.score(users[:0], items[:0], images[:0]).shape == (0,)
+        assert asked.rank(users[:0], items[:0], images[:0]).shape == (0,)
+        assert asked.score_all(users[:0]).shape == (0, model.n_items)
+
+
 def test_an_error_while_scoring_takes_the_image_out_again(trained, monkeypatch):
     model, dataset, users, items, images = trained
     features = model.features("image").clone()

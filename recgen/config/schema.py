@@ -12,6 +12,7 @@ from recgen.config.engine import RayEngine
 from recgen.config.gate import Gate
 from recgen.config.given import GivenFeatures
 from recgen.config.market import Market
+from recgen.config.metrics import Metrics
 from recgen.config.simulator import Simulator
 from recgen.config.strict import Strict
 from recgen.config.text_models import KeywordSettings, Tagger, TagSettings
@@ -237,6 +238,8 @@ class Settings(Strict):
         How many images each generator may draw of what is asked for, see `Budget`; null draws everything.
     gate
         Which creatives may be shown, see `Gate`; null asks nothing of them.
+    metrics
+        Metrics that ask a service, see `Metrics`.
     market
         Pages, pictures and clicks in the simulator; null plays none.
     gallery
@@ -282,6 +285,7 @@ class Settings(Strict):
     simulator: Simulator | None = None
     budget: Budget | None = None
     gate: Gate | None = Gate()
+    metrics: Metrics = Metrics()
     market: Market | None = None
     gallery: int = Field(24, ge=0)
     tune: Tune = Tune()
@@ -303,6 +307,13 @@ class Settings(Strict):
             raise ValueError(
                 "engine.address with workers: auto; give a number, as many actors as the cluster has places for"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _other_users_creatives_are_there(self) -> Settings:
+        vlm = self.metrics.vlm
+        if vlm is not None and vlm.against == "swapped" and "swapped" not in self.controls:
+            raise ValueError("metrics.vlm.against: swapped with `swapped` among the controls")
         return self
 
 

@@ -78,7 +78,11 @@ class CompletionCache:
 
 
 def complete_missing(
-    prompts: Sequence[str], cache: CompletionCache, answer: Answerer, what: str
+    prompts: Sequence[str],
+    cache: CompletionCache,
+    answer: Answerer,
+    what: str,
+    stage: str = "features",
 ) -> dict[str, str]:
     """Return the answer to each prompt: kept ones from the cache, the others from `answer`, which the cache then keeps.
 
@@ -92,6 +96,8 @@ def complete_missing(
         Asked for what is missing, and not called where nothing is.
     what
         What the answers are, such as ``keywords``, for the log.
+    stage
+        The stage that asks, for the same.
     """
     try:
         missing = [prompt for prompt in prompts if cache.get(prompt) is None]
@@ -101,7 +107,7 @@ def complete_missing(
             cache.put(some, answers)
             with lock:
                 done[0] += len(some)
-                show(f"features: {what}", done[0], len(missing))
+                show(f"{stage}: {what}", done[0], len(missing))
 
         if there:
             logger.info("  %s: %d of %d answers are there already", what, there, len(prompts))

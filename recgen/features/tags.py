@@ -28,16 +28,26 @@ def union(*lists: Sequence[str]) -> list[str]:
 
 def image_key(question: str, path: Path) -> str:
     """Return what the answer about an image is kept under: the question, and the image by its contents."""
-    return f"{question}\n[image {hashlib.sha256(path.read_bytes()).hexdigest()}]"
+    return f"{question}\n[image {image_digest(path)}]"
+
+
+def image_digest(path: Path) -> str:
+    """Return what identifies an image by its contents."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def image_message(question: str, path: Path) -> list[dict[str, Any]]:
-    """Return a chat message's content in OpenAI's form: the question and the image, as a JPEG in a data URL."""
+    """Return a chat message's content in OpenAI's form: the question and the image."""
+    return [{"type": "text", "text": question}, image_part(path)]
+
+
+def image_part(path: Path) -> dict[str, Any]:
+    """Return the part of a chat message that shows an image, as a JPEG in a data URL; a large one is scaled down."""
     image, buffer = read_image(path), io.BytesIO()
     image.thumbnail((_SENT, _SENT))
     image.save(buffer, format="JPEG", quality=90)
     url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": url}}]
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def by_captioner(spec: str, device: str, question: str, files: Mapping[str, Path], where: str) -> Answerer:

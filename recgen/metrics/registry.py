@@ -167,6 +167,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("verifier_gain", "verifier gain",
            "How much likelier a like is, by that model, than for the item's own image.",
            "difference of probabilities", "higher", RECGEN, "creative", "personal"),
+    Metric("vlm_preference", "VLM preference",
+           "How often a vision-language model that is shown images the user liked would give the user the creative and not the "
+           "item's own image (or another user's creative); asked in both orders, and a contradiction counts half.",
+           "share of requests; 0.5 = none", "higher", "Zheng et al. 2023; recgen", "creative", "personal"),
+    Metric("vlm_first_place", "VLM position bias",
+           "How often that model names the image that it is shown first, whichever that is; 0.5 without a bias.",
+           "share of answers", "none", "Zheng et al. 2023; recgen", "set", "personal"),
     Metric("retrieved_top1", "found again (first)",
            "How often a search of the catalogue with the creative finds its item first.",
            "share of creatives", "higher", RECGEN, "creative", "same item"),
@@ -217,7 +224,6 @@ NOT_BUILT: dict[str, str] = {
     "HPS": "it needs the weights of HPS v2, a CLIP ViT-H/14 trained on people's preferences",
     "ImageReward": "it needs the weights of ImageReward, a BLIP model trained on people's preferences",
     "NSFW rate": "no metric here: the gate refuses unsafe images, where a classifier such as open_nsfw is installed",
-    "VLM judge": "it needs an endpoint of a vision-language model that compares pairs of images in both orders",
 }
 """Metrics of the papers that this version cannot measure, with what each would take."""
 

@@ -275,9 +275,20 @@ def _collect(run: RunContext) -> Task:
 
 def _evaluate(run: RunContext, name: str) -> Task:
     reads = {"what_if": run.settings.ranker.what_if, "reader": _weights("attribute-reader")}
-    after = (f"generate/{name}", *(f"ranker/{role}" for role in run.roles))
+    after = [f"generate/{name}", *(f"ranker/{role}" for role in run.roles)]
+    vlm = run.settings.metrics.vlm
+    if vlm is not None and name in run.settings.generators:
+        asked = vlm.model_dump(include={"against", "liked", "requests"})
+        reads["vlm"] = {**asked, "model": [vlm.endpoint.public_url, vlm.endpoint.model]}
+        if vlm.against == "swapped":
+            after.append(f"generate/{controls.SWAPPED}{name}")
     return Task(
-        f"evaluate/{name}", "evaluate", "recgen.stages.measure:measure", reads, after, arguments=(name,)
+        f"evaluate/{name}",
+        "evaluate",
+        "recgen.stages.measure:measure",
+        reads,
+        tuple(after),
+        arguments=(name,),
     )
 
 

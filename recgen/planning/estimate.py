@@ -10,6 +10,7 @@ from typing import Any
 from recgen.config import plugins
 from recgen.config.loader import Config
 from recgen.config.schema import OpenClip, Requests
+from recgen.config.text_models import Endpoint
 from recgen.planning import costs
 from recgen.planning.machines import Machine
 from recgen.planning.networks import (
@@ -23,6 +24,7 @@ from recgen.planning.trainings import training
 from recgen.planning.workload import Effort, Workload
 
 _PROMPT, _PER_WORD = 120, 6  # tokens of a question about an item, and of an answer's word
+_PER_IMAGE = 300  # tokens of an image in a question, about: services differ
 _CONTROLS = ("control.", "swapped.")
 _PLACEBO = "control.placebo"
 
@@ -121,11 +123,15 @@ class Estimator:
         kind = f"encode {s.encoder.model if isinstance(s.encoder, OpenClip) else s.encoder}"
         return Cost(kind, costs.embedding(items, items, self._encoder_gflops, self.machine))
 
-    def _asked(self, prompts: int, words: int, endpoint: Any) -> Cost:
+    def _asked(self, prompts: int, words: int, endpoint: Endpoint | None) -> Cost:
         """Return the cost of one question about each item, to an endpoint or to the language model here."""
         if endpoint is None:
             return Cost(f"answers {self.settings.llm}", costs.answers(prompts, self._llm, self.machine))
-        tokens = prompts * _PROMPT, prompts * words * _PER_WORD
+        return self._service(endpoint, prompts, _PROMPT, words * _PER_WORD)
+
+    def _service(self, endpoint: Endpoint, prompts: int, asked: int, written: int) -> Cost:
+        """Return the cost of questions of `asked` tokens each, and of answers of `written`."""
+        tokens = prompts * asked, prompts * written
         prices = endpoint.price_per_million_tokens
         money = (tokens[0] * prices.input + tokens[1] * prices.output) / 1e6
         return Cost(f"endpoint {endpoint.model}", prompts * 1.0 / endpoint.workers, 0, tokens, money)
@@ -201,7 +207,14 @@ class Estimator:
         if name == "evaluate":
             generators, controls = self.settings.generators, self.settings.controls
             return Cost("summary", costs.summary(len(generators), len(controls), self.machine))
-        return Cost("measure", costs.measuring(self.sizes.requests, self.sizes, self.machine))
+        seconds = costs.measuring(self.sizes.requests, self.sizes, self.machine)
+        vlm = self.settings.metrics.vlm
+        if vlm is None or name.partition("/")[2] not in self.settings.generators:
+            return Cost("measure", seconds)
+        requests = min(self._drawn, vlm.requests or self._drawn)
+        shown = _PROMPT + (vlm.liked + 2) * _PER_IMAGE
+        asked = self._service(vlm.endpoint, 2 * requests, shown, _PER_WORD)
+        return Cost(asked.kind, seconds + asked.seconds, 0, asked.tokens, asked.money)
 
     def _sharing(self, generator: str) -> Cost:
         """An image a request for the users' own creatives and, as some are shared, less than one for each number of groups."""

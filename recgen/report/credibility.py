@@ -35,6 +35,7 @@ def checks(run: RunFiles) -> list[Check]:
         _domain(run),
         *_training(run),
         *_judge_and_truth(run),
+        *_vision_judge(run),
         _requests(run),
         _controls(run),
     ]
@@ -173,6 +174,28 @@ def _judge_and_truth(run: RunFiles) -> Iterator[Check]:
             yield Check(question, "unclear", "somewhat", sentence)
         else:
             yield Check(question, "bad", "not shown", sentence)
+
+
+def _vision_judge(run: RunFiles) -> Iterator[Check]:
+    """Whether a vision-language model answers by what it is shown, or by which of two images comes first."""
+    for generator, asked in (run.metrics.get("vlm") or {}).items():
+        question = f"Does the vision-language model choose by what it sees of {generator}?"
+        unread = f"{asked['unread']:,} of {asked['answers']:,} answers could not be read."
+        lean = run.metrics["creatives"][generator]["vlm_first_place"]
+        if lean["low"] is None:
+            yield Check(question, "unclear", "too few answers to tell", unread)
+            continue
+        sentence = (
+            f"It named the image shown first in {number(lean['value'], 2)} of its answers "
+            f"({interval(lean['low'], lean['high'], 2)}; 0.5 without a bias). As each pair is shown in both orders, a bias makes "
+            f"ties, not winners. {unread}"
+        )
+        if lean["low"] <= 0.5 <= lean["high"]:
+            yield Check(question, "good", "no bias to a place seen", sentence)
+        elif 0.1 < lean["value"] < 0.9:
+            yield Check(question, "unclear", "in part: it leans to a place", sentence)
+        else:
+            yield Check(question, "bad", "no: it names a place", sentence)
 
 
 def _requests(run: RunFiles) -> Check:

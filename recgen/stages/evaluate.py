@@ -19,6 +19,7 @@ from recgen.metrics.registry import BY_KEY, NOT_BUILT
 from recgen.pipeline import controls, groups
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.gate import safety_checker
+from recgen.stages.vlm_judge import FIRST_PLACE, PREFERENCE
 
 
 def summarise(run: RunContext) -> list[Path]:
@@ -51,6 +52,7 @@ def summarise(run: RunContext) -> list[Path]:
         },
         "unavailable": _unavailable(run, means),
         **({} if settings.gate is None else {"gate": {name: _gated(run, tables[name]) for name in tables}}),
+        **_vlm(others),
         **_sharing(run),
         **_budgeted(run, tables),
     }
@@ -67,6 +69,12 @@ def _gated(run: RunContext, table: pd.DataFrame) -> dict[str, Any]:
     seed = seed_for(run.settings.seed, "bootstrap gate")
     said = gate.summary(found["verdict"], table["user_id"].to_numpy(), table, seed)
     return {**said, "safety": safety_checker(run, name) or "not checked"}
+
+
+def _vlm(others: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return by generator what a vision-language model was asked, and how many of its answers could not be read."""
+    found = {name: other["vlm"] for name, other in others.items() if "vlm" in other}
+    return {"vlm": found} if found else {}
 
 
 def _sharing(run: RunContext) -> dict[str, Any]:
@@ -123,6 +131,9 @@ def _unavailable(run: RunContext, means: dict[str, dict[str, Any]]) -> dict[str,
     if not run.holds_out:
         reason = "no likes are held out of what generators see; set recgen.requests.held_out to 0.5"
         reasons |= dict.fromkeys(("cps_held_out", "cpis_held_out"), reason)
+    if run.settings.metrics.vlm is None:
+        reason = "it needs an endpoint of a vision-language model; set recgen.metrics.vlm.endpoint"
+        reasons |= dict.fromkeys((PREFERENCE, FIRST_PLACE), reason)
     if "cmmd" not in measured:
         reasons["cmmd"] = "it needs two creatives and two images"
     if run.settings.ranker.same_judge:

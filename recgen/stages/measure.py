@@ -27,6 +27,7 @@ from recgen.stages.creative_batch import CreativeBatch, load
 from recgen.stages.gate import FLAT
 from recgen.stages.likeness import by_clip
 from recgen.stages.ranker import reward_model
+from recgen.stages.vlm_judge import by_vlm
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
@@ -44,21 +45,22 @@ def measure(run: RunContext, name: str) -> list[Path]:
     """
     made = load(run, name)
     folder = run.folder / "evaluation"
-    columns, sets, permutation = _measured_columns(run, made) if made.users else ({}, {}, None)
+    columns, sets, more = _measured_columns(run, made) if made.users else ({}, {}, {"permutation": None})
     table = pd.DataFrame({"user_id": made.users, "item_id": made.items, "generator": name, **columns})
     write_parquet(folder / f"{name}.parquet", table)
-    write_json(folder / f"{name}.json", {"set": sets, "permutation": permutation})
+    write_json(folder / f"{name}.json", {"set": sets, **more})
     return [folder / f"{name}.parquet", folder / f"{name}.json"]
 
 
-def _measured_columns(
-    run: RunContext, made: CreativeBatch
-) -> tuple[Columns, dict[str, Any], dict[str, Any] | None]:
+def _measured_columns(run: RunContext, made: CreativeBatch) -> tuple[Columns, dict[str, Any], dict[str, Any]]:
+    """Return values per creative, metrics of the set, and what else is said of them: a test, and what a service was asked."""
     if made.name in run.settings.generators:
         check_creatives(made)
     columns = {**by_rankers(run, made), **by_clip(run, made), **by_pixels(run, made), **by_truth(run, made)}
     verifier, permutation = by_verifier(run, made)
-    return columns | verifier, as_sets(run, made), permutation
+    preference, lean, asked = by_vlm(run, made)
+    more = {"permutation": permutation, **({"vlm": asked} if asked else {})}
+    return columns | verifier | preference, as_sets(run, made) | lean, more
 
 
 def check_creatives(made: CreativeBatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from recgen.metrics import registry
 
-MODULES = ("personalisation", "semantics", "distribution", "statistics", "networks", "registry")
+MODULES = ("personalisation", "semantics", "distribution", "statistics", "networks", "pairwise", "registry")
 
 
 @pytest.mark.parametrize("module", MODULES)

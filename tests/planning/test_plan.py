@@ -119,6 +119,18 @@ def test_endpoints_cost_tokens_and_money(tmp_path):
     assert found.money == pytest.approx((6_000 * 2 + 2_400 * 10) / 1e6)
 
 
+def test_the_vision_language_judge_costs_tokens_and_money_a_generator():
+    block = "{url: 'https://host/v1', model: m, workers: 5, price_per_million_tokens: {input: 2, output: 10}}"
+    changes = [f"recgen.metrics.vlm={{endpoint: {block}, liked: 3, requests: 7}}"]
+    judged, plain = estimator(changes), estimator([])
+    found = judged.cost("evaluate", "evaluate/ip_adapter_mean")
+    assert found.tokens == (2 * 7 * (120 + 5 * 300), 2 * 7 * 6)
+    assert found.money == pytest.approx((found.tokens[0] * 2 + found.tokens[1] * 10) / 1e6)
+    control = judged.cost("evaluate", "evaluate/swapped.ip_adapter_mean")
+    assert control == plain.cost("evaluate", "evaluate/ip_adapter_mean") and control.tokens == (0, 0)
+    assert found.seconds > control.seconds
+
+
 def test_memory_counts_weights_by_their_type():
     def backbone(*overrides):
         found = memory.tasks(load_config("pog", overrides), SIZES, True)

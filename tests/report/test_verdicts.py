@@ -282,6 +282,21 @@ def test_the_panel_says_how_far_the_judge_agrees_with_the_truth(run):
         assert said(run, "judge and truth").verdict == verdict
 
 
+def test_the_panel_says_whether_a_vision_language_model_names_a_place(run):
+    stored = metrics_of(run)
+    stored["vlm"] = {"rebeca": {"against": "original", "answers": 400, "unread": 13}}
+    for value, verdict in ((0.52, "good"), (0.7, "unclear"), (0.97, "bad"), (0.02, "bad")):
+        lean = {"value": value, "low": value - 0.03, "high": value + 0.03, "n": 387}
+        stored["creatives"]["rebeca"]["vlm_first_place"] = lean
+        (run / "metrics.json").write_text(json.dumps(stored))
+        check = said(run, "vision-language model")
+        assert check.verdict == verdict and "13 of 400 answers could not be read" in check.sentence
+    stored["creatives"]["rebeca"]["vlm_first_place"] = {"value": None, "low": None, "high": None, "n": 0}
+    (run / "metrics.json").write_text(json.dumps(stored))
+    assert said(run, "vision-language model").label == "too few answers to tell"
+    assert "13 of 400 answers could not be read" in read(build(run)).text
+
+
 def test_the_panel_says_what_the_papers_protocol_cannot_show(run):
     assert "protocol: blind" in said(run, "drawn blind").sentence
     stored = metrics_of(run)

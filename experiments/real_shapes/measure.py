@@ -45,12 +45,15 @@ GENERATORS = {
 """Those of pog.yaml and what else trains or draws."""
 
 
-def prepare(work: Path) -> None:
-    """Write random weights in the published shapes, and a few rows and images in POG's layout, where there are none yet."""
+def prepare(work: Path, thin: bool = False) -> None:
+    """Write random weights in the published shapes, and a few rows and images in POG's layout, where there are none yet.
+
+    `thin` networks have the published widths and lengths where they meet others, and take seconds instead of minutes.
+    """
     if not (work / "weights/blip2/config.json").is_file():
         (work / "weights").mkdir(parents=True, exist_ok=True)
         writing = [sys.executable, "-m", "experiments.real_shapes.weights", str(work / "weights")]
-        subprocess.run(writing, check=True)
+        subprocess.run([*writing, *(["--thin"] if thin else [])], check=True)
     if not (work / "data/pog/images.csv").is_file():
         write_raw(work / "raw/pog")
         converted = ["data", "prepare", "pog", "--raw", "raw/pog", "--out", "data/pog"]
@@ -82,8 +85,9 @@ def draw_images(data: Path) -> None:
 
 def settings(weights: Path, generators: Sequence[str], precision: str = "bf16") -> list[str]:
     """Return the overrides of pog.yaml: where the weights are, and one of everything."""
+    thin, vit = weights / "encoder", f"{{model: ViT-H-14, pretrained: {weights}/open_clip_model.safetensors}}"
     return [
-        f"recgen.encoder={{model: ViT-H-14, pretrained: {weights}/open_clip_model.safetensors}}",
+        f"recgen.encoder={thin if thin.is_dir() else vit}",
         f"recgen.backbone={weights}/stable-diffusion-v1-5",
         f"recgen.ip_adapter={weights}/ip-adapter_sd15.safetensors",
         f"recgen.captioner={weights}/blip2",

@@ -1,8 +1,14 @@
-"""Writes folders in the shapes of the published models with random weights: a program, since it needs their memory for itself."""
+"""Writes folders in the shapes of the published models with random weights: a program, since it needs their memory for itself.
+
+python -m experiments.real_shapes.weights FOLDER           # as published
+python -m experiments.real_shapes.weights FOLDER --thin    # their widths and lengths where networks meet, thin inside
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from recgen.assets import asset_folder
@@ -25,6 +31,26 @@ from transformers import (  # noqa: E402
 from experiments.real_shapes import blip2  # noqa: E402
 
 BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Sizes that no other network sees: of the UNet, the VAE, its text encoder, CLIP, the language model and BLIP-2."""
+
+    unet: tuple[int, ...] = (320, 640, 1280, 1280)
+    vae: tuple[int, ...] = (128, 256, 512, 512)
+    text: tuple[int, int] = (12, 3072)  # layers, inner width
+    words: int = 32_000
+    llama: int = 11_008
+    eyes: int = 1408
+
+    @property
+    def published(self) -> bool:
+        """Whether they are as published."""
+        return self == Inside()
+
+
+THIN = Inside((32, 32, 64, 64), (32, 32, 32, 32), (1, 64), 1_419, 64, 32)
 
 
 def fill(value: torch.Tensor) -> None:
@@ -52,24 +78,24 @@ def random(kind, *arguments, **options) -> torch.nn.Module:
     return model
 
 
-def stable_diffusion(folder: Path) -> UNet2DConditionModel:
+def stable_diffusion(folder: Path, inside: Inside) -> UNet2DConditionModel:
     """Write Stable Diffusion 1.5: a UNet of 860 million parameters, its VAE, CLIP ViT-L's text encoder; return the UNet."""
     unet = random(
         UNet2DConditionModel, sample_size=64, cross_attention_dim=768, attention_head_dim=8,
-        block_out_channels=(320, 640, 1280, 1280),
+        block_out_channels=inside.unet,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     )  # fmt: skip
-    assert round(sum(value.numel() for value in unet.parameters()) / 1e6) == 860
+    assert not inside.published or millions(unet) == 860
     vae = random(
-        AutoencoderKL, block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
+        AutoencoderKL, block_out_channels=inside.vae, layers_per_block=2, latent_channels=4, sample_size=512,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )  # fmt: skip
     text = random(
         CLIPTextModel,
         CLIPTextConfig(
-            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-            max_position_embeddings=77, projection_dim=768,
+            vocab_size=49408, hidden_size=768, num_attention_heads=12, num_hidden_layers=inside.text[0],
+            intermediate_size=inside.text[1], max_position_embeddings=77, projection_dim=768,
         ),
     )  # fmt: skip
     noise = PNDMScheduler(
@@ -101,33 +127,70 @@ def ip_adapter(file: Path, unet: UNet2DConditionModel) -> None:
     save_file(weights, file)
 
 
-def open_clip_vit_h(file: Path) -> None:
-    """Write the weights of OpenCLIP ViT-H-14."""
-    shape = {
-        key: value for key, value in open_clip.get_model_config("ViT-H-14").items() if key != "custom_text"
-    }
+def encoder(home: Path, inside: Inside) -> None:
+    """Write the weights of OpenCLIP ViT-H-14; or a folder of a CLIP model whose embeddings are as wide as its."""
+    if inside.published:
+        shape = {
+            key: value
+            for key, value in open_clip.get_model_config("ViT-H-14").items()
+            if key != "custom_text"
+        }
+        place = home / "open_clip_model.safetensors"
+    else:
+        tower = {"width": 64, "layers": 1}
+        shape = {
+            "embed_dim": 1024,
+            "vision_cfg": {**tower, "image_size": 224, "patch_size": 32, "head_width": 32},
+            "text_cfg": {**tower, "context_length": 77, "vocab_size": 49408, "heads": 2},
+        }
+        place = home / "encoder/open_clip_model.safetensors"
+        place.parent.mkdir(parents=True)
+        config = {"model_cfg": shape, "preprocess_cfg": {}}
+        place.with_name("open_clip_config.json").write_text(json.dumps(config))
     model = random(open_clip.model.CLIP, **shape)
-    assert round(sum(value.numel() for value in model.parameters()) / 1e6) == 986
+    assert not inside.published or millions(model) == 986
     model.logit_scale.data.fill_(4.6)
-    save_file(model.state_dict(), file)
+    save_file(model.state_dict(), place)
 
 
-def llama(folder: Path) -> None:
+def llama(folder: Path, inside: Inside) -> None:
     """Write Llama-2-7b with one of its 32 layers."""
     model = random(
         LlamaForCausalLM,
         LlamaConfig(
-            vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=1, num_attention_heads=32,
-            max_position_embeddings=4096,
+            vocab_size=inside.words, hidden_size=4096, intermediate_size=inside.llama, num_hidden_layers=1,
+            num_attention_heads=32, max_position_embeddings=4096,
         ),
     )  # fmt: skip
-    assert round(sum(value.numel() for value in model.parameters()) / 1e6) == 465
+    assert not inside.published or millions(model) == 465
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(asset_folder("demo-llm")).save_pretrained(folder)
 
 
-def opt_2_7b(folder: Path) -> None:
-    """Write blip2-opt-2.7b with one layer of each of its three networks, but all their widths."""
+def millions(model: torch.nn.Module) -> int:
+    """Return a model's parameters in millions."""
+    return round(sum(value.numel() for value in model.parameters()) / 1e6)
+
+
+def captioner(folder: Path, inside: Inside) -> None:
+    """Write blip2-opt-2.7b with one layer of each of its three networks, but all their widths; or a small one."""
+    if not inside.published:
+        size = {"hidden_size": inside.eyes, "num_hidden_layers": 1, "num_attention_heads": 2}
+        eyes = {**size, "intermediate_size": 2 * inside.eyes}
+        blip2.write(
+            folder,
+            vision={**eyes, "image_size": 224, "patch_size": 14},
+            qformer={**eyes, "encoder_hidden_size": inside.eyes},
+            language={
+                **size,
+                "vocab_size": len(blip2.PIECES) + 1,
+                "ffn_dim": 64,
+                "word_embed_proj_dim": inside.eyes,
+            },
+            queries=32,
+            model=random,
+        )
+        return
     blip2.write(
         folder,
         vision={"hidden_size": 1408, "intermediate_size": 6144, "num_hidden_layers": 1, "num_attention_heads": 16,
@@ -140,10 +203,19 @@ def opt_2_7b(folder: Path) -> None:
     )  # fmt: skip
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write all of them."""
+    parser = argparse.ArgumentParser(description="folders in the shapes of the published models")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--thin", action="store_true", help="only as wide as published where networks meet")
+    given = parser.parse_args()
     torch.manual_seed(0)
-    home = Path(sys.argv[1])
-    ip_adapter(home / "ip-adapter_sd15.safetensors", stable_diffusion(home / "stable-diffusion-v1-5"))
-    open_clip_vit_h(home / "open_clip_model.safetensors")
-    llama(home / "llama")
-    opt_2_7b(home / "blip2")
+    home, inside = given.folder, THIN if given.thin else Inside()
+    ip_adapter(home / "ip-adapter_sd15.safetensors", stable_diffusion(home / "stable-diffusion-v1-5", inside))
+    encoder(home, inside)
+    llama(home / "llama", inside)
+    captioner(home / "blip2", inside)
+
+
+if __name__ == "__main__":
+    main()

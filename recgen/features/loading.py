@@ -40,6 +40,9 @@ def pretrained(kind: Any, folder: Any, **options: Any) -> Any:
     ValueError
         For weights that are missing, of another shape, or not finite; the first is named.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # the run's log has its own
     model, report = kind.from_pretrained(
         folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )

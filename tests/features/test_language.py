@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,6 +70,12 @@ def test_nothing_is_read_before_it_is_used(tmp_path):
     absent = LanguageModel(str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"recgen\.llm: found .*absent.*demo-llm"):
         absent.complete(["a"], 1)
+
+
+def test_reading_it_draws_no_bar_of_its_own(tiny_llm):
+    code = f"from recgen.features.language import LanguageModel; LanguageModel({str(tiny_llm)!r}).model"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Loading" not in done.stderr + done.stdout
 
 
 def test_a_chat_model_gets_the_prompt_as_its_users_turn(tiny_llm, tmp_path, model):

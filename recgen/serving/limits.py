@@ -32,17 +32,19 @@ class Keys:
         Raises
         ------
         UserError
-            If there is no such file, or no key in it.
+            If there is no such file, no key in it, or one that no header can carry.
         """
         if path is None:
             return cls([])
+        expected = "a file with an API key a line, of ASCII characters"
         if not Path(path).is_file():
-            raise UserError(f"--keys {path}", found="no such file", expected="a file with an API key a line")
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-        keys = [line for line in lines if line and not line.startswith("#")]
-        if not keys:
-            raise UserError(f"--keys {path}", found="no key in it", expected="a file with an API key a line")
-        return cls(keys)
+            raise UserError(f"--keys {path}", found="no such file", expected=expected)
+        lines = [line.strip() for line in Path(path).read_bytes().splitlines()]
+        keys = [line for line in lines if line and not line.startswith(b"#")]
+        if not keys or not all(key.isascii() for key in keys):
+            found = "a key with other characters" if keys else "no key in it"
+            raise UserError(f"--keys {path}", found=found, expected=expected)
+        return cls([key.decode("ascii") for key in keys])
 
     @property
     def asked(self) -> bool:

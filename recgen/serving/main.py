@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def serve(
     Raises
     ------
     UserError
-        If a package is missing, the run is not finished, or the service would be open to everybody.
+        If a package is missing, the run is not finished, the address is taken, or the service would be open to everybody.
     """
     absent = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
     if absent:
@@ -65,10 +66,12 @@ def serve(
             f"--host {host}", found="no API keys", expected="keys where others can reach the service",
             todo="Name a file of them with --keys, or listen on 127.0.0.1.",
         )  # fmt: skip
+    _check_free(host, port)  # before anything is published in the place of what another service shows
     import uvicorn
 
     print(publish(Path(folder), generator, everything), flush=True)
-    print(f"http://{host}:{port}/ to try it, /docs for the API, /metrics for Prometheus", flush=True)
+    address = f"[{host}]" if ":" in host else host
+    print(f"http://{address}:{port}/ to try it, /docs for the API, /metrics for Prometheus", flush=True)
     os.environ[_TOLD] = json.dumps({"folder": folder, "keys": keys, "rate": rate, "explore": explore})
     uvicorn.run(
         f"{__name__}:create", factory=True, host=host, port=port, workers=workers, log_level="warning", access_log=False
@@ -82,6 +85,20 @@ def create() -> FastAPI:
     told = json.loads(os.environ[_TOLD])
     keys = Keys.read(told["keys"])
     return application(Options(Path(told["folder"]), keys, told["rate"], told["explore"]))
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as there:
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+            there.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"--host {host} --port {port}",
+            found=(error.strerror or str(error)).lower(),
+            expected="an address of this machine at which nobody listens",
+        ) from error
 
 
 def _is_local(host: str) -> bool:

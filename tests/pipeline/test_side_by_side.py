@@ -243,6 +243,15 @@ def test_the_longest_chain_goes_first():
 
 
 @pytest.mark.parametrize(
+    ("asked", "device", "expected"), [("auto", "cuda", 1), ("auto", "cpu", 4), (4, "cuda", 4), (4, "cpu", 4)]
+)
+def test_a_gpu_has_one_process_unless_more_are_asked_for(config, tmp_path, asked, device, expected):
+    processes = pool.Pool(context(config, tmp_path / "run", f"recgen.workers={asked}"))
+    processes.device = device
+    assert processes.limit(4) == expected
+
+
+@pytest.mark.parametrize(
     ("asked", "threads", "cores", "free", "expected"),
     [(3, None, 1, 0.1, 3), ("auto", None, 4, 64.0, 4), ("auto", 2, 4, 64.0, 2), ("auto", 1, 4, 2.5, 2),
      ("auto", 1, 64, 500.0, 8), ("auto", 8, 4, 64.0, 1), ("auto", 1, 4, 0.1, 1)],

@@ -21,11 +21,13 @@ from urllib.parse import urlencode
 
 import pandas as pd
 import pytest
+import yaml
 from chromium import Browser
 from click.testing import CliRunner
 
 import recgen
 from recgen.cli import recgen as cli
+from recgen.core.errors import UserError
 from recgen.core.provenance import recipe_hash
 from recgen.data.click_log import read_log
 from recgen.serving.limits import Keys
@@ -102,13 +104,20 @@ def tables(folder) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     )
 
 
-def test_own_then_the_groups_then_the_items_image(folder, tables):
+@pytest.fixture(scope="module")
+def group(tables) -> tuple[str, str, str, str]:
+    """Two users of a group, its representative first, an item that is drawn for it and one that is drawn for nobody."""
     manifest, groups, items = tables
     made = manifest.iloc[0]
     representative = groups.loc[made["user_id"], "representative"]
     members = groups.index[groups["representative"] == representative]
-    other = next(user for user in members if user != representative)
     undrawn = next(item for item in items["item_id"] if item not in set(manifest["item_id"]))
+    return representative, next(user for user in members if user != representative), made["item_id"], undrawn
+
+
+def test_own_then_the_groups_then_the_items_image(folder, tables, group):
+    manifest, _, items = tables
+    made, (representative, other, _, undrawn) = manifest.iloc[0], group
     with serving(folder) as (address, _):
         own, shared = show(address, representative, made["item_id"]), show(address, other, made["item_id"])
         assert (own["arm"], shared["arm"]) == ("ideal", "group.ideal") and own["recipe"] == shared["recipe"]
@@ -164,13 +173,13 @@ def test_an_items_image_may_lie_outside_the_run_and_is_not_cached_for_ever(folde
         (folder / "dataset/items.parquet").write_bytes(before)
 
 
-def test_the_worker_draws_what_was_missing_and_nothing_twice(folder, tables):
+def test_the_worker_draws_what_was_missing_and_nothing_twice(folder, group):
+    _, user, item, undrawn = group
     with serving(folder) as (address, _):
         store = Store(folder)
-        ((user, item), *_) = store.db.execute(
-            "select user_id, item_id from queue order by item_id"
-        ).fetchall()
+        show(address, user, undrawn)
         before = show(address, user, item)
+        assert before["arm"] == "group.ideal"
         told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once"])
         assert told.exit_code == 0 and "2 drawn, 2 of them accepted" in told.output, told.output
         after = show(address, user, item)
@@ -219,6 +228,28 @@ def test_what_the_gate_refuses_is_not_shown_and_not_asked_for_again(folder, tabl
         gate.write_bytes(before)
 
 
+def test_the_worker_asks_the_gate_and_draws_only_what_is_published(folder, group):
+    user, _, _, item = group
+    config = folder / "config.yaml"
+    before, values = config.read_bytes(), yaml.safe_load(config.read_text())
+    values["recgen"]["gate"]["attributes"] = (
+        1.0  # no creative looks to the tagger as the item's own image does
+    )
+    try:
+        with serving(folder):
+            config.write_text(yaml.safe_dump(values))
+            told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once"])
+            assert "published before the run was run otherwise" in str(told.exception), told.output
+        with serving(folder) as (address, _):
+            show(address, user, item)
+            told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once"])
+            assert "0 of them accepted" in told.output and f"{folder}: 0" not in told.output, told.output
+            assert show(address, user, item)["arm"] == "original"
+            assert b'state="refused"' in get(address, "/metrics")[1]
+    finally:
+        config.write_bytes(before)
+
+
 def test_the_log_has_the_probability_of_what_was_shown(folder, tables, tmp_path):
     manifest, groups, _ = tables
     made = manifest.iloc[0]
@@ -242,6 +273,29 @@ def test_the_log_has_the_probability_of_what_was_shown(folder, tables, tmp_path)
     assert 5 <= (log["arm"] == "original").sum() <= 28, "a quarter of 60, within 4 standard errors"
     assert log["click"].to_numpy().nonzero()[0].tolist() == list(range(0, 60, 7))
     assert (log.loc[log["arm"] == "ideal", "picture"] == made["path"]).all()
+
+
+def test_where_somebody_listens_already_nothing_is_published(folder, tables):
+    with serving(folder, "--all"), socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        before = Store(folder)
+        before.db.execute("update facts set value = 'mark' where name = 'source'")
+        told = CliRunner().invoke(cli, ["serve", "--run", str(folder), "--port", str(taken.getsockname()[1])])
+        assert "found address already in use" in str(told.exception), told
+        assert before.fact("source") == "mark"
+        before.close()
+
+
+@pytest.mark.parametrize("text", [b"", b"# none\n\n", "sch\u00f6n\n".encode(), b"\xff\n"])
+def test_a_file_without_keys_lets_nobody_in(tmp_path, text):
+    (tmp_path / "keys").write_bytes(text)
+    with pytest.raises(UserError, match="expected a file with an API key a line"):
+        Keys.read(str(tmp_path / "keys"))
+    (tmp_path / "keys").write_bytes(b"# ours\n\n a \nb\n")
+    assert [
+        key for key in (None, "", "a", " a ", "b", "# ours") if Keys.read(str(tmp_path / "keys")).accepts(key)
+    ] == ["a", "b"]
 
 
 def test_limits_are_counted_in_one_thread(tmp_path):

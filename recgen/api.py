@@ -17,6 +17,7 @@ from typing import Any
 
 from recgen.pipeline import session
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.home import local
 from recgen.pipeline.session import logging_to as logging_to
 from recgen.runs import Run
 
@@ -37,7 +38,8 @@ def run(
     config
         A YAML file, or the name of one in recbole_configs.
     out
-        The run's folder; ``runs/<configuration's name>`` by default.
+        The run's folder, or an URL such as ``s3://bucket/run`` (`recgen.pipeline.home`); ``runs/<configuration's name>`` by
+        default.
     overrides
         ``KEY=VALUE`` strings with dotted keys, as of ``--set``; the way to RecBole's own keys: ``["epochs=3"]``.
     until
@@ -126,7 +128,7 @@ def market(folder: str | Path, overrides: Iterable[str] = (), **settings: Any) -
     What market/summary.json holds; see `recgen.metrics.market.summary`.
     """
     told = [f"recgen.market.{key}={json.dumps(value)}" for key, value in settings.items()]
-    return session.market(Path(folder), [*told, *overrides])
+    return session.market(local(folder), [*told, *overrides])
 
 
 def verify(folder: str | Path) -> str:
@@ -141,9 +143,10 @@ def verify(folder: str | Path) -> str:
     from recgen.core.errors import UserError
     from recgen.pipeline.workspace import Workspace
 
-    if not (Path(folder) / "stages").is_dir():
+    place = local(folder)
+    if not (place / "stages").is_dir():
         raise UserError(f"--run {folder}", found="no finished task", expected="a run's folder")
-    workspace = Workspace(Path(folder))
+    workspace = Workspace(place)
     with workspace.reading():
         damaged = [name for names in workspace.verify().values() for name in names]
     if damaged:
@@ -190,7 +193,7 @@ def report_again(folder: str, compare: Iterable[str], out: str | None = None) ->
     from recgen.report import compare as put_side_by_side
     from recgen.report.run_files import RunFiles
 
-    runs = [Path(folder), *map(Path, compare)]
+    runs = [local(folder), *map(local, compare)]
 
     def write(path: Path | None) -> Path:
         if len(runs) == 1:

@@ -81,12 +81,8 @@ def evaluate(config: str, creatives: Sequence[str], out: str | None, overrides: 
         f"recgen.{name}={json.dumps({'generator': 'folder', 'path': path})}" for name, path in folders.items()
     ]
     ours = [f"recgen.generators={json.dumps(list(folders))}", *blocks]
-    folder = (
-        Path(out)
-        if out is not None
-        else session.run_folder(config, None).with_name(f"{Path(config).stem}-{'-'.join(folders)}")
-    )
-    return session.run(config, str(folder), [*ours, *overrides], share=True)
+    beside = session.run_folder(config, None).with_name(f"{Path(config).stem}-{'-'.join(folders)}")
+    return session.run(config, str(beside) if out is None else out, [*ours, *overrides], share=True)
 
 
 def _named(given: str) -> tuple[str, str]:

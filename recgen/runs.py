@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import read_table
+from recgen.pipeline.home import local
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,7 @@ class Run:
     Parameters
     ----------
     folder
-        The run's folder.
+        The run's folder, or its URL: what is finished there is fetched into the folder that `recgen.pipeline.home` says.
 
     Raises
     ------
@@ -41,7 +42,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = local(folder)
         if not (self.folder / "config.yaml").is_file():
             raise UserError(
                 f"run folder {folder}",
@@ -270,7 +271,7 @@ def open_run(folder: str) -> RunContext:
     """
     from recgen.pipeline.context import RunContext
 
-    path = Path(folder)
+    path = local(folder)
     if not (path / "config.yaml").is_file():
         raise UserError(f"--run {folder}", found="no config.yaml in it", expected="the folder of a run")
     return RunContext(load_config(str(path / "config.yaml")), path)

@@ -22,6 +22,7 @@ from recgen.cli.options import (
     SOME,
     UNTIL,
     Command,
+    here,
     out_option,
     run_option,
 )
@@ -139,7 +140,7 @@ def collect(config: str, out: str | None, overrides: tuple[str, ...]) -> None:
 
 
 @recgen.command()
-@run_option("a run that is finished up to evaluate")
+@run_option("a run that is finished up to evaluate", ["config.yaml", "metrics.json"])
 def show(folder: str) -> None:
     """Print what a run measured."""
     from recgen.cli import listing
@@ -216,7 +217,7 @@ def report(folder: str, compare: tuple[str, ...], out: str | None) -> None:
 
 @recgen.command("requests", cls=Command)
 @CONFIG
-@click.option("--to", required=True, metavar="DIR", help="The folder for the tables.")
+@click.option("--to", required=True, metavar="DIR", callback=here, help="The folder for the tables.")
 @out_option()
 @SET
 def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...]) -> None:
@@ -247,7 +248,11 @@ def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides
 @recgen.command()
 @run_option("a run that is finished up to gate")
 @click.option(
-    "--to", required=True, metavar="DIR", help="RecBole's data_path, where the data set's folder is made."
+    "--to",
+    required=True,
+    metavar="DIR",
+    callback=here,
+    help="RecBole's data_path, where the data set's folder is made.",
 )
 @click.option("--name", required=True, help="The data set's name.")
 @click.option("--source", help="Whose images: a generator of the run, or ORI for the originals.")
@@ -274,7 +279,12 @@ def export(folder: str, to: str, name: str, source: str | None, images: bool, ev
     help="A database for many machines; a journal in the study's folder by default.",
 )
 @click.option("--workers", default=1, show_default=True, type=SOME, help="Processes to start.")
-@click.option("--out", metavar="DIR", help="The study's folder; runs/<config name>-tune by default.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    callback=here,
+    help="The study's folder; runs/<config name>-tune by default.",
+)
 @SET
 def tune(
     config: str, trials: int, storage: str | None, workers: int, out: str | None, overrides: tuple[str, ...]
@@ -341,7 +351,7 @@ def verify(folder: str) -> None:
 
 
 @recgen.command()
-@run_option("the run")
+@click.option("--run", "folder", required=True, metavar="DIR", callback=here, help="The folder of the run.")
 @click.option("--all", "everything", is_flag=True, help="Delete the whole run.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def clean(folder: str, everything: bool, yes: bool) -> None:

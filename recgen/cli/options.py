@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from recgen.cli import completion
+from recgen.core.errors import UserError
+from recgen.core.remote import is_url
+
+_URLS = "Only runs, --out of recgen run and --run, may be at an URL."
 
 
 def _called(name: str, kind: click.ParamType) -> click.ParamType:
@@ -94,13 +98,48 @@ SET = click.option(
 )
 
 
-def run_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the option ``--run``, the folder of a run that is as far as `what` says."""
-    return click.option("--run", "folder", required=True, metavar="DIR", help=f"The folder of {what}.")
+def run_option(
+    what: str, names: Sequence[str] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option ``--run``, the folder or URL of a run that is as far as `what` says.
+
+    Of a run at an URL the files called `names` are fetched, by default all that are finished; the command gets their folder.
+    """
+
+    def fetched(_: click.Context, __: click.Parameter, given: str) -> str:
+        if not is_url(given):
+            return given
+        from recgen.pipeline.home import local
+
+        return str(local(given, names))
+
+    return click.option(
+        "--run",
+        "folder",
+        required=True,
+        metavar="DIR",
+        help=f"The folder or URL of {what}.",
+        callback=fetched,
+    )
+
+
+def here(_: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
+    """Check an option's value, which has to be a folder of this machine's.
+
+    Raises
+    ------
+    UserError
+        If it is an URL.
+    """
+    if given is not None and is_url(given):
+        raise UserError(
+            f"{parameter.opts[0]} {given}", found="an URL", expected="a folder of this machine's", todo=_URLS
+        )
+    return given
 
 
 def out_option(
     name: str = "runs/<config name>",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option ``--out``, a folder for the run, with its default."""
-    return click.option("--out", metavar="DIR", help=f"The run's folder; {name} by default.")
+    return click.option("--out", metavar="DIR", help=f"The run's folder or URL; {name} by default.")

@@ -50,6 +50,21 @@ def content_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def file_facts(file: Path) -> dict[str, Any]:
+    """Return what is recorded of a file that is finished: size in bytes, time of change, digest of its contents."""
+    status = file.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": content_digest(file)}
+
+
+def is_as_written(path: Path, facts: dict[str, Any], thorough: bool = False) -> bool:
+    """Return whether a file is as `file_facts` found it; contents are compared where its time is another, or with `thorough`."""
+    if not path.is_file() or path.stat().st_size != facts["size"]:
+        return False
+    if not thorough and path.stat().st_mtime_ns == facts["mtime_ns"]:
+        return True
+    return content_digest(path) == facts["blake2b"]
+
+
 def write_bytes(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
     """Write a file so that a reader, or a kill at any moment, finds either the old contents or all of the new ones.
 

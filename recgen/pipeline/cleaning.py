@@ -44,6 +44,13 @@ def leftovers(folder: Path) -> list[Leftover]:
     if not (folder / "config.yaml").is_file() or not (folder / "stages").is_dir():
         raise UserError(f"--run {folder}", found="no config.yaml and stages in it", expected="a run's folder")
     run = RunContext(load_config(str(folder / "config.yaml")), folder)
+    if run.workspace.home is not None:
+        raise UserError(
+            f"--run {folder}",
+            found=f"the working folder of a run at {run.workspace.home.url}",
+            expected="a run of this machine alone",
+            todo="Delete the folder to free its disk; the URL has all that is finished.",
+        )
     tasks = work.tasks(run)
     names = {task.name.replace("/", ".") for task in tasks}
     owned = tuple(f"{place}/" for task in tasks for place in task.owns) + tuple(

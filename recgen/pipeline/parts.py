@@ -21,6 +21,7 @@ from recgen.core.io import read_json, write_json
 from recgen.core.machine import Held, try_lock
 from recgen.pipeline import pipeline, preflight, records
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.home import Home
 from recgen.pipeline.session import logging_to, run_folder
 from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import tasks
@@ -186,6 +187,14 @@ def _unfinished(work: RunContext) -> list[tuple[Task, str]]:
 
 
 def _check_folder(folder: Path) -> None:
+    home = Home.of(folder)
+    if home is not None:
+        raise UserError(
+            f"--out {home.url}",
+            found="an URL",
+            expected="a folder that all parts see",
+            todo="recgen run takes an URL, with recgen.workers or recgen.engine for more processes.",
+        )
     if not (folder / "stages").is_dir():
         raise UserError(
             f"run folder {folder}",

@@ -14,9 +14,11 @@ from typing import Any
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
+from recgen.core.remote import is_url
 from recgen.pipeline import forecast, pipeline, preflight
 from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.home import folder_of
 from recgen.pipeline.tasks import tasks
 from recgen.planning.plan import Plan
 
@@ -24,13 +26,15 @@ logger = logging.getLogger("recgen")
 
 
 def run_folder(config: str, out: str | None) -> Path:
-    """Return the folder of a configuration's run: `out`, or ``runs/<configuration's name>``.
+    """Return the folder of a configuration's run: `out`, or ``runs/<configuration's name>``; of an URL, where it is worked on.
 
     Raises
     ------
     UserError
         If there is a file in its place.
     """
+    if out is not None and is_url(out):
+        return folder_of(out)
     folder = Path(out) if out is not None else Path("runs") / Path(config).stem
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}", found="a file", expected="a folder, or a name that is free")
@@ -52,7 +56,7 @@ def run(
     config
         A YAML file, or the name of one in recbole_configs.
     out
-        The run's folder; see `run_folder`.
+        The run's folder or URL; see `run_folder`.
     overrides
         ``KEY=VALUE`` strings with dotted keys.
     until, force

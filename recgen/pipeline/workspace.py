@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from recgen.core.errors import UserError
-from recgen.core.io import TEMPORARY, content_digest, read_json, write_json
+from recgen.core.io import TEMPORARY, file_facts, is_as_written, read_json, write_json
 from recgen.core.locks import folder_lock, shared_lock, wait_until_free
 from recgen.core.machine import Held, try_lock, wait_lock
+from recgen.pipeline.home import Home
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
@@ -55,9 +57,23 @@ class Workspace:
         except OSError as error:
             raise _no_folder(root, error) from error
 
+    @cached_property
+    def home(self) -> Home | None:
+        """Where what is finished is taken to; None for a run of this machine alone."""
+        return Home.of(self.root)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder against other processes; the system lets go of it when this process ends, however it ends."""
+        """Hold the folder against other processes, and the run's URL against other machines; see `recgen.pipeline.home`.
+
+        The system lets go of the folder when this process ends, however it ends.
+        """
+        with self._alone(), nullcontext() if self.home is None else self.home.held():
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder against other processes of this machine."""
         try:
             (self.root / ".lock").touch()
         except OSError as error:
@@ -87,11 +103,11 @@ class Workspace:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold the folder as `lock` does where it can be written; a read-only one changes under nobody's hands."""
+        """Hold the folder where it can be written; a read-only one changes under nobody's hands."""
         if self._read_only():
             yield
             return
-        with self.lock():
+        with self._alone():
             yield
 
     def _read_only(self) -> bool:
@@ -168,17 +184,7 @@ class Workspace:
         found = record["outputs"]
         if isinstance(found, list):  # a record of an earlier version, which knew names only
             return [name for name in found if not (self.root / name).exists()]
-        return [
-            name for name, facts in found.items() if not self._as_written(self.root / name, facts, thorough)
-        ]
-
-    @staticmethod
-    def _as_written(path: Path, facts: dict[str, Any], thorough: bool) -> bool:
-        if not path.is_file() or path.stat().st_size != facts["size"]:
-            return False
-        if not thorough and path.stat().st_mtime_ns == facts["mtime_ns"]:
-            return True
-        return content_digest(path) == facts["blake2b"]
+        return [name for name, facts in found.items() if not is_as_written(self.root / name, facts, thorough)]
 
     def outputs(self, task: str) -> list[str]:
         """Return the outputs on record of a finished task, relative to the folder."""
@@ -190,19 +196,26 @@ class Workspace:
         Of a task that was finished under this fingerprint, only what is damaged is removed; its names are returned.
         """
         record, started = _read_record(self.record(task)), self.record(task, "started")
-        self.record(task).unlink(missing_ok=True)
-        damaged = []
+        damaged: list[str] = []
         if record is not None and record["fingerprint"] == fingerprint:
-            damaged = self._damaged(record)
-            self._remove(damaged)
+            gone = damaged = self._damaged(record)
         elif (read_json(started) or {}).get("fingerprint") == fingerprint:
-            return []
+            gone = []
         else:
-            self._remove(owned)
+            gone = list(owned)
+        self._remove([self._name(self.record(task)), *gone])
         write_json(started, {"fingerprint": fingerprint})
+        if self.home is not None:
+            self.home.begin(self._name(started))
         return damaged
 
-    def _remove(self, names: Iterable[str]) -> None:
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _remove(self, names: Sequence[str]) -> None:
+        """Remove files and folders, first at the run's home, so that nothing there outlives what is here."""
+        if self.home is not None:
+            self.home.remove(names)
         for name in names:
             path = self.root / name
             if path.is_dir():
@@ -221,22 +234,30 @@ class Workspace:
         found: dict[str, Any] = {}
         for path in outputs:
             files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
-            found |= {str(file.relative_to(self.root)): _facts(file) for file in files}
-        record = {"fingerprint": fingerprint, "seconds": 0.0, "outputs": found, **(more or {})}
-        write_json(self.record(task), record)
-        self.record(task, "started").unlink(missing_ok=True)
+            found |= {self._name(file): file_facts(file) for file in files}
+        record, started = self.record(task), self.record(task, "started")
+        write_json(record, {"fingerprint": fingerprint, "seconds": 0.0, "outputs": found, **(more or {})})
+        if self.home is not None:
+            self.home.finish(list(found), self._name(record), self._name(started))
+        started.unlink(missing_ok=True)
+
+    def publish(self, files: Sequence[Path]) -> None:
+        """Take files to the run's home, where it has one; the last of them is the one without which the others do not count."""
+        if self.home is not None:
+            *others, last = map(self._name, files)
+            self.home.publish(others, last)
 
     def rewritten(self, task: str, output: Path) -> None:
         """Record an output of a finished task as it is now, after it was written anew on purpose."""
-        record, name = _read_record(self.record(task)), str(output.relative_to(self.root))
+        record, name = _read_record(self.record(task)), self._name(output)
         if record is not None and isinstance(record["outputs"], dict) and name in record["outputs"]:
-            record["outputs"][name] = _facts(output)
+            record["outputs"][name] = file_facts(output)
             write_json(self.record(task), record)
+            self.publish([output, self.record(task)])
 
     def forget(self, task: str) -> None:
         """Make a task count as never started."""
-        self.record(task).unlink(missing_ok=True)
-        self.record(task, "started").unlink(missing_ok=True)
+        self._remove([self._name(self.record(task, kind)) for kind in ("json", "started")])
 
     def seconds(self) -> dict[str, float]:
         """Return how long each finished task took, by name."""
@@ -254,11 +275,6 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         whole = all(isinstance(facts, dict) and facts.keys() >= _FACTS for facts in outputs.values())
         return record if whole else None
     return record if isinstance(outputs, list) and all(isinstance(name, str) for name in outputs) else None
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    status = file.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "blake2b": content_digest(file)}
 
 
 def _no_folder(root: Path, error: OSError) -> UserError:

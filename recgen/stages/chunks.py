@@ -85,6 +85,7 @@ class Chunks(ABC):
         table = self.table(number)
         write_features(table.with_suffix(".safetensors"), embeddings)
         write_parquet(table, rows)
+        self.run.workspace.publish(self.files(number, rows)[::-1])  # the table last
         return rows
 
     def files(self, number: int, rows: pd.DataFrame) -> list[Path]:

@@ -1,0 +1,178 @@
+"""Files at an URL that fsspec knows: whole files in and out, and names that appear with all of their contents or not at all."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from recgen.core.errors import UserError, brief, without_credentials
+from recgen.core.io import TEMPORARY
+
+_EXTRAS = {"s3": "recgen[s3]", "s3a": "recgen[s3]"}
+"""What brings fsspec's file system of a protocol."""
+
+
+def is_url(place: str | Path) -> bool:
+    """Return whether a place is an URL and no path of this machine's.
+
+    >>> is_url("s3://bucket/run"), is_url("file:///data/run"), is_url("runs/demo")
+    (True, True, False)
+    """
+    return isinstance(place, str) and "://" in place
+
+
+class Remote:
+    """A folder at an URL.
+
+    Parameters
+    ----------
+    url
+        Such as ``s3://bucket/run``. Credentials and the endpoint are found as the file system's package finds them.
+
+    Raises
+    ------
+    UserError
+        If fsspec knows no such protocol, or its package is not installed; and from every method, if the place cannot be reached,
+        read or written.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+        from fsspec.implementations.local import LocalFileSystem
+
+        self.url = url.rstrip("/")
+        protocol = url.partition("://")[0]
+        if set(url) & set("*?["):  # file systems take them for patterns, some here and some there
+            raise UserError(
+                without_credentials(url), found="one of * ? [ in it", expected="an URL without patterns"
+            )
+        try:
+            self._files, place = fsspec.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            package = _EXTRAS.get(protocol)
+            raise UserError(
+                without_credentials(url),
+                found=brief(error),
+                expected="an URL of a file system that fsspec knows and whose package is installed",
+                todo=f"pip install '{package}'" if package else "",
+            ) from error
+        self._root = place.rstrip("/")
+        self._has_folders = isinstance(self._files, LocalFileSystem)
+        # Stores of objects (S3, Google's, Azure's), which fsspec has with an asynchronous side, show none before it is whole.
+        self._shows_whole = bool(self._files.async_impl)
+
+    def sizes(self, under: str = "") -> dict[str, int]:
+        """Return the size in bytes of each file by its name, below a folder or of one file; half-written ones do not count."""
+        with self._reached():
+            self._files.invalidate_cache()
+            place = self._path(under) if under else self._root
+            found = self._files.find(place, detail=True) if self._files.exists(place) else {}
+        names = {path[len(self._root) + 1 :]: int(entry["size"]) for path, entry in found.items()}
+        return {name: size for name, size in names.items() if not name.endswith("/") and not _is_draft(name)}
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's contents; None where it is not there."""
+        with self._reached():
+            try:
+                found: bytes = self._files.cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+            return found
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file's object; None where it is absent or none."""
+        with suppress(ValueError):
+            found = json.loads(self.read(name) or b"")
+            return found if isinstance(found, dict) else None
+        return None
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the contents of files by name, of those that are there."""
+        if not names:
+            return {}
+        with self._reached():
+            found = self._files.cat([self._path(name) for name in names], on_error="omit")
+        return {path[len(self._root) + 1 :]: data for path, data in found.items()}
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file that is not there yet, and return whether it was not.
+
+        Of several processes at once one is first, where the file system can tell: on S3 and on local disks.
+        """
+        if self.read(name) is not None:  # some stores take no notice of what follows
+            return False
+        with self._reached():
+            try:
+                self._make_folders([name])
+                self._files.pipe_file(self._path(name), data, mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    def commit(self, name: str, data: bytes) -> None:
+        """Write a file so that a reader, or a kill at any moment, finds either the old contents or all of the new ones."""
+        draft = str(Path(name).with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{Path(name).name}"))
+        with self._reached():
+            self._make_folders([name])
+            if self._shows_whole:
+                self._files.pipe_file(self._path(name), data)
+            else:
+                self._files.pipe_file(self._path(draft), data)
+                self._files.mv(self._path(draft), self._path(name))
+
+    def put(self, root: Path, names: Sequence[str]) -> None:
+        """Copy files of a local folder here, under their names in it; a kill may leave one of them cut short."""
+        if names:
+            with self._reached():
+                self._make_folders(names)
+                self._files.put([str(root / name) for name in names], [self._path(name) for name in names])
+
+    def get(self, root: Path, names: Sequence[str]) -> None:
+        """Copy files into a local folder, where each appears whole or not at all."""
+        if not names:
+            return
+        with self._reached(), tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=root) as place:
+            drafts = [str(Path(place) / str(number)) for number in range(len(names))]
+            self._files.get([self._path(name) for name in names], drafts)
+            for name, draft in zip(names, drafts, strict=True):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                Path(draft).replace(root / name)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files, and whatever is below folders of these names."""
+        for name in names:
+            found = [self._path(each) for each in self.sizes(name)]
+            with self._reached(), suppress(FileNotFoundError):
+                if found:
+                    self._files.rm(found)
+
+    def _make_folders(self, names: Iterable[str]) -> None:
+        """Make the folders of files; elsewhere than on disks there are none, and a bucket is not made for a mistyped name."""
+        if self._has_folders:
+            for folder in {Path(self._path(name)).parent for name in names}:
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn whatever a file system and its client raise into an error that names the URL."""
+        try:
+            yield
+        except Exception as error:  # botocore's and aiohttp's are of no common kind
+            raise UserError(
+                without_credentials(self.url),
+                found=brief(error),
+                expected="a place that can be reached, read and written",
+                todo="The same command goes on where it stopped.",
+            ) from error
+
+
+def _is_draft(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(TEMPORARY)

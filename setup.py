@@ -64,6 +64,7 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "tqdm>=4.60",
+        "fsspec>=2025.2",  # exclusive writes
         "filelock>=3.13",  # locks where the system has no fcntl
     ],
     extras_require={
@@ -80,6 +81,7 @@ setup(
             "prometheus_client>=0.20",
         ],
         "fid": ["torch-fidelity>=0.3"],
+        "s3": ["s3fs>=2025.2"],
         "foreground": ["rembg[cpu]>=2.0.60"],
         "tune": ["optuna>=5,<6"],
         "postgres": ["psycopg[binary]>=3.1"],
@@ -108,6 +110,10 @@ setup(
             "httptools>=0.6",
             "prometheus_client>=0.20",
             "psycopg[binary]>=3.1",
+            "s3fs>=2025.2",
+            "moto[s3]>=5.1",
+            "flask>=3",  # of moto's server
+            "flask-cors>=5",
         ],
     },
     entry_points={

@@ -84,25 +84,35 @@ def _kill(node: psutil.Process) -> None:
 def nodes() -> Iterator[tuple[str, psutil.Process]]:
     """The address of a cluster, and the node of the two that is not its head."""
     places = [tempfile.mkdtemp(prefix="ray") for _ in range(2)]  # short: sockets lie in them
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    port, clients = _free_ports(2)
     with ExitStack() as stack:
         for place in places:
             stack.callback(shutil.rmtree, place, True)
-        port = address.partition(":")[2]
-        head = ("--head", f"--port={port}", "--include-dashboard=false", "--ray-client-server-port=0")
+        head = (
+            "--head",
+            f"--port={port}",
+            "--include-dashboard=false",
+            f"--ray-client-server-port={clients}",
+        )
         stack.enter_context(_node(*head, "--node-ip-address=127.0.0.1", f"--temp-dir={places[0]}"))
         _wait(lambda: _reachable(port), "the head listens")
-        other = _node(f"--address={address}", "--node-ip-address=127.0.0.1", f"--temp-dir={places[1]}")
+        other = _node(f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.1", f"--temp-dir={places[1]}")
         node = stack.enter_context(other)
         _wait(lambda: _named(node, "raylet"), "the other node has a raylet")
-        yield address, node
+        yield f"127.0.0.1:{port}", node
 
 
-def _reachable(port: str) -> bool:
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _reachable(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", int(port))) == 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _named(node: psutil.Process, name: str) -> list[psutil.Process]:

@@ -59,7 +59,7 @@ def _link(other: Workspace, to: Workspace, task: str, fingerprint: str, owned: l
         for path in files:
             if not path.name.startswith(TEMPORARY):
                 hard_link(path, to.root / path.relative_to(other.root))
-    to.finish(task, fingerprint, [to.root / name for name in other.outputs(task)])
+    to.finish(task, fingerprint, [to.root / name for name in other.outputs(task)], owned=owned)
 
 
 def hard_link(source: Path, target: Path) -> None:

@@ -34,6 +34,8 @@ _WRITER = ".writer"
 _RECORDS = "stages/"
 _CHUNKS = ("creatives/shards/", "creatives/images/", "groups/shards/", "groups/images/")
 """What is taken to the URL chunk by chunk (`recgen.stages.chunks`), and not once more when the task is finished."""
+OWNED = "owned"
+"""Key of a record, beside its outputs: what else the task has written, which is taken along but not compared."""
 _ANSWERS = "answers.sqlite"
 _BESIDE = ("config.yaml", "threads.txt", "log.txt", _ANSWERS)
 """Files of no task that a run is taken up again with, or read."""
@@ -174,9 +176,7 @@ class Home:
                     expected="the URL of a run",
                     todo=f"Make one first: recgen run --config ... --out {self.url}.",
                 )
-            records = self._records(sizes)
-            wanted = {*_outputs(records), *_BESIDE} if names is None else set(names)
-            self._fetch({name for name in sizes if name in wanted}, records)
+            self._fetch([name for name in sizes if names is None or name in names], self._records(sizes))
 
     def _last_writer(self) -> str | None:
         return (self._remote.read_json(_WRITER) or {}).get("writer")
@@ -194,7 +194,7 @@ class Home:
 
     def _fetch(self, names: Iterable[str], records: Mapping[str, bytes]) -> None:
         """Fetch files, but for those that are here as on record, and then write the records."""
-        facts, apart = _outputs(records), {*records, LEASE, _WRITER}
+        facts, apart = _written(records), {*records, LEASE, _WRITER}
         absent = sorted(
             name
             for name in names
@@ -229,7 +229,7 @@ class Home:
 
     def _take_record(self, name: str) -> None:
         """Take a record to the URL that is here alone, and of a finished task what it has written."""
-        facts = _outputs({name: (self._root / name).read_bytes()})
+        facts = _written({name: (self._root / name).read_bytes()})
         if name.endswith(".started"):
             self.publish([], name)
         elif all(is_as_written(self._root / each, facts[each]) for each in facts):
@@ -253,13 +253,13 @@ class Home:
                 self._taken[name] = state
 
 
-def _outputs(records: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """Return what is on record of each output."""
+def _written(records: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Return what is on record of each file that tasks have written."""
     found: dict[str, dict[str, Any]] = {}
     for data in records.values():
         with suppress(ValueError):
-            outputs = json.loads(data).get("outputs")
-            found |= outputs if isinstance(outputs, dict) else {}
+            record = json.loads(data)
+            found |= {**record.get(OWNED, {}), **record.get("outputs", {})}
     return found
 
 

@@ -99,7 +99,12 @@ class RayPool(Pool):
             yield
             return
         quiet = {"include_dashboard": False} if self._engine.address is None else {}
-        local = {"num_cpus": self._places * self._run.threads, "object_store_memory": _STORE, **quiet}
+        local = {
+            "address": "local",
+            "num_cpus": self._places * self._run.threads,
+            "object_store_memory": _STORE,
+            **quiet,
+        }
         given = local if self._engine.address is None else {"address": self._engine.address}
         with _environment(
             PYTHONPATH=os.pathsep.join(filter(None, sys.path)),

@@ -34,7 +34,7 @@ def finish(
 ) -> None:
     """Record a task that has written its outputs and what it took (`recgen.core.usage.Usage.report`), and say so."""
     planned = {} if clock is None else clock.record(task.name)
-    run.workspace.finish(task.name, fingerprint, outputs, {**used, **planned})
+    run.workspace.finish(task.name, fingerprint, outputs, {**used, **planned}, task.owns)
     if clock is not None:
         clock.finished(task.name, used["seconds"])
     logger.info("%s: %.1f s", task.name, used["seconds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from recgen.core.errors import UserError
@@ -133,13 +134,21 @@ class SideBySide:
 
         Return whether any task is under way.
         """
-        ready = [(task, False) for task in self._ready()]
-        for task, shares in [*ready, *((task, True) for task in self._to_share())]:
-            free = pool.idle or ([pool.start()] if len(pool.workers) < workers and pool.has_room() else [])
-            if not free:
+        for task in self._ready():
+            if (free := self._free(pool, workers)) is not None:
+                self._begin(pool, free, task, shares=False)
+        for task in cycle(self._to_share()):  # of those that have just been begun too, until nobody is idle
+            if (free := self._free(pool, workers)) is None:
                 break
-            self._begin(pool, free[0], task, shares)
+            self._begin(pool, free, task, shares=True)
         return bool(self._at)
+
+    @staticmethod
+    def _free(pool: Pool, workers: int) -> Worker | None:
+        """Return a process that has nothing to do, started where there may be one more; None where there is none."""
+        if pool.idle:
+            return pool.idle[0]
+        return pool.start() if len(pool.workers) < workers and pool.has_room() else None
 
     def _ready(self) -> list[Task]:
         """Return the tasks that can be begun, the most urgent one first."""

@@ -21,7 +21,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import TEMPORARY, file_facts, is_as_written, read_json, write_json
 from recgen.core.locks import folder_lock, shared_lock, wait_until_free
 from recgen.core.machine import Held, try_lock, wait_lock
-from recgen.pipeline.home import Home
+from recgen.pipeline.home import OWNED, Home
 
 _FACTS = {"size", "mtime_ns", "blake2b"}  # of an output, in the record of its task
 
@@ -229,17 +229,40 @@ class Workspace:
         fingerprint: str,
         outputs: Iterable[Path],
         more: Mapping[str, Any] | None = None,
+        owned: Iterable[str] = (),
     ) -> None:
-        """Record a task as finished, with size, time and digest of each file it wrote, and `more`: what `Usage.report` says."""
-        found: dict[str, Any] = {}
-        for path in outputs:
-            files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
-            found |= {self._name(file): file_facts(file) for file in files}
+        """Record a task as finished.
+
+        Parameters
+        ----------
+        task, fingerprint
+            Its name and its fingerprint.
+        outputs
+            The files and folders it wrote, of which size, time and digest are recorded.
+        more
+            What `Usage.report` says.
+        owned
+            What else the task owns, by name: of a run with a home it is taken there too.
+        """
+        found = {name: file_facts(self.root / name) for name in self._files(outputs)}
         record, started = self.record(task), self.record(task, "started")
-        write_json(record, {"fingerprint": fingerprint, "seconds": 0.0, "outputs": found, **(more or {})})
+        kept = {"fingerprint": fingerprint, "seconds": 0.0, "outputs": found, **(more or {})}
         if self.home is not None:
-            self.home.finish(list(found), self._name(record), self._name(started))
+            places = [path for name in owned if (path := self.root / name).exists()]
+            others = [name for name in self._files(places) if name not in found]
+            kept[OWNED] = {name: file_facts(self.root / name) for name in others}
+        write_json(record, kept)
+        if self.home is not None:
+            self.home.finish([*found, *kept[OWNED]], self._name(record), self._name(started))
         started.unlink(missing_ok=True)
+
+    def _files(self, places: Iterable[Path]) -> list[str]:
+        """Return the names of files and of what is below folders."""
+        found: list[str] = []
+        for path in places:
+            files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+            found += [self._name(file) for file in files]
+        return found
 
     def publish(self, files: Sequence[Path]) -> None:
         """Take files to the run's home, where it has one; the last of them is the one without which the others do not count."""

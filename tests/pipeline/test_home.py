@@ -188,6 +188,18 @@ def test_a_folder_that_has_lost_files_gets_them_back(machine):
         assert first.finished("ranker/judge", "one")
 
 
+def test_what_a_task_owns_beside_its_outputs_goes_along(machine):
+    first = machine("first")
+    with first.lock():
+        first.begin("dataset", "one", ["dataset", "simulated"])
+        outputs = write(first, "dataset/items.parquet")
+        write(first, "dataset/images/0.png", "simulated/log.inter")
+        first.finish("dataset", "one", outputs, owned=["dataset", "simulated", "never/made"])
+    other = machine("other")
+    with other.lock():
+        assert held(other) == held(first)
+
+
 def test_what_is_damaged_at_the_url_is_not_taken_for_finished(machine, url):
     first = machine("first")
     with first.lock():

@@ -46,12 +46,13 @@ def serial(tmp_path_factory, config) -> Path:
 
 
 @contextmanager
-def _node(*options: str) -> Iterator[psutil.Process]:
+def _node(place: str, *options: str) -> Iterator[psutil.Process]:
     """Start a node with one core and yield the process that its raylet is a child of."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "RAY_TMPDIR": place,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
     }
@@ -94,10 +95,10 @@ def nodes() -> Iterator[tuple[str, psutil.Process]]:
             "--include-dashboard=false",
             f"--ray-client-server-port={clients}",
         )
-        stack.enter_context(_node(*head, "--node-ip-address=127.0.0.1", f"--temp-dir={places[0]}"))
+        stack.enter_context(_node(places[0], *head, "--node-ip-address=127.0.0.1"))
         _wait(lambda: _reachable(port), "the head listens")
-        other = _node(f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.1", f"--temp-dir={places[1]}")
-        node = stack.enter_context(other)
+        other = (f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.1")
+        node = stack.enter_context(_node(places[1], *other))
         _wait(lambda: _named(node, "raylet"), "the other node has a raylet")
         yield f"127.0.0.1:{port}", node
 
@@ -132,7 +133,8 @@ def ray_run(config, tmp_path, nodes, monkeypatch, caplog):
     address, node = nodes
 
     def run(strike) -> Path:
-        folder, struck, begin = tmp_path / "run", list[str](), SideBySide._begin
+        folder, begin = tmp_path / "run", SideBySide._begin
+        struck, left = list[str](), list[int]()
 
         def strike_once(self, pool, worker, task, shares):
             begin(self, pool, worker, task, shares)
@@ -140,13 +142,14 @@ def ray_run(config, tmp_path, nodes, monkeypatch, caplog):
                 struck.append(task.name)
                 _wait(lambda: list(folder.glob("creatives/shards/*/*.parquet")), "a chunk is drawn")
                 assert len(ray.nodes()) == 2
+                left.append(12 - len(list(folder.glob("creatives/shards/toy/*.parquet"))))
                 strike(node)
 
         monkeypatch.setattr(SideBySide, "_begin", strike_once)
         engine = f'recgen.engine={{"name": "ray", "address": "{address}"}}'
         with caplog.at_level(logging.INFO):
             session.run(str(config), str(folder), [engine], until="evaluate")
-        assert struck
+        assert struck and left[0] > 0, "in the middle"
         return folder
 
     return run

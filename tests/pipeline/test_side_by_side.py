@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,21 @@ def test_two_processes_one_of_them_killed_write_the_same_bytes(serial, config, t
     assert "  ranker/judge: MICRO: epochs: 1/2" in caplog.text, "what a process says is named after its task"
     assert not processes()
     assert pipeline.execute(context(config, tmp_path / "run"), workers=2) == []
+
+
+def test_the_only_task_that_can_be_done_is_shared_at_once(serial, config, tmp_path, monkeypatch):
+    folder, begun, begin = tmp_path / "run", list[tuple[str, bool]](), SideBySide._begin
+    shutil.copytree(serial, folder)
+    shutil.rmtree(folder / "creatives")
+
+    def note(self, pool, worker, task, shares):
+        begun.append((task.name, shares))
+        begin(self, pool, worker, task, shares)
+
+    monkeypatch.setattr(SideBySide, "_begin", note)
+    pipeline.execute(context(config, folder), goals=["generate"], workers=2)
+    assert begun[:2] == [("generate/toy", False), ("generate/toy", True)]
+    assert begun[-1] == ("generate", False)
 
 
 @pytest.mark.slow

@@ -64,9 +64,10 @@ def run(
     share
         Whether to take over what runs beside this folder have finished.
     """
-    folder = run_folder(config, out)
     pipeline.check_stages(until, force)  # before the folder is made, or its configuration replaced
-    work = RunContext(load_config(config, overrides), folder)
+    loaded = load_config(config, overrides)
+    folder = run_folder(config, out)
+    work = RunContext(loaded, folder)
     with work.workspace.lock(), logging_to(folder / "log.txt"):
         started = time.perf_counter()
         work.write_config()

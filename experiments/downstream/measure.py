@@ -1,4 +1,4 @@
-"""Does a recommender that gains from images rank better when it is retrained with creatives? (Table 4 of RAGAR, by a sound test.)
+"""Does a recommender rank better when it is retrained with creatives? (Table 4 of RAGAR, by a sound test.)
 
 ``python -m experiments.downstream.measure --work FOLDER`` takes the world and the model of WORLD, chosen by `gain` on seed 900,
 runs recgen's downstream stage in a world for each seed, several draws each, and compares the sources over all draws: creatives

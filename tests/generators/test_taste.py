@@ -18,6 +18,7 @@ from small_settings import TASTE as SMALL
 from generators.common.candidates import Candidates
 from generators.taste import Settings, Taste
 from generators.taste.catalogue import tags
+from generators.taste.kept import around, choose
 from generators.taste.trust import OWN_LIKES, Trust
 from recgen.core.errors import UserError
 from recgen.data.types import RunData
@@ -189,6 +190,11 @@ def test_strengths_are_tried_on_training_likes_and_kept(
     tried = generator.learned.tried
     assert len({each.strength for each in tried}) == len(tried) > 3
     assert generator.learned.strength in [each.strength for each in tried]
+    scales, kept = 4, generator.learned.text_kept
+    beside = around(choose(tried[:scales], kept, generator.config.keep))
+    assert [each.strength for each in tried[scales:]] == beside != [], (
+        "what is next to the best of them is tried too"
+    )
     generator.save(tmp_path)
     kept = json.loads((tmp_path / "config.json").read_text())
     assert len(kept["tried"]) == len(tried) and kept["text_kept"] == generator.learned.text_kept

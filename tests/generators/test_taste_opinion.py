@@ -1,0 +1,62 @@
+"""What taste thinks of new images, eq. 6 written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from generators.taste.asked import Asked, Belief, Sources
+from generators.taste.catalogue import Catalogue
+from generators.taste.likes import Basis, Population
+from generators.taste.trust import Trust
+from recgen.data.types import RunData
+
+USERS, ITEMS, WIDTH = 3, 12, 4
+
+
+class Linear:
+    """A ranking model whose score is a product of a user's and an image's vector."""
+
+    def __init__(self, taste: np.ndarray) -> None:
+        self.taste = taste
+
+    def score(self, users, items, embeddings) -> torch.Tensor:
+        rows = [int(user[1:]) for user in users]
+        return torch.from_numpy((self.taste[rows] * embeddings).sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    "trust", [Trust(0.7, 1.3, 0.2, 5.0, 9), Trust(0.0, 1.3, 0.0, 0.0, 0), Trust(0.7, 0.0, 0.0, 0.0, 9)]
+)
+def test_reward_and_own_likes_each_weigh_as_they_are_trusted(trust) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(ITEMS, WIDTH)).astype(np.float32)
+    texts = rng.normal(size=(ITEMS, 2)).astype(np.float32)
+    ids = [f"i{item}" for item in range(ITEMS)]
+    met = {0: (np.array([0, 3, 5]), np.array([True, False, True])), 1: (np.array([2]), np.array([True]))}
+    data = RunData(
+        [f"u{n}" for n in range(USERS)], ids, [""] * ITEMS, [None] * ITEMS, images, texts, pd.DataFrame(), 1
+    )
+    catalogue = Catalogue(
+        np.arange(ITEMS), ids, images, texts, np.zeros((ITEMS, 1), int), np.ones((ITEMS, 1), np.float32)
+    )
+    basis = Basis.of(images)
+    population = Population(rng.normal(size=WIDTH + 1), np.diag(rng.uniform(0.5, 1.0, WIDTH + 1)), 0.3)
+    reward = Linear(rng.normal(size=(USERS, WIDTH)))
+    belief = Belief(basis, population, trust, np.zeros(ITEMS, np.float32), 1.0)
+    asked = Asked(Sources(data, catalogue, reward, basis, population, met), belief)
+    new = rng.normal(size=(USERS, WIDTH)).astype(np.float32)
+    found = asked.opinion([0, 1, 2], ids[:USERS], new)
+    for user in range(USERS):
+        items, likes = met.get(user, (np.zeros(0, int), np.zeros(0, bool)))
+        x, precision = basis.design(images[items]), np.linalg.inv(population.covariance)
+        spread = np.linalg.inv(precision + x.T @ x / population.noise)
+        b = spread @ (precision @ population.mean + x.T @ likes / population.noise)
+        known = len(items) / max(len(items) + trust.half_trust, 1)
+        expected = (
+            trust.likes * basis.design(new[[user]])[0] @ b
+            + trust.reward * known * reward.taste[user] @ new[user]
+        )
+        assert found[user] == pytest.approx(expected, rel=1e-4)

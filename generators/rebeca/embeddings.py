@@ -28,7 +28,7 @@ class Standardisation:
     def of(cls, raw: Tensor) -> Standardisation:
         """Measure raw embeddings, float32 ``[n, D]``."""
         mean, scale = raw.mean(dim=0), raw.std(dim=0, correction=0)
-        scale = torch.where(scale > 1e-6 * scale.max().clamp_min(1e-12), scale, torch.ones_like(scale))
+        scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.ones_like(scale))
         return cls(mean, scale, ((raw - mean) / scale).abs().max().clamp_min(1.0))
 
     def apply(self, raw: Tensor) -> Tensor:

@@ -288,7 +288,7 @@ class ItemGraphWhatIf(WhatIf):
         request, row, final = self._moved_items(items, embeddings, targets_only=False)
         scores = self._all_scores(users)
         scores[request, row] = (self.state.users[users[request]] * final).sum(1)
-        target = scores.gather(1, items[:, None])[:, 0]
+        target = scores.gather(1, items[:, None]).squeeze(1)
         return self._count_above(scores, target, users, items)
 
     def _moved_items(

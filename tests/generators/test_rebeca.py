@@ -240,6 +240,16 @@ def test_standardisation_and_back() -> None:
     torch.testing.assert_close(s.invert(standard), raw)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-7, 1e4])
+def test_standardisation_by_hand_in_any_unit(unit: float) -> None:
+    raw = unit * torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    s = Standardisation.of(raw)
+    torch.testing.assert_close(s.apply(raw), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    assert s.bound == 1
+    alike = Standardisation.of(torch.full((2, 2), 5.0))
+    assert alike.bound == 1 and not alike.apply(torch.full((2, 2), 5.0)).any(), "the least bound"
+
+
 def two_tastes(n_users: int = 40, per_user: int = 60) -> tuple[Ratings, torch.Tensor]:
     """Even users like images around +1, odd users around -1, in the first of four dimensions; nobody likes the others."""
     rng = np.random.default_rng(0)

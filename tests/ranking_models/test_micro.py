@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dense_micro import DenseMicro, contrast
+from pydantic import ValidationError
 from recbole.data.interaction import Interaction
 
 from ranking_models.contrastive import contrastive_loss
@@ -142,6 +143,42 @@ def test_sampled_contrastive_loss_estimates_that_of_all_items():
     assert abs(np.mean(estimates) - full) < 0.01
     unscaled = [contrastive_loss(a[s], b[s], 0.5, population=400).item() for s in samples]
     assert abs(np.mean(unscaled) - full) > 1  # without the scaling it estimates something else
+
+
+def test_the_contrastive_loss_is_over_all_items_or_a_sample_of_them_never_padding(build):
+    model = build(**SMALL).model.train()
+    with torch.no_grad():
+        views, fused = model.latent(model._graphs_for_batch())
+    for rows in (*views, fused):
+        rows[0] = torch.nan
+
+    def losses(items: int) -> list[float]:
+        model.settings = model.settings.model_copy(update={"contrastive_items": items})
+        return [model._contrast(views, fused).item() for _ in range(20)]
+
+    every = [contrastive_loss(view[1:], fused[1:], 0.5, model.n_items - 1).item() for view in views]
+    assert model.settings.temperature == 0.5
+    assert losses(model.n_items - 1) == pytest.approx([sum(every)] * 20) and len(set(losses(100))) == 1
+    sampled = losses(model.n_items - 3)
+    assert np.isfinite(sampled).all() and len(set(sampled)) > 5, "two items are left out, never the same"
+    assert np.mean(sampled) == pytest.approx(sum(every), rel=0.05)
+
+
+LEAST = {
+    "embedding_size": 1, "n_layers": 0, "item_layers": 1, "knn_k": 1, "graph_mix": 0.0, "reg_weight": 0.0,
+    "graph_rebuild_epochs": 1, "knn_exact_up_to": 1, "knn_probes": 1,
+    "contrastive_weight": 0.0, "temperature": 0.02, "contrastive_items": 2,
+}  # fmt: skip
+
+
+def test_the_least_settings_are_taken_and_no_lesser_ones(build):
+    settings = type(build(**SMALL).model.settings)
+    given = {**build(**SMALL).model.settings.model_dump(), **LEAST}
+    assert settings(**given).graph_mix == 0 and settings(**{**given, "graph_mix": 1.0}).graph_mix == 1
+    lesser = {name: value - (1 if isinstance(value, int) else 0.5) for name, value in LEAST.items()}
+    for name, value in [*lesser.items(), ("graph_mix", 1.5)]:
+        with pytest.raises(ValidationError, match=name):
+            settings(**{**given, name: value})
 
 
 def test_graph_parameters_move_between_rebuilds_by_momentum_as_in_the_reference(build):

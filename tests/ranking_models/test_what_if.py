@@ -136,6 +136,18 @@ def test_exact_equals_the_dense_specification(build):
         assert abs((dense_users[user] @ dense_items[item - 1]).item() - score.item()) < 1e-4
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_exact_equals_the_slow_way_with_hardly_any_neighbours(build, k):
+    model = build(embedding_size=8, knn_k=k).model.eval()
+    users, items, images = requests(model, 12)
+    what_if = scorer(model, "exact")
+    scores, ranks = what_if.score(users, items, images), what_if.rank(users, items, images)
+    for row in range(12):
+        new_users, new_items = slow_scores(model, int(items[row]), images[row])
+        score, low, high = slow_rank(model, new_users, new_items, int(users[row]), int(items[row]))
+        assert abs(scores[row].item() - score) < 1e-4 and low <= ranks[row].item() <= high
+
+
 def test_results_do_not_depend_on_the_batch(crowded):
     model = crowded.model.eval()
     users, items, images = requests(model, 30, seed=5)

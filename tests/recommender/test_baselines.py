@@ -31,7 +31,7 @@ def test_the_expectation_over_ties_is_exact(k):
 
 
 def test_candidates_are_all_items_but_what_a_user_has_met(splits):
-    """User a: items 3, 4, 5 of popularity 1, 1, 2; user b: 2 (test, though also in training), 3, 4, 5 of 1, 1, 1, 2."""
+    """User a: items 3, 4, 5 of popularity 1, 1, 2; b: 2 (test, and in training), 3, 4, 5 of 1, 1, 1, 2; c: 1, 2, 3."""
     train = [
         ("a", "i1", 1.0),
         ("b", "i2", 1.0),
@@ -41,10 +41,16 @@ def test_candidates_are_all_items_but_what_a_user_has_met(splits):
         ("d", "i3", 1.0),
     ]
     parts = splits(
-        train, valid=[("a", "i2", 1.0), ("b", "i1", 1.0)], test=[("a", "i4", 1.0), ("b", "i2", 1.0)]
+        train,
+        valid=[("a", "i2", 1.0), ("b", "i1", 1.0)],
+        test=[("a", "i4", 1.0), ("b", "i2", 1.0), ("c", "i3", 1.0)],
     )
     found = baselines(parts, k=2)
-    users = ([1.0, 1.0, 2.0], [False, True, False]), ([1.0, 1.0, 1.0, 2.0], [True, False, False, False])
+    users = (
+        ([1.0, 1.0, 2.0], [False, True, False]),
+        ([1.0, 1.0, 1.0, 2.0], [True, False, False, False]),
+        ([1.0, 1.0, 1.0], [False, False, True]),
+    )
     for name, given in (("popularity", 1.0), ("chance", 0.0)):
         rows = [over_all_orders([given * score for score in scores], wanted, 2) for scores, wanted in users]
         recall, gain = np.mean(rows, axis=0)

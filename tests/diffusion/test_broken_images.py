@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from recgen.core.errors import UserError
 from recgen.data.types import Request
 from recgen.diffusion.backbone import load_backbone
 from recgen.diffusion.conditions import BrokenImageError, Condition
 from recgen.diffusion.sampling import Sampling
-from recgen.stages.generate import broken
+from recgen.stages.controls import ControlDrawer
+from recgen.stages.generate import naming_broken
 
 SAMPLING = Sampling(steps=2, guidance_scale=2.0)
 CONDITIONS = [Condition(11, "a"), Condition(12, "b"), Condition(13, "c")]
@@ -48,12 +52,22 @@ def test_an_image_of_one_colour_is_none(backbone):
 
 def test_the_message_names_the_request():
     requests = [Request("u1", "i1", 11), Request("u2", "i9", 12)]
-    message = str(
-        broken("ragar", requests, BrokenImageError(12, "pixels that are not finite numbers, in float16"))
-    )
+    with pytest.raises(UserError) as raised, naming_broken("ragar", requests):
+        raise BrokenImageError(12, "pixels that are not finite numbers, in float16")
+    message = str(raised.value)
     assert (
         "generator ragar, user 'u2', item 'i9'" in message and "float16" in message and "precision" in message
     )
+
+
+def test_a_control_that_draws_a_broken_image_says_so_too():
+    drawer = ControlDrawer(Mock(), "control.placebo")
+    drawer.__dict__["_reward"] = None
+    drawer.__dict__["_control"] = Mock(generate=Mock(side_effect=BrokenImageError(12, "one colour only")))
+    with pytest.raises(
+        UserError, match=r"control\.placebo, user 'u1', item 'i1': found an image of one colour only"
+    ):
+        drawer.draw([Request("u1", "i1", 12)])
 
 
 def test_many_images_are_encoded_in_blocks_with_the_same_latents(backbone, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from PIL import Image
 
 from recgen import api
 from recgen.core.errors import UserError
+from recgen.pipeline.controls import placebo_decode
 from recgen.stages.measure import CreativeBatch, check_creatives
 
 BLIND = {"protocol": "blind", "items": 6, "per_item": 3}
@@ -87,6 +89,14 @@ def test_users_alone_with_an_item_have_theirs_drawn(tmp_path, write_config):
     again = (tmp_path / "run/metrics.json").read_bytes()
     api.run(str(tmp_path / "tiny.yaml"), str(tmp_path / "run"), (), until="evaluate", force="generate")
     assert (tmp_path / "run/metrics.json").read_bytes() == again
+
+
+def test_the_placebo_is_sampled_as_the_first_generator_that_draws():
+    blocks = {"folder": {"path": "x"}, "one": {"decode": {"steps": 3}}, "two": {"decode": {"steps": 9}}}
+    specs = {name: SimpleNamespace(settings=block) for name, block in blocks.items()}
+    for names, expected in ((list(specs), {"steps": 3}), (["two", "one"], {"steps": 9}), (["folder"], None)):
+        config = SimpleNamespace(generators=specs, settings=SimpleNamespace(generators=names))
+        assert placebo_decode(config) == expected
 
 
 def test_without_controls_there_are_none(tmp_path, write_config):

@@ -64,7 +64,7 @@ def main() -> None:
                 api.run("demo", str(folder), own, until="evaluate")
                 tables[which].append(measured(folder, name, seed))
         result[name] = found | {"test": compared(tables)}
-    harness.save(result, RESULT)
+        harness.save(result, RESULT)
 
 
 def studied(work: Path, name: str, trials: int, workers: int) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class _Kernel:
 
     def value(self, estimator: Estimator) -> float:
         alike, cross, n = (np.array([part]) for part in (self.alike.sum(), self.cross.sum(), float(self.n)))
-        return float(self._mmd(alike, cross, n, estimator)[0])
+        return float(self._mmd(alike, cross, n, estimator).item())
 
     def without_each_user(self) -> FloatArray:
         """The unbiased value without each user's creatives, for users whose absence leaves at least two."""

@@ -161,6 +161,7 @@ def test_a_sample_depends_on_its_own_row_only(eta: float) -> None:
     alone = [sample(prior, [user], [seed], 4.0, settings) for user, seed in zip(users, seeds, strict=True)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(together[0], together[4])
+    assert sample(prior, [], [], 4.0, settings).shape == (0, together.shape[1])
 
 
 def test_denoising_loss_known_answer() -> None:

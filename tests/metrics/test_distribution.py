@@ -61,6 +61,14 @@ def test_cmmd_refuses_sets_it_cannot_compare(sets):
         d.cmmd(sets[0], sets[1][:1])
     with pytest.raises(ValueError, match="without an image"):
         d.cmmd(sets[0], np.full((3, 16), np.nan))
+    with pytest.raises(ValueError, match="without an image"):
+        d.cmmd(sets[0], np.vstack([sets[1], np.zeros(16)]))
+
+
+def test_nothing_is_more_alike_than_an_image_and_itself(sets):
+    rows = d._normalised(sets[0])
+    assert ((rows @ rows.T).diagonal() > 1).any(), "single precision says so"
+    assert d._kernel(rows, rows).max() == 0
 
 
 def test_jackknife_equals_leaving_each_user_out(sets):

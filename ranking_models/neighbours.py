@@ -61,8 +61,7 @@ def pair_similarity(
 ) -> torch.Tensor:
     """Return float32 cosines ``[P]`` of ``left[rows]`` and ``right[columns]``, both unit rows, rounded from float64."""
     chunks = zip(rows.split(PAIRS_PER_CHUNK), columns.split(PAIRS_PER_CHUNK), strict=True)
-    sums = [(left[r].double() * right[c].double()).sum(1).float() for r, c in chunks]
-    return torch.cat(sums) if sums else left.new_zeros(0)
+    return torch.cat([(left[r].double() * right[c].double()).sum(1).float() for r, c in chunks])
 
 
 _remembered: OrderedDict[tuple[object, ...], Neighbours] = OrderedDict()
@@ -136,11 +135,11 @@ def _hash_rows(words: NDArray[np.uint32], mixers: NDArray[np.uint64], keys: NDAr
 
 
 def _members(group_of: torch.Tensor, n_groups: int, at_most: int) -> torch.Tensor:
-    """Return each group's lowest item rows ``[G, m]``, -1 where it has fewer; m is at most one above `at_most`."""
+    """Return each group's lowest item rows ``[G, m]``, -1 where it has fewer; m is at most `at_most`."""
     order = torch.argsort(group_of, stable=True)
     sizes = torch.bincount(group_of, minlength=n_groups)
     place = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[group_of[order]]
-    width = min(int(sizes.max()), at_most + 1)
+    width = min(int(sizes.max()), at_most)
     members = torch.full((n_groups, width), -1, device=order.device)
     keep = place < width
     members[group_of[order][keep], place[keep]] = order[keep]
@@ -149,12 +148,18 @@ def _members(group_of: torch.Tensor, n_groups: int, at_most: int) -> torch.Tenso
 
 def _search(distinct: torch.Tensor, width: int, exact_up_to: int, probes: int) -> torch.Tensor:
     """Return candidate groups ``[G, width]``, most similar first, -1 where an inverted file found too few."""
-    if distinct.is_cuda and len(distinct) <= exact_up_to:
-        chunk = max(CELLS_PER_CHUNK // len(distinct), 1)
-        return torch.cat([(rows @ distinct.T).topk(width).indices for rows in distinct.split(chunk)])
+    exact = len(distinct) <= exact_up_to
+    if exact and distinct.is_cuda:
+        return _exhaustive(distinct, width)
     vectors = distinct.cpu().numpy()
-    index = searchable(vectors, len(vectors) <= exact_up_to, 4, probes)
+    index = searchable(vectors, exact, 4, probes)
     return torch.from_numpy(index.search(vectors, width)[1]).to(distinct.device)
+
+
+def _exhaustive(distinct: torch.Tensor, width: int) -> torch.Tensor:
+    """Return what `_search` does by matrix products, the faster way on a GPU."""
+    chunk = max(CELLS_PER_CHUNK // len(distinct), 1)
+    return torch.cat([(rows @ distinct.T).topk(width).indices for rows in distinct.split(chunk)])
 
 
 def _ranked_others(
@@ -178,10 +183,6 @@ def _ranked_others(
     ids, by_id = ids.sort(dim=1, stable=True)
     similarity, by_similarity = similarity.gather(1, by_id).sort(dim=1, descending=True, stable=True)
     ids = ids.gather(1, by_similarity).masked_fill(similarity == -torch.inf, -1)
-    short = k - ids.shape[1]
-    if short > 0:
-        ids = torch.nn.functional.pad(ids, (0, short), value=-1)
-        similarity = torch.nn.functional.pad(similarity, (0, short), value=-torch.inf)
     return ids[:, :k], similarity[:, :k]
 
 

@@ -101,13 +101,65 @@ def test_padding_takes_no_part(build):
         model.item_embedding.weight[0] = 1e3
         model.user_embedding.weight[0] = -1e3
     model.features("image")[0] = 1e3
-    model._keep_fixed_graph("image")
-    model._reset()
+    model.features_changed()
     again_users, again_items = model.final()
     assert torch.equal(users[1:], again_users[1:]) and torch.equal(items[1:], again_items[1:])
     model.train()
     sum(model.calculate_loss(first_batch(built))).backward()
     assert model.item_embedding.weight.grad[0].abs().sum() == 0
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_an_epoch_learns_and_scores_with_the_graph_of_its_first_batch(build, k):
+    built = build(**SMALL | {"knn_k": k}, graph_rebuild_epochs=2)
+    model, batch = built.model, first_batch(built)
+
+    def rebuilt() -> bool:
+        return any(graph.values.requires_grad for graph in model._graphs_for_batch().values())
+
+    def scores() -> torch.Tensor:
+        return model.forward()[1].detach()
+
+    model.begin_epoch(0)
+    assert rebuilt() and not rebuilt(), "the first batch's alone is learned through"
+    model.eval()
+    model.train()
+    assert not rebuilt(), "dynamic negatives switch there and back"
+    first = scores()
+    with torch.no_grad():
+        model.transform["image"].weight.mul_(torch.randn_like(model.transform["image"].weight))
+    assert torch.equal(scores(), first)
+    near = model.fixed_neighbours("image").similarity.clone()
+    model.features("image")[3] = -model.features("image")[3]
+    model.features_changed()
+    assert not torch.equal(model.fixed_neighbours("image").similarity, near)
+    assert not torch.equal(scores(), first) and rebuilt(), "no graph of the old features is left"
+    model.end_epoch()
+    fresh = scores()
+    with torch.no_grad():
+        model.transform["image"].weight.mul_(torch.randn_like(model.transform["image"].weight))
+    assert not torch.equal(scores(), fresh), "outside of an epoch, graphs are fresh"
+    model.begin_epoch(1)
+    assert not rebuilt(), "every other epoch"
+    model.end_epoch()
+    model.begin_epoch(2)
+    assert rebuilt()
+    model.end_epoch()
+    before = model.eval().final()[1].clone()
+    sum(model.train().calculate_loss(batch)).backward()
+    with torch.no_grad():
+        model.item_embedding.weight.add_(1.0)
+    assert not torch.equal(model.eval().final()[1], before), "what was evaluated before training is forgotten"
+    assert not [name for name in model.state_dict() if name.startswith(("interaction_", "fixed_"))]
+
+
+def test_edges_that_an_inverted_file_did_not_find_stay_without_weight_in_training(build):
+    model = build(**SMALL | {"knn_k": 8}, knn_exact_up_to=1, knn_probes=1).model.train()
+    learned = model.learned_neighbours("image")
+    assert (learned.similarity[1:] == 0).any()
+    own = model.item_graph("image", learned)
+    found = model._item_graph_with_gradient("image")
+    torch.testing.assert_close(found.values.detach(), own.values)
 
 
 def test_trained_features_start_frozen_equal_and_move(build):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from ranking_models import neighbours
-from ranking_models.neighbours import nearest_items, normalise, remembered_items, unit_rows
+from ranking_models.neighbours import inverse_root, nearest_items, normalise, remembered_items, unit_rows
 from ranking_models.sparse import SparsePattern, edge_similarity, propagate
 
 EXACT = {"exact_up_to": 10_000, "probes": 1}
@@ -40,6 +41,43 @@ def test_neighbours_equal_brute_force():
     assert not near.ids[1:].eq(0).any()
     expected = torch.nn.functional.cosine_similarity(table[1:, None], table[near.ids[1:]], dim=2)
     torch.testing.assert_close(near.similarity[1:], expected)
+
+
+def test_the_search_is_exhaustive_up_to_the_size_that_is_asked_for():
+    table = features(300)
+    assert listed(nearest_items(unit_rows(table), 10, exact_up_to=300, probes=1)) == brute_force(table, 10)
+    assert listed(nearest_items(unit_rows(table), 10, exact_up_to=299, probes=1)) != brute_force(table, 10)
+
+
+def test_the_gpus_search_is_the_cpus(monkeypatch):
+    unit = unit_rows(features(40))[1:]
+    expected = neighbours._search(unit, 5, exact_up_to=40, probes=1)
+    for cells in (1 << 22, 100, 1):
+        monkeypatch.setattr(neighbours, "CELLS_PER_CHUNK", cells)
+        assert torch.equal(neighbours._exhaustive(unit, 5), expected)
+
+
+def test_an_inverted_file_that_finds_too_few_leaves_edges_without_weight():
+    unit = unit_rows(features(400))
+    near = nearest_items(unit, 6, exact_up_to=1, probes=1)
+    cosines = (unit[1:, None] * unit[near.ids[1:]]).sum(2)
+    rows = torch.arange(1, 401)[:, None]
+    absent = (near.ids[1:] == rows) & (torch.arange(6) > 0)
+    assert absent.any() and not near.similarity[1:][absent].any()
+    torch.testing.assert_close(near.similarity[1:][~absent], cosines[~absent])
+    unknown = near.next_id[1:] == -1
+    assert unknown.any() and near.next_similarity[1:][unknown].isneginf().all()
+    assert near.next_id[1:][~unknown].min() > 0 and near.next_similarity[1:][~unknown].isfinite().all()
+    assert not (absent.any(1) & ~unknown).any(), "who has too few has no next one"
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5, 9])
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+def test_few_items_and_many_duplicates_equal_brute_force(groups, k):
+    table = features(9)
+    table[1:] = table[1 + torch.arange(9) % groups].clone()
+    near = nearest_items(unit_rows(table), k, **EXACT)
+    assert listed(near) == brute_force(table, k)
 
 
 def test_more_duplicates_than_neighbours_are_listed_by_id():
@@ -119,4 +157,33 @@ def test_rows_are_hashed_the_same_in_pieces(monkeypatch):
     whole = neighbours._groups(items)
     monkeypatch.setattr(neighbours, "ROWS_HASHED", 7)
     pieces = neighbours._groups(items)
-    assert all(torch.equal(*pair) for pair in zip(whole, pieces, strict=True)) and len(whole[1]) < len(items)
+    assert all(torch.equal(*pair) for pair in zip(whole, pieces, strict=True))
+    group_of, first = whole
+    half = len(items) // 2
+    assert torch.equal(group_of[:half], group_of[half:]) and len(first) == half, "each row is there twice"
+    assert sorted(first.tolist()) == list(range(half)) and torch.equal(items[first][group_of], items)
+
+
+def test_rows_that_differ_in_one_number_or_in_its_place_are_told_apart():
+    row = torch.arange(1.0, 9.0)
+    items = torch.cat([row[None], row + torch.eye(8), row.roll(1)[None], torch.zeros(1, 8)])
+    assert len(neighbours._groups(items)[1]) == 11
+
+
+def test_rows_of_any_length_become_unit_rows_whatever_the_piece(monkeypatch):
+    table = features(30)
+    unit, found = unit_rows(table), nearest_items(unit_rows(table), 5, **EXACT)
+    torch.testing.assert_close(unit_rows(0.01 * table), unit)
+    monkeypatch.setattr(neighbours, "CELLS_PER_CHUNK", 1)
+    assert torch.equal(unit_rows(table), unit)
+    assert torch.equal(nearest_items(unit, 5, **EXACT).ids, found.ids)
+    nobody = torch.zeros(0, dtype=torch.int64)
+    assert neighbours.pair_similarity(unit, unit, nobody, nobody).shape == (0,)
+
+
+def test_inverse_roots_and_their_gradient():
+    degree = torch.tensor([0.0, -1.0, 0.25, 4.0], requires_grad=True)
+    found = inverse_root(degree)
+    assert found.tolist() == [0, 0, 2, 0.5]
+    found.sum().backward()
+    torch.testing.assert_close(degree.grad, torch.tensor([0.0, 0.0, -4.0, -0.0625]))  # -1/2 d^(-3/2)

@@ -129,10 +129,10 @@ def test_an_epoch_learns_and_scores_with_the_graph_of_its_first_batch(build, k):
     with torch.no_grad():
         model.transform["image"].weight.mul_(torch.randn_like(model.transform["image"].weight))
     assert torch.equal(scores(), first)
-    near = model.fixed_neighbours("image").similarity.clone()
+    near = model.fixed_neighbours("image").next_similarity.clone()
     model.features("image")[3] = -model.features("image")[3]
     model.features_changed()
-    assert not torch.equal(model.fixed_neighbours("image").similarity, near)
+    assert not torch.equal(model.fixed_neighbours("image").next_similarity, near)
     assert not torch.equal(scores(), first) and rebuilt(), "no graph of the old features is left"
     model.end_epoch()
     fresh = scores()

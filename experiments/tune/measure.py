@@ -1,11 +1,11 @@
-"""Tuning on the demo by the judge: what 20 trials find on validation, and whether it holds on the test split, by the truth too.
+"""Tuning on the demo by the judge: what a study finds on validation, and whether it holds on the test split, by the truth too.
 
 A study for each generator, whose objective is how many percentiles an item rises more, by the judge, with the user's own creative
 than with another user's (`judge_net_of_swapped`). The study's data, requests and ranking models are those of the demo's own run
 seed. Winner and configuration are then compared on the test split under five other run seeds, each with requests, splits, ranking
 models and noises of its own. Results go to result.json beside this file.
 
-Usage: python -m experiments.tune.measure [--trials 20] [--workers 1] [--work FOLDER] [--seeds 1 2 3 4 5]
+Usage: python -m experiments.tune.measure [--trials 15] [--workers 1] [--work FOLDER] [--seeds 1 2 3 4 5]
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=15)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments/tune"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3, 4, 5])

@@ -1,6 +1,6 @@
 # make demo   install into .venv and run the main job; a second time takes seconds
 # make test   lint, the documentation and the tests, doctests too
-# make test-slow  tests that kill whole runs' processes, two minutes
+# make test-slow  tests of whole runs, killed ones among them, some minutes
 # make lint   ruff (check and format) and mypy
 # make docs   the documentation, into site/, with warnings as errors
 # make bench  experiments/benchmarks into their JSON files, and a page of them, runs/benchmarks.md

@@ -25,8 +25,11 @@ def test_what_was_run_on_the_published_shapes_took_what_is_planned():
         assert {"stable_diffusion", "ip_adapter_mean", "dreambooth"} <= run
     planned = {name: task for name, task in recorded["tasks"].items() if "planned_gib" in task}
     assert len(planned) >= 9
-    for name, task in planned.items():
-        assert task["planned_gib"] == pytest.approx(task["peak_memory_gib"], rel=0.13), name
+    off = {name: task["planned_gib"] / task["peak_memory_gib"] - 1 for name, task in planned.items()}
+    assert {name for name, share in off.items() if abs(share) > 0.1} <= {"generate.dreambooth"}, (
+        "taken while the heap kept what training had freed"
+    )
+    assert max(abs(share) for share in off.values()) < 0.13
     assert recorded["peak_memory_gib"] < 14
 
 

@@ -101,7 +101,7 @@ def whole_sequence(prior: Prior, user: int, rating: int, t: int, noisy: torch.Te
     return prior.head(prior.norm(x[-prior.image_tokens :]).flatten())
 
 
-@pytest.mark.parametrize("image_tokens", [1, 3])
+@pytest.mark.parametrize("image_tokens", [1, 2, 3])
 def test_prior_equals_the_whole_sequence_under_a_causal_mask(image_tokens: int) -> None:
     prior = random_prior(image_tokens=image_tokens)
     users, ratings = torch.tensor([0, 4, 0, 5, 0]), torch.tensor([LIKE, DISLIKE, DISLIKE, NO_RATING, LIKE])
@@ -125,6 +125,16 @@ def test_default_is_the_papers_size() -> None:
         1,
         1024,
     )
+
+
+def test_where_the_prior_starts() -> None:
+    torch.manual_seed(0)
+    prior = Prior(users=5, dim=4, width=512, layers=1, heads=4, user_tokens=4, image_tokens=1)
+    assert prior.user.weight.shape == (5 + 1, 4 * 512) and not prior.user.weight.any(), "nobody is known"
+    assert prior.rating.weight.shape[0] == len({LIKE, DISLIKE, NO_RATING}) == 3
+    for told in (prior.rating.weight, prior.position):
+        assert told.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not prior.head.weight.any() and not prior.head.bias.any(), "no noise is predicted"
 
 
 def test_guidance_known_answer() -> None:

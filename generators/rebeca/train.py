@@ -130,7 +130,7 @@ class HeldOutLoss:
 
     @torch.no_grad()
     def __call__(self, prior: Prior, noise_process: DDPMScheduler, embeddings: Tensor) -> float:
-        """Return the mean loss, or 0 where nothing is held out."""
+        """Return the mean loss; something has to be held out."""
         device, total = embeddings.device, 0.0
         users, ratings = conditions(self.ratings, prior.no_user, self.user_embeddings)
         for rows in torch.arange(len(users)).split(2_048):
@@ -140,7 +140,7 @@ class HeldOutLoss:
                 prior, noise_process, images, *(tensor[rows].to(device) for tensor in tensors)
             )
             total += loss.item() * len(rows)
-        return total / max(len(users), 1)
+        return total / len(users)
 
 
 def train_prior(

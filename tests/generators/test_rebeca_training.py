@@ -38,9 +38,11 @@ def embeddings() -> torch.Tensor:
 
 @pytest.fixture
 def ratings() -> Ratings:
-    """In no order; user 0 only likes, user 1 likes one, user 2 nothing, and user 16 has rated nothing."""
+    """In no order; user 0 only likes, user 1 likes one, user 2 nothing; user 3 has rated one image, user 16 none."""
     rng = np.random.default_rng(2)
-    users = np.repeat(np.arange(USERS - 1), rng.integers(3, 12, USERS - 1))
+    counts = rng.integers(3, 12, USERS - 1)
+    counts[3] = 1
+    users = np.repeat(np.arange(USERS - 1), counts)
     likes = rng.random(len(users)) < 0.6
     likes[users == 0], likes[users == 2] = True, False
     likes[users == 1] = np.arange((users == 1).sum()) == 1
@@ -109,6 +111,8 @@ def test_users_start_from_what_sets_their_likes_apart(ratings: Ratings, embeddin
     drawn = torch.randn(12, tokens.shape[1], generator=torch_generator(SEED, "rebeca taste")).double().numpy()
     back = tokens[:USERS] @ np.linalg.pinv(drawn)
     np.testing.assert_allclose(back @ back.T, kept @ kept.T, atol=1e-4)
+    start_from_taste(prior, ratings, 1e-3 * embeddings, SEED)
+    np.testing.assert_allclose(prior.user.weight.detach(), tokens, atol=1e-4, err_msg="in any unit")
     start_from_taste(prior, ratings, 0 * embeddings, SEED)
     assert not prior.user.weight.any(), "images that are nothing set nobody apart"
 

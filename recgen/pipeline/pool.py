@@ -54,11 +54,12 @@ class Lost(Exception):
 
 @dataclass(eq=False)
 class Worker:
-    """One process (`subprocess.Popen`, or a Ray actor): the order that it is at, and the name that this is shown by."""
+    """One process (`subprocess.Popen`, or a Ray actor): the order it is at, the name this is shown by, whether it has begun."""
 
     process: Any
     name: str = ""
     order: Order | None = None
+    ready: bool = False
 
 
 class Pool:
@@ -139,7 +140,7 @@ class Pool:
         while True:
             worker, message = self._answers.get()
             if isinstance(message, Ready):
-                self.device = message.device
+                self.device, worker.ready = message.device, True
             elif isinstance(message, Step):
                 self._board.show(worker.name, message)
             elif isinstance(message, logging.LogRecord):

@@ -98,7 +98,7 @@ class SideBySide:
                 worker, result = pool.result()
                 task, shares = self._at.pop(worker, (None, False))
                 if isinstance(result, Lost):
-                    workers = self._lose(pool, task, shares, result, workers)
+                    workers = self._lose(pool, worker, task, shares, result, workers)
                 elif task is not None and shares:
                     self._exhausted |= set() if result.value else {task.name}
                 elif task is not None:
@@ -187,14 +187,22 @@ class SideBySide:
         self._changes += task.stage in ("dataset", "features")
         records.finish(self._run, task, self._prints[task.name], result.used, result.value, self._clock)
 
-    def _lose(self, pool: Pool, task: Task | None, shares: bool, how: Lost, workers: int) -> int:
+    def _lose(
+        self, pool: Pool, worker: Worker, task: Task | None, shares: bool, how: Lost, workers: int
+    ) -> int:
         """Take note that a process has ended, and return how many there may be from now on."""
+        homeless = (
+            bool(pool.workers) and not worker.ready
+        )  # as an actor is whose node is gone; no task's doing
+        if homeless:
+            workers = len(pool.workers)
         if task is None:
             return workers
         if shares:
-            self._exhausted.add(task.name)
+            if not homeless:
+                self._exhausted.add(task.name)
             return workers
-        self._lost[task.name] += 1
+        self._lost[task.name] += not homeless
         if self._lost[task.name] == _TRIES:
             raise UserError(
                 task.name,

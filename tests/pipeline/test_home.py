@@ -207,7 +207,8 @@ def test_what_is_damaged_at_the_url_is_not_taken_for_finished(machine, url):
     Remote(url).commit("ranker/judge/model.pth", b"damaged")
     other = machine("other")
     with other.lock():
-        assert other.damaged("ranker/judge") == ["ranker/judge/model.pth"]
+        assert not other.finished("ranker/judge", "one")
+        assert other.begin("ranker/judge", "one", ["ranker/judge"]) == ["ranker/judge/model.pth"]
 
 
 def test_two_machines_do_not_write_at_once(machine, impatient):
@@ -230,6 +231,8 @@ def test_the_place_of_a_silent_machine_is_taken_and_it_finds_out(machine, impati
             finish(other, "one")
             with pytest.raises(UserError, match="at work on it"):
                 first.begin("ranker/judge", "two", ["ranker/judge"])
+            with pytest.raises(UserError, match="at work on it"):
+                first.publish(write(first, *CHUNK))
         assert other.finished("ranker/judge", "one")
 
 
@@ -242,17 +245,21 @@ def test_one_machine_need_not_wait_for_the_process_it_has_lost(machine, url):
     assert time.monotonic() - started < lease.PATIENCE / 5
 
 
-def test_answers_that_were_paid_for_go_along(machine):
+def test_answers_that_were_paid_for_go_along(machine, url, tmp_path):
     first = machine("first")
     with first.lock(), closing(sqlite3.connect(first.root / "answers.sqlite")) as file:
         file.execute("PRAGMA journal_mode=WAL")
         with file:
             file.execute("CREATE TABLE answers (answer)")
             file.execute("INSERT INTO answers VALUES ('forty-two')")
-        finish(first, "one")  # while the file is open
+        finish(first, "one")
+        taken = tmp_path / "taken.sqlite"  # while the file is open, and a part of it in its journal
+        taken.write_bytes(Remote(url).read("answers.sqlite") or b"")
     other = machine("other")
-    with other.lock(), closing(sqlite3.connect(other.root / "answers.sqlite")) as file:
-        assert file.execute("SELECT answer FROM answers").fetchone() == ("forty-two",)
+    with other.lock():
+        for place in (taken, other.root / "answers.sqlite"):
+            with closing(sqlite3.connect(place)) as file:
+                assert file.execute("SELECT answer FROM answers").fetchone() == ("forty-two",)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ class SideBySide:
 
     def _to_share(self) -> list[Task]:
         """Return tasks under way of which another process may take a share, those with the most to do first."""
-        found = {task.name: task for task, _ in self._at.values() if task.share}
+        found = {task.name: task for task, shares in self._at.values() if task.share and not shares}
         return sorted(
             (task for task in found.values() if task.name not in self._exhausted),
             key=lambda task: -self._urgency[task.name],

@@ -103,6 +103,7 @@ def test_what_is_finished_on_one_machine_is_finished_on_another(machine, url):
     with first.lock():
         write(first, "threads.txt", text="3")
         finish(first, "one")
+    Remote(url).create("ranker/.tmp-1-model.pth", b"half-written")
     other = machine("other")
     assert other.root != first.root and not held(other)
     with other.lock():
@@ -111,7 +112,7 @@ def test_what_is_finished_on_one_machine_is_finished_on_another(machine, url):
         facts = other.root / "ranker/judge/model.pth"
         assert facts.stat().st_mtime_ns == (first.root / "ranker/judge/model.pth").stat().st_mtime_ns
     assert Remote(url).sizes().keys() == {*held(first), ".writer"}, (
-        "no lease is left, and nothing half-written"
+        "no lease is left, and nothing half-written counts"
     )
 
 

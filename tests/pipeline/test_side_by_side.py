@@ -100,7 +100,7 @@ def test_the_only_task_that_can_be_done_is_shared_at_once(serial, config, tmp_pa
     monkeypatch.setattr(SideBySide, "_begin", note)
     pipeline.execute(context(config, folder), goals=["generate"], workers=2)
     assert begun[:2] == [("generate/toy", False), ("generate/toy", True)]
-    assert begun[-1] == ("generate", False)
+    assert begun[-1] == ("generate", False), begun
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_other_settings_play_anew_with_the_creatives_that_are_there(folder, play
 
 def test_the_report_shows_the_market(folder, played):
     page = (folder / "report.html").read_text()
-    assert 'id="market"' in page and "clicks per 1,000 pages" in page
+    assert 'id="market"' in page and "Clicks per 1,000 pages" in page
     assert str(round(played["effects"]["1"]["ab"]["ideal"]["uplift"]["difference"])) in page.replace(",", "")
 
 

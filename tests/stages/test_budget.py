@@ -100,4 +100,6 @@ def test_views_that_are_texts_are_numbers_all_the_same(folder, tmp_path):
 
 def test_the_report_says_what_was_drawn(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "ask for 36 different images, of which each generator drew 12" in page and 'id="budget-table"' in page
+    assert (
+        "ask for 36 different images, of which each generator drew 12" in page and 'id="budget-table"' in page
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dense_micro import dense_interactions
+from pydantic import ValidationError
 from recbole.data.interaction import Interaction
 from sparse_world import fitted, popularity_recall
 from torch.nn.functional import dropout
@@ -43,6 +44,24 @@ def test_scores_are_those_of_dense_matrices(built):
     expected = (users[1:] @ weight.T + bias) @ (items @ weight.T + bias).T
     found = model.full_sort_predict(Interaction({"user_id": torch.arange(1, model.n_users)}))
     torch.testing.assert_close(found.view(-1, model.n_items), expected)
+    pairs = Interaction({"user_id": torch.tensor([3, 1, 3]), "item_id": torch.tensor([2, 2, 7])})
+    torch.testing.assert_close(model.predict(pairs), expected[[2, 0, 2], [2, 2, 7]])
+
+
+def test_training_begins_in_training_and_what_the_data_say_is_not_saved(built):
+    assert built.model.eval().train().training and not built.model.eval().training
+    assert not [name for name in built.model.state_dict() if name.startswith("interaction_")]
+
+
+def test_the_least_settings_are_taken_and_no_lesser_ones(built):
+    settings = type(built.model.settings)
+    least = {"embedding_size": 1, "n_layers": 0, "dropout": 0.0, "modality_weight": 0.0, "reg_weight": 0.0}
+    given = {**built.model.settings.model_dump(), **least}
+    assert settings(**given).dropout == 0
+    lesser = {name: value - (1 if isinstance(value, int) else 0.5) for name, value in least.items()}
+    for name, value in [*lesser.items(), ("dropout", 1.0)]:
+        with pytest.raises(ValidationError, match=name):
+            settings(**{**given, name: value})
 
 
 def test_the_loss_is_the_papers_with_targets_that_no_gradient_passes(built):

@@ -20,6 +20,7 @@ from recgen.core.provenance import recipe_hash
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.stages.gate import sound_image
+from recgen.stages.generate import creatives
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +91,15 @@ def test_only_accepted_creatives_leave_the_run(folder, tmp_path):
             assert b"trainedAlgorithmicMedia" in image.info["xmp"]
             assert recipe_hash(image.info["recgen"]) == row.recipe_sha256
             assert row.recipe_sha256.encode() in image.info["xmp"]
-    changed = np.load(tmp_path / "shop/shop.image.npy")
-    own = RunContext(load_config(str(folder / "config.yaml")), folder).features("image")[1]
-    touched = {
-        item for item, row, before in zip(_ids(tmp_path), changed, own, strict=True) if (row != before).any()
-    }
-    assert touched == set(accepted["item_id"])
+    run = RunContext(load_config(str(folder / "config.yaml")), folder)
+    rows, made = creatives(run, "ideal")
+    shown = pd.MultiIndex.from_frame(rows[pairs]).isin(pd.MultiIndex.from_frame(accepted[pairs]))
+    own = dict(zip(*run.features("image"), strict=True))
+    for item, feature in zip(_ids(tmp_path), np.load(tmp_path / "shop/shop.image.npy"), strict=True):
+        mine = shown & (rows["item_id"] == item).to_numpy()
+        mean = made[mine].mean(axis=0) if mine.any() else own[item]
+        np.testing.assert_allclose(feature, (own[item] + mean) / 2, rtol=1e-5, err_msg=item)
+    assert 0 < shown.sum() < len(shown)
     everything = CliRunner().invoke(
         cli, ["export", "--run", str(folder), "--to", str(tmp_path), "--name", "all", "--images", "--all"]
     )

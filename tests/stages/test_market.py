@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -88,6 +90,25 @@ def test_a_creative_is_drawn_once_whatever_the_round_and_the_world(folder, playe
     assert (own == 1).all()
     pair = log[log["arm"].str.contains("ideal")].groupby("picture")["item_id"].nunique()
     assert (pair == 1).all(), "another user's creative is of the same item"
+
+
+def test_swapped_creatives_are_those_of_one_other_user(folder, played):
+    log = read_log(folder / "market/log.parquet")
+    users = sorted(log["user_id"].unique())
+    whose_file = {(made_for(user, item), item): user for user in users for item in log["item_id"].unique()}
+    drawn = log[log["arm"].isin(["ideal", "swapped.ideal"])]
+    whose = [whose_file[Path(row.picture).stem, row.item_id] for row in drawn.itertuples()]
+    own = drawn.assign(whose=whose)
+    assert (own["whose"] == own["user_id"])[own["arm"] == "ideal"].all()
+    donors = own[own["arm"] == "swapped.ideal"].groupby("user_id")["whose"].unique()
+    assert all(len(each) == 1 for each in donors), "always the same"
+    assert all(each[0] != user for user, each in donors.items())
+    assert donors.str[0].is_unique
+
+
+def made_for(user: str, item: str) -> str:
+    """Return the name of the file of a creative."""
+    return hashlib.blake2b(f"{user}\x1f{item}".encode(), digest_size=12).hexdigest()
 
 
 def test_again_nothing_is_played_and_a_lost_world_is_played_again_alike(folder, played):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from recgen.metrics.crossed import crossed_difference, crossed_mean
+from recgen.metrics.registry import lookup
 
 ORIGINAL = "ORI"
 SWAPPED, DEALT = "swapped.", "dealt."
@@ -48,7 +49,10 @@ def compare(
     factors = {name: wide.index.get_level_values(level).to_numpy() for name, level in levels.items()}
     means = {
         source: {
-            f"{key}{suffix}": crossed_mean(wide[key][source].to_numpy(), factors).as_json() for key in metrics
+            f"{key}{suffix}": crossed_mean(wide[key][source].to_numpy(), factors)
+            .within(lookup(key).bounds)
+            .as_json()
+            for key in metrics
         }
         for source in sources
     }

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recgen.config.gate import Gate
 from recgen.metrics.personalisation import FloatArray
+from recgen.metrics.registry import SHARE
 from recgen.metrics.semantics import retrieval_rank
-from recgen.metrics.statistics import bootstrap_mean
+from recgen.metrics.statistics import Estimate, bootstrap_mean
 
 ACCEPTED = "accepted"
 REASONS = ("unsound", "unsafe", "attributes", "text", "image", "no gain")
@@ -139,20 +140,28 @@ def summary(verdicts: pd.Series, users: ArrayLike, truth: pd.DataFrame, seed: in
     accepted = (verdicts == ACCEPTED).to_numpy()
     who = np.asarray(users)
 
-    def mean(values: Any, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+    def mean(values: Any, rows: NDArray[np.bool_] | None = None) -> Estimate:
         chosen = np.ones(len(who), dtype=bool) if rows is None else rows
-        return bootstrap_mean(np.asarray(values, dtype=np.float64)[chosen], who[chosen], seed).as_json()
+        return bootstrap_mean(np.asarray(values, dtype=np.float64)[chosen], who[chosen], seed)
+
+    def share(values: Any, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        return mean(values, rows).within(SHARE).as_json()
 
     refused = verdicts[~accepted].value_counts()
     found: dict[str, Any] = {
-        "accepted": mean(accepted),
+        "accepted": share(accepted),
         "refused": {reason: int(refused[reason]) for reason in REASONS if reason in refused},
     }
     if "true_utility_gain" not in truth:
         return found
     gain = truth["true_utility_gain"].to_numpy(dtype=np.float64)
     for name, does in (("keeps", truth["content_preservation"].to_numpy() == 1), ("helps", gain > 0)):
-        found[name] = {"all": mean(does), "precision": mean(does, accepted), "recall": mean(accepted, does)}
+        found[name] = {
+            "all": share(does),
+            "precision": share(does, accepted),
+            "recall": share(accepted, does),
+        }
     shown = np.where(accepted, gain, 0.0)
-    found["true_gain"] = {"all": mean(gain), "accepted": mean(gain, accepted), "shown": mean(shown)}
+    means = {"all": mean(gain), "accepted": mean(gain, accepted), "shown": mean(shown)}
+    found["true_gain"] = {name: each.as_json() for name, each in means.items()}
     return found

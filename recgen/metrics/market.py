@@ -12,6 +12,7 @@ import pandas as pd
 from recgen.metrics.ab_test import PAGES, ab_test, per_page
 from recgen.metrics.crossed import crossed_difference, crossed_mean
 from recgen.metrics.off_policy import arm_values
+from recgen.metrics.registry import lookup
 from recgen.metrics.statistics import bootstrap_mean, holm, paired_difference
 
 QUALITY = ("recall@10", "ndcg@10")
@@ -108,8 +109,10 @@ def _worlds(log: pd.DataFrame, quality: pd.DataFrame, arms: Sequence[str], seed:
 
 def _mean(rows: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:
     if rows["seed"].nunique() == 1:
-        return bootstrap_mean(rows[name].to_numpy(), rows["user_id"].to_numpy(), seed).as_json()
-    return crossed_mean(rows[name].to_numpy(), _units(rows)).as_json()
+        found = bootstrap_mean(rows[name].to_numpy(), rows["user_id"].to_numpy(), seed)
+    else:
+        found = crossed_mean(rows[name].to_numpy(), _units(rows))
+    return found.within(lookup(name).bounds).as_json()
 
 
 def _difference(a: pd.DataFrame, b: pd.DataFrame, name: str, seed: int) -> dict[str, Any]:

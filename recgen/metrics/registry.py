@@ -89,6 +89,8 @@ class Metric:
         The question it helps to answer.
     digits
         Decimals worth printing.
+    bounds
+        What no value, and so no mean, can lie beyond; None where there is no such thing on either side.
     """
 
     key: str
@@ -100,8 +102,10 @@ class Metric:
     kind: Kind
     question: Question
     digits: int = 3
+    bounds: tuple[float, float] | None = None
 
 
+SHARE, SIGNED = (0.0, 1.0), (-1.0, 1.0)
 RAGAR, REBECA, RECGEN = "RAGAR (evaluation metrics)", "REBECA (section 4.4)", "recgen"
 
 # fmt: off
@@ -112,13 +116,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("risen_judge", "share risen (judge)",
            "How often the item stands higher in the user's list with the creative than with its own image, by a model that "
            "took no part in making the image (unless the run says same_judge).",
-           "share of creatives", "higher", RECGEN, "creative", "personal"),
+           "share of creatives", "higher", RECGEN, "creative", "personal", bounds=SHARE),
     Metric("percentile_gain_judge", "percentile gain (judge)",
            "How large a part of the catalogue the item passes in the user's list when it shows the creative.",
-           "share of the catalogue, −1 to 1", "higher", RECGEN, "creative", "personal", 4),
+           "share of the catalogue, −1 to 1", "higher", RECGEN, "creative", "personal", 4, bounds=SIGNED),
     Metric("reciprocal_rank_gain_judge", "reciprocal rank gain (judge)",
            "How much the reciprocal of the item's place grows, which counts what happens at the top of the list.",
-           "−1 to 1; first to second place is −0.5", "higher", RECGEN, "creative", "personal", 4),
+           "−1 to 1; first to second place is −0.5", "higher", RECGEN, "creative", "personal", 4, bounds=SIGNED),
     Metric("delta_r_judge", "ΔR (judge)",
            "How far the item rises in the user's list when it shows the creative, relative to where it stood, by a model "
            "that took no part in making the image (unless the run says same_judge).",
@@ -139,62 +143,63 @@ METRICS: tuple[Metric, ...] = (
            "difference of ΔR; 0 = none", "none", RECGEN, "creative", "personal"),
     Metric("cps", "CPS",
            "How well the creative matches words for what the user likes.",
-           "100 × cosine of CLIP embeddings, 0 to 100", "higher", RAGAR, "creative", "personal", 1),
+           "100 × cosine of CLIP embeddings, 0 to 100", "higher", RAGAR, "creative", "personal", 1, bounds=(0, 100)),
     Metric("cpis", "CPIS",
            "How much the creative looks like the images the user liked before, on average.",
-           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RAGAR, "creative", "personal", 1),
+           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RAGAR, "creative", "personal", 1, bounds=(-100, 100)),
     Metric("cps_held_out", "CPS (held out)",
            "How well the creative matches words for likes of the user that neither the generator nor its reward has seen.",
-           "100 × cosine of CLIP embeddings, 0 to 100", "higher", RECGEN, "creative", "personal", 1),
+           "100 × cosine of CLIP embeddings, 0 to 100", "higher", RECGEN, "creative", "personal", 1, bounds=(0, 100)),
     Metric("cpis_held_out", "CPIS (held out)",
            "How much the creative looks like images that the user liked and that neither the generator nor its reward has seen.",
-           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RECGEN, "creative", "personal", 1),
+           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RECGEN, "creative", "personal", 1, bounds=(-100, 100)),
     Metric("topic_precision_content", "topic precision (content)",
            "How often what the creative shows is something that the user has liked an image of; topics are the tagger's phrases.",
-           "share of creatives", "higher", REBECA, "creative", "personal"),
+           "share of creatives", "higher", REBECA, "creative", "personal", bounds=SHARE),
     Metric("topic_precision_style", "topic precision (style)",
            "The same for how it looks: every phrase of style is that of some image that the user has liked.",
-           "share of creatives", "higher", REBECA, "creative", "personal"),
+           "share of creatives", "higher", REBECA, "creative", "personal", bounds=SHARE),
     Metric("ssim_personal", "SSIM (history)",
            "How similar the creative is to the user's liked images in light, contrast and structure, pixel by pixel.",
-           "−1 to 1; 1 = the same image", "higher", "Wang et al. 2004; RAGAR", "creative", "personal"),
+           "−1 to 1; 1 = the same image", "higher", "Wang et al. 2004; RAGAR", "creative", "personal", bounds=SIGNED),
     Metric("lpips_personal", "LPIPS (history)",
            "How different the creative looks from the user's liked images to a network trained on human judgements.",
            "distance; 0 = the same image", "lower", "Zhang et al. 2018; RAGAR", "creative", "personal"),
     Metric("verifier_score", "verifier score",
            "The chance, by a model trained on likes and dislikes, that the user likes the creative.",
-           "probability", "higher", REBECA, "creative", "personal"),
+           "probability", "higher", REBECA, "creative", "personal", bounds=SHARE),
     Metric("verifier_gain", "verifier gain",
            "How much likelier a like is, by that model, than for the item's own image.",
-           "difference of probabilities", "higher", RECGEN, "creative", "personal"),
+           "difference of probabilities", "higher", RECGEN, "creative", "personal", bounds=SIGNED),
     Metric("vlm_preference", "VLM preference",
            "How often a vision-language model that is shown images the user liked would give the user the creative and not the "
            "item's own image (or another user's creative); asked in both orders, and a contradiction counts half.",
-           "share of requests; 0.5 = none", "higher", "Zheng et al. 2023; recgen", "creative", "personal"),
+           "share of requests; 0.5 = none", "higher", "Zheng et al. 2023; recgen", "creative", "personal", bounds=SHARE),
     Metric("vlm_first_place", "VLM position bias",
            "How often that model names the image that it is shown first, whichever that is; 0.5 without a bias.",
-           "share of answers", "none", "Zheng et al. 2023; recgen", "set", "personal"),
+           "share of answers", "none", "Zheng et al. 2023; recgen", "set", "personal", bounds=SHARE),
     Metric("retrieved_top1", "found again (first)",
            "How often a search of the catalogue with the creative finds its item first.",
-           "share of creatives", "higher", RECGEN, "creative", "same item"),
+           "share of creatives", "higher", RECGEN, "creative", "same item", bounds=SHARE),
     Metric("retrieved_top10", "found again (first ten)",
            "How often a search of the catalogue with the creative finds its item among the first ten.",
-           "share of creatives", "higher", RECGEN, "creative", "same item"),
+           "share of creatives", "higher", RECGEN, "creative", "same item", bounds=SHARE),
     Metric("cis", "CIS",
            "How much the creative looks like the item's own image.",
-           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RAGAR, "creative", "same item", 1),
+           "100 × cosine of CLIP embeddings, −100 to 100", "higher", RAGAR, "creative", "same item", 1, bounds=(-100, 100)),
     Metric("cs", "CS",
            "How well the creative matches the item's own text.",
-           "100 × cosine of CLIP embeddings, 0 to 100", "higher", "Hessel et al. 2021; RAGAR", "creative", "same item", 1),
+           "100 × cosine of CLIP embeddings, 0 to 100", "higher", "Hessel et al. 2021; RAGAR", "creative", "same item", 1,
+           bounds=(0, 100)),
     Metric("ssim_semantic", "SSIM (reference)",
            "How similar the creative is to the item's own image in light, contrast and structure, pixel by pixel.",
-           "−1 to 1; 1 = the same image", "higher", "Wang et al. 2004; RAGAR", "creative", "same item"),
+           "−1 to 1; 1 = the same image", "higher", "Wang et al. 2004; RAGAR", "creative", "same item", bounds=SIGNED),
     Metric("lpips_semantic", "LPIPS (reference)",
            "How different the creative looks from the item's own image to a network trained on human judgements.",
            "distance; 0 = the same image", "lower", "Zhang et al. 2018; RAGAR", "creative", "same item"),
     Metric("content_preservation", "content preserved",
            "Whether the creative still shows the thing the item is, read off the image (simulated data only).",
-           "share of creatives", "higher", RECGEN, "creative", "same item"),
+           "share of creatives", "higher", RECGEN, "creative", "same item", bounds=SHARE),
     Metric("cmmd", "CMMD",
            "How far the creatives, as a set, are from the real images, in CLIP space; about 0 for two sets of the same kind.",
            "1000 × MMD² (RBF, sigma 10, unbiased: may fall below 0)",
@@ -205,17 +210,17 @@ METRICS: tuple[Metric, ...] = (
            "lower", "Heusel et al. 2017; REBECA", "set", "image quality", 1),
     Metric("recall@10", "Recall@10",
            "How often the item a user chose next is among the recommender's first ten, after retraining with these images.",
-           "share of users", "higher", "RecBole", "downstream", "ranking", 4),
+           "share of users", "higher", "RecBole", "downstream", "ranking", 4, bounds=SHARE),
     Metric("ndcg@10", "NDCG@10",
            "The same, giving more credit the higher the item stands.",
-           "0 to 1", "higher", "Järvelin and Kekäläinen 2002; RecBole", "downstream", "ranking", 4),
+           "0 to 1", "higher", "Järvelin and Kekäläinen 2002; RecBole", "downstream", "ranking", 4, bounds=SHARE),
     Metric("recall@10 reranked", "Recall@10 in a list",
            "How often the item a user chose next is among the first ten of a short list whose items, all of them, show such an "
            "image; nothing is trained again.",
-           "share of users", "higher", RECGEN, "downstream", "ranking", 4),
+           "share of users", "higher", RECGEN, "downstream", "ranking", 4, bounds=SHARE),
     Metric("ndcg@10 reranked", "NDCG@10 in a list",
            "The same, giving more credit the higher the item stands.",
-           "0 to 1", "higher", RECGEN, "downstream", "ranking", 4),
+           "0 to 1", "higher", RECGEN, "downstream", "ranking", 4, bounds=SHARE),
 )
 # fmt: on
 

@@ -7,7 +7,7 @@ No p-value comes from fewer than `UNITS` of them: three equal differences would 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -26,6 +26,8 @@ UNITS = 5
 LEAST_SPREAD = 0.25
 """Smallest standard error of a resample, as a share of the sample's: one without any spread would make an interval endless."""
 POWER = 0.8
+SIGNIFICANT = 0.05
+"""The p-value, corrected where several are tested, below which a difference is called clear."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,19 @@ class Estimate:
     def as_json(self) -> dict[str, Any]:
         """The four fields as metrics.json holds them."""
         return asdict(self)
+
+    def within(self, bounds: tuple[float, float] | None) -> Estimate:
+        """Return the estimate with an interval that ends where what is measured does.
+
+        A studentised interval of a share can reach beyond 0 or 1. No truth lies there: cut off, it holds the truth as often.
+
+        >>> Estimate(0.98, 0.95, 1.004, 50).within((0, 1))
+        Estimate(value=0.98, low=0.95, high=1.0, n=50)
+        """
+        if bounds is None or self.low is None or self.high is None:
+            return self
+        least, most = map(float, bounds)
+        return replace(self, low=min(max(self.low, least), most), high=max(min(self.high, most), least))
 
 
 @dataclass(frozen=True)

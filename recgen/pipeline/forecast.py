@@ -40,7 +40,8 @@ def plan(
     listed = pipeline.plan(run, until, force)
     left, found = any(not done for _, done in listed), sizes(run)
     card = None if gpu is None else machines.gpu(gpu)
-    speed = machines.probe() if left and found else 1.0
+    processes = 1 if card is not None else pool.workers(run, found)
+    speed = machines.probe(processes) if left and found else 1.0
     machine = machines.Machine(speed, threads_of(run.settings), card)
     costs = _costs(run, found, machine)
     planned = [PlannedTask(name, done, costs.get(name, Cost("small", 0.0))) for name, done in listed]
@@ -58,7 +59,7 @@ def plan(
         frozenset(factors),
         price,
         run.settings.preset or "",
-        1 if card is not None else pool.workers(run, found),
+        processes,
         waits(tasks(run)),
         {} if found is None else {size: memory.fits(run.config, found, size) for size in memory.CARDS},
     )

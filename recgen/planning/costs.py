@@ -13,6 +13,7 @@ from recgen.planning.trainings import Training
 from recgen.planning.workload import Effort
 
 _START = 4.0  # importing torch, RecBole, diffusers: once a process
+_LOADING = 0.5  # an encoder or a pipeline, of which a process reads each once
 _ROW, _READ = 25e-6, 0.4e-3  # an interaction of the log; an image looked at
 _RENDERED = 1.2e-3  # an image that the renderer draws
 _EMBEDDED, _TEXT = 1.5e-3, 0.6e-3  # an image read and put through demo-clip; a text
@@ -26,9 +27,10 @@ _PAIR = {
 _BATCH, _NODE = 0.001, {"MICRO": 40e-6}  # a batch; a user or item that every batch's graph passes through
 _SCORE = 12e-9  # a score of a validation, ranked
 _TEST = 0.5  # building loaders, models and checkpoints of a training
-_MEASURED, _WHAT_IF = 12e-3, 1.2e-6  # a creative; of it, an item that the judge ranks it among
+_MEASURING, _MEASURED = 0.9, 12e-3  # reading what a generator's creatives are measured by; a creative
+_WHAT_IF = 1.2e-6  # an item that a creative is ranked among
 _SUMMED, _TESTED = 0.05, 0.28  # a source; a pair of generators, of which some twenty measures are compared
-_REPORT, _SHOWN = 2.0, 0.02
+_REPORT, _SHOWN = 2.5, 0.02
 _PARALLEL_LLM_TOKENS = 40  # of an answer
 
 
@@ -36,6 +38,11 @@ def dataset(sizes: Sizes, machine: Machine, renders: bool) -> float:
     """Return the seconds of reading, splitting and checking a data set, the start of the program included."""
     images = sizes.items * (_READ + (_RENDERED if renders else 0.0))
     return (_START + sizes.interactions * _ROW + images) / machine.speed
+
+
+def loading(machine: Machine) -> float:
+    """Return the seconds of reading the networks that a task works with."""
+    return _LOADING / machine.speed
 
 
 def embedding(images: float, texts: float, encoder_gflops: float, machine: Machine) -> float:
@@ -81,7 +88,7 @@ def drawing(
 
 def measuring(creatives: int, sizes: Sizes, machine: Machine) -> float:
     """Return the seconds of measuring one generator's creatives."""
-    return creatives * (_MEASURED + sizes.items * _WHAT_IF) / machine.speed
+    return (_MEASURING + creatives * (_MEASURED + sizes.items * _WHAT_IF)) / machine.speed
 
 
 def report(shown: int, machine: Machine) -> float:

@@ -121,7 +121,10 @@ class Estimator:
         if name == "features/captions":
             return Cost("captions", costs.answers(items, 2.7e9, self.machine))
         kind = f"encode {s.encoder.model if isinstance(s.encoder, OpenClip) else s.encoder}"
-        return Cost(kind, costs.embedding(items, items, self._encoder_gflops, self.machine))
+        return Cost(
+            kind,
+            costs.loading(self.machine) + costs.embedding(items, items, self._encoder_gflops, self.machine),
+        )
 
     def _asked(self, prompts: int, words: int, endpoint: Endpoint | None) -> Cost:
         """Return the cost of one question about each item, to an endpoint or to the language model here."""
@@ -174,7 +177,11 @@ class Estimator:
             return Cost("asking", 1.0 + self.sizes.users / 500)
         work, network, batch = self._workload(generator)
         kind = f"fit {self.config.generators[generator].kind}"
-        return Cost(kind, 0.1 + self._drawing(work.fit, network, batch), round(work.fit.images))
+        return Cost(
+            kind,
+            costs.loading(self.machine) + self._drawing(work.fit, network, batch),
+            round(work.fit.images),
+        )
 
     def _draw(self, name: str) -> Cost:
         source = name.partition("/")[2]
@@ -183,9 +190,8 @@ class Estimator:
         if source.startswith("swapped."):
             return Cost("small", 0.3)
         if source.startswith("control.") and source != _PLACEBO:
-            return Cost(
-                "controls", costs.embedding(self.sizes.requests, 0, self._encoder_gflops, self.machine)
-            )
+            embedding = costs.embedding(self.sizes.requests, 0, self._encoder_gflops, self.machine)
+            return Cost("controls", costs.loading(self.machine) + embedding)
         if source == _PLACEBO:
             first = self.settings.generators[0]
             work, network, batch = self._workload(first)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +16,7 @@ from recgen.core.errors import UserError, nearest
 from recgen.planning.networks import DEMO, SD15, SDXL, DiffusionNetwork
 
 _PROBE = 0.25  # seconds
+_STARTED = 0.1  # seconds after which a process of Python's without a package is at work
 _REFERENCE = 1_200.0  # rounds of the probe a second on the core that the cost constants were measured on
 CPU_GFLOPS = 30.0
 """float32 GFLOPs a second of a reference core in large networks; small ones have constants of their own."""
@@ -128,19 +133,43 @@ SMALL_GFLOPS = 65.0
 """float32 GFLOPs a second of a reference core in the shipped diffusion networks, the work around them included."""
 
 
-def probe() -> float:
+def probe(processes: int = 1) -> float:
     """Return the speed of a core as it is just now, with whatever else runs on it, relative to the reference's.
 
     A mix of what runs do: small matrix products, exponentials of an array, sorting, and Python itself.
+
+    Parameters
+    ----------
+    processes
+        Those of a run that are at work side by side. As many others are kept busy meanwhile, since two threads of one core, as
+        the cores of most rented machines are, are slower together than each alone.
     """
+    from threadpoolctl import threadpool_limits
+
     rng = np.random.default_rng(0)
     small, numbers = rng.random((96, 96), dtype=np.float32), rng.random(20_000)
-    _round(small, numbers)
-    rounds, started = 0, time.perf_counter()
-    while time.perf_counter() - started < _PROBE:
+    with threadpool_limits(1, "blas"), _busy(processes - 1):
         _round(small, numbers)
-        rounds += 1
-    return rounds / (time.perf_counter() - started) / _REFERENCE
+        rounds, started = 0, time.perf_counter()
+        while time.perf_counter() - started < _PROBE:
+            _round(small, numbers)
+            rounds += 1
+        return rounds / (time.perf_counter() - started) / _REFERENCE
+
+
+@contextmanager
+def _busy(others: int) -> Iterator[None]:
+    """Keep so many other processes at work."""
+    spinning = [sys.executable, "-S", "-E", "-c", "while True: sum(index * index for index in range(2_000))"]
+    found = [subprocess.Popen(spinning) for _ in range(others)]
+    try:
+        if found:
+            time.sleep(_STARTED)
+        yield
+    finally:
+        for each in found:
+            each.kill()
+            each.wait()
 
 
 def _round(small: NDArray[np.float32], numbers: NDArray[np.float64]) -> None:

@@ -8,13 +8,12 @@ import numpy as np
 
 from recgen.core.seeding import seed_for
 from recgen.metrics.registry import lookup
-from recgen.metrics.statistics import bootstrap_mean
+from recgen.metrics.statistics import SIGNIFICANT, bootstrap_mean
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain, share
 from recgen.report.verdicts import (
     RANKING,
-    SIGNIFICANT,
     Answer,
     Line,
     Verdict,

@@ -8,9 +8,9 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
+from recgen.metrics.statistics import SIGNIFICANT
 from recgen.report.drawing import GREY, INK, PALETTE, STYLE, Plot, canvas, svg
 from recgen.report.run_files import RunFiles
-from recgen.report.tables import SIGNIFICANT
 from recgen.report.text import interval, number, p_value, shorten
 from recgen.report.verdicts import Verdict
 

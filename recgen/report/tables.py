@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from recgen.metrics.registry import METRICS, Metric, lookup
+from recgen.metrics.statistics import SIGNIFICANT
 from recgen.report.run_files import RunFiles
 from recgen.report.text import interval, number, p_value, plain
 
 ORIGINAL = "ORI"
-SIGNIFICANT = 0.05
-"""The p-value, corrected where several are tested, below which a difference is printed as clear."""
 QUESTIONS = {
     "personal": "Is it personal?",
     "same item": "Is it still the same item?",

@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED, claims
 from recgen.metrics.registry import lookup
-from recgen.metrics.statistics import UNITS
+from recgen.metrics.statistics import SIGNIFICANT, UNITS
 from recgen.report.tables import ARMS, against_original, downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain
 
 Verdict = Literal["good", "bad", "unclear"]
-SIGNIFICANT = 0.05
 MANY = 1_000_000
 RANKING = "ndcg@10"
 """The metric of the verdict on ranking."""

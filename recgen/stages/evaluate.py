@@ -107,7 +107,9 @@ def _means(run: RunContext, table: pd.DataFrame) -> dict[str, Any]:
     return {
         key: statistics.bootstrap_mean(
             table[key], table["user_id"].to_numpy(), seed_for(run.settings.seed, f"bootstrap {key}")
-        ).as_json()
+        )
+        .within(BY_KEY[key].bounds)
+        .as_json()
         for key in _measured(table)
     }
 

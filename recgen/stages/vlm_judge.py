@@ -15,6 +15,7 @@ from recgen.core.seeding import seed_for
 from recgen.features.completion import CACHE, CompletionCache, by_service, complete_missing
 from recgen.features.tags import image_digest, image_part
 from recgen.metrics import pairwise
+from recgen.metrics.registry import SHARE
 from recgen.metrics.statistics import bootstrap_mean
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import SWAPPED
@@ -92,7 +93,7 @@ def by_vlm(
     lean = bootstrap_mean(places.ravel(), users, seed_for(run.settings.seed, f"bootstrap {FIRST_PLACE}"))
     unread = int(np.isnan(places).sum())
     record = {"against": settings.against, "answers": places.size, "unread": unread}
-    return {PREFERENCE: column}, {FIRST_PLACE: lean.as_json()}, record
+    return {PREFERENCE: column}, {FIRST_PLACE: lean.within(SHARE).as_json()}, record
 
 
 def _questions(run: RunContext, made: CreativeBatch, settings: VlmJudge) -> dict[int, Question]:

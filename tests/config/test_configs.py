@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from recgen import api as session
 from recgen import cli
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
+from recgen.metrics.registry import lookup
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.pipeline import STAGES, preflight
 
@@ -229,4 +231,8 @@ def test_pog_runs_from_the_raw_files_to_a_report(nowhere, monkeypatch):
         set(metrics["creatives"]) == {"ragar", "ip_adapter_mean"}
         and metrics["creatives"]["ragar"]["cis"]["n"] == 4
     )
+    for found in metrics["creatives"].values():  # of four requests, whose intervals are wide
+        for key, bounds in ((key, lookup(key).bounds or (-math.inf, math.inf)) for key in found):
+            ends = [end for end in (found[key]["low"], found[key]["high"]) if end is not None]
+            assert all(bounds[0] <= end <= bounds[1] for end in ends), key
     assert (nowhere / "runs/pog/report.html").stat().st_size > 10_000

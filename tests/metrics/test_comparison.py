@@ -67,3 +67,13 @@ def test_fewer_than_five_draws_tell_nothing():
     assert ranks_better(few, "g") == ("unclear", "too few draws to tell")
     without = {"tests": {"paired": [test for test in found.tests if test["b"] == "ORI"]}}
     assert ranks_better(without, "g") == ("unclear", "cannot tell without its controls")
+
+
+def test_intervals_end_where_a_metric_does():
+    rows = table({})
+    rows = rows.assign(
+        **{"recall@10": np.where(rows["user_id"] == "u1", 1.0, 0.0), "recall@20": rows["ndcg@10"] * 0 + 9}
+    )
+    found = compare(rows, ("recall@10", "recall@20"), ["g"]).means["g"]
+    assert found["recall@10"]["low"] == 0.0 < found["recall@10"]["value"] < found["recall@10"]["high"]
+    assert found["recall@20"]["high"] == 9  # nothing is known of its bounds

@@ -101,3 +101,13 @@ def test_without_a_truth_and_without_anything_accepted():
     found = gate.summary(verdicts, list("abcd"), truth, 0)
     assert found["keeps"]["precision"]["value"] is None and found["keeps"]["recall"]["value"] == 0
     assert found["true_gain"]["shown"]["value"] == 0
+
+
+def test_no_interval_of_a_share_reaches_beyond_it():
+    verdicts = pd.Series(["accepted"] * 39 + ["text"])
+    keeps = np.array([1.0] * 38 + [0.0, 1.0])
+    truth = pd.DataFrame({"content_preservation": keeps, "true_utility_gain": np.linspace(-0.02, 2, 40)})
+    found = gate.summary(verdicts, [f"u{k}" for k in range(40)], truth, 0)
+    shares = [found["accepted"], *found["keeps"].values(), *found["helps"].values()]
+    assert {share["high"] for share in shares} == {1.0}  # uncut they reach from 1.02 to 1.1
+    assert found["true_gain"]["shown"]["high"] > 1

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 
+import psutil
 import pytest
 from click.testing import CliRunner
+from threadpoolctl import threadpool_info
 
 from recgen import cli
 from recgen.config.loader import load_config
@@ -94,6 +96,23 @@ def test_a_gpu_without_numbers_is_refused():
         machines.gpu("4080")
     assert machines.gpu("RTX 4090") is machines.GPUS["4090"]
     assert all(gpu.source and gpu.rates for gpu in machines.GPUS.values())
+
+
+def test_the_probe_keeps_as_many_cores_busy_as_the_run_will(monkeypatch):
+    seen, work, before = [], machines._round, len(psutil.Process().children())
+
+    def look(*given):
+        blas = {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+        assert blas == {1}, "threads of its own would wait for the others' cores"
+        seen.append(len(psutil.Process().children()) - before)
+        work(*given)
+
+    monkeypatch.setattr(machines, "_round", look)
+    monkeypatch.setattr(machines, "_PROBE", 0.05)
+    assert machines.probe(3) > 0
+    assert set(seen) == {2}
+    assert len(psutil.Process().children()) == before, "they are gone when it is done"
+    assert machines.probe() > 0 and seen[-1] == 0
 
 
 def test_trainings_follow_the_keys():

@@ -64,4 +64,11 @@ def test_the_service_gave_no_wrong_answer_and_lost_no_impression():
         == found["killed"]["answered and not in the log"]
         == 0
     )
-    assert found["steady"]["right"] > 1_000 and found["killed"]["right"] > 100
+    assert found["steady"]["right"] > 19_000 and found["killed"]["right"] > 15_000
+
+
+def test_the_service_answered_a_thousand_requests_a_second_within_fifty_milliseconds():
+    found = result("serving")
+    assert found["asked a second"] == 1_000 and found["cores"] == 2
+    assert found["steady"]["answered a second"] >= 990 and found["steady"]["failed"] == 0
+    assert found["steady"]["ms"]["p99"] < 50

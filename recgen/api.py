@@ -134,6 +134,8 @@ def market(folder: str | Path, overrides: Iterable[str] = (), **settings: Any) -
 def verify(folder: str | Path) -> str:
     """Compare every output on record in a run's folder with its digest, and return a line that says all are whole.
 
+    Packed images are compared with the manifest's digests as well, each read from where the index says that it lies.
+
     Raises
     ------
     UserError
@@ -142,6 +144,7 @@ def verify(folder: str | Path) -> str:
     """
     from recgen.core.errors import UserError
     from recgen.pipeline.workspace import Workspace
+    from recgen.stages.chunks import damaged_places
 
     place = local(folder)
     if not (place / "stages").is_dir():
@@ -149,6 +152,7 @@ def verify(folder: str | Path) -> str:
     workspace = Workspace(place)
     with workspace.reading():
         damaged = [name for names in workspace.verify().values() for name in names]
+        damaged += damaged_places(place)
     if damaged:
         shown = ", ".join(damaged[:10]) + (f" and {len(damaged) - 10} more" if len(damaged) > 10 else "")
         raise UserError(

@@ -20,6 +20,7 @@ from recgen.core.errors import UserError, nearest
 from recgen.core.io import flush
 from recgen.core.progress import show
 from recgen.data.catalogue import IMAGE_FIELD
+from recgen.data.shards import read_file
 from recgen.metrics.comparison import ORIGINAL
 from recgen.pipeline.context import RunContext
 from recgen.runs import open_run
@@ -269,7 +270,7 @@ def _images(run: RunContext, source: str, shown: np.ndarray | None, folder: Path
     (folder / "creatives").mkdir()
     drawn = is_drawn(run, source)
     for done, (path, recipe) in enumerate(zip(rows["path"], rows["recipe"], strict=True), start=1):
-        image = (run.folder / path).read_bytes()
+        image = read_file(run.folder / path)
         (folder / "creatives" / Path(path).name).write_bytes(
             provenance.stamped(image, recipe) if drawn else image
         )

@@ -16,6 +16,7 @@ from recgen.pipeline.home import local
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
     from recgen.data.types import Creative, Request
     from recgen.pipeline.context import RunContext
@@ -78,12 +79,27 @@ class Run:
 
     @cached_property
     def creatives(self) -> pd.DataFrame:
-        """One row per image: user_id, item_id, path (absolute), seed, generator, recipe (a dict), sha256 and seconds."""
+        """One row per image: user_id, item_id, path (absolute), seed, generator, recipe (a dict), sha256 and seconds.
+
+        `image` reads a path.
+        """
         table = read_table(self._file("creatives/manifest.parquet", "generate"))
         return table.assign(
             path=[str((self.folder / path).resolve()) for path in table["path"]],
             recipe=[json.loads(recipe) for recipe in table["recipe"]],
         )
+
+    def image(self, path: str | Path) -> Image.Image:
+        """Return an image (RGB) by its path in `creatives`, whether it is a file of its own or packed in a shard (`recgen.pack`).
+
+        Raises
+        ------
+        recgen.data.images.BadImageError
+            If it is not there or damaged.
+        """
+        from recgen.data.images import read_image
+
+        return read_image(self.folder / path)
 
     @cached_property
     def per_request(self) -> pd.DataFrame:
@@ -155,8 +171,6 @@ class Run:
 
     def _drawn(self, name: str, request: Request) -> Creative | None:
         """Return the image that the run has drawn for a request; None where it has not."""
-        from PIL import Image
-
         from recgen.data.types import Creative
 
         if not (self.folder / "creatives/manifest.parquet").is_file():
@@ -165,8 +179,7 @@ class Run:
         same = (table["user_id"] == request.user_id) & (table["item_id"] == request.item_id)
         rows: list[dict[Any, Any]] = table[same & (table["generator"] == name)].to_dict("records")
         for row in rows:
-            with Image.open(row["path"]) as file:
-                return Creative(request, name, file.convert("RGB"), row["recipe"], row["seconds"])
+            return Creative(request, name, self.image(row["path"]), row["recipe"], row["seconds"])
         return None
 
     def _draw(self, name: str, request: Request) -> Creative:

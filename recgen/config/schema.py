@@ -230,6 +230,9 @@ class Settings(Strict):
         How many users get an image, of their last like; null means all of them; a block for items drawn blind, see `Requests`.
     shard_size
         Requests per unit of generation: what a kill can cost.
+    pack
+        Whether the images of such a unit are packed in one archive in WebDataset's form, instead of a file each: where there are
+        millions. With `shard_size` 1024 and images of 400 kB it is one of 400 MB.
     like_threshold
         Ratings from here up are likes; null, or data without ratings, makes every interaction one.
     max_bad_images
@@ -279,6 +282,7 @@ class Settings(Strict):
     controls: list[Control] = ["original", "constant", "swapped", "random_item", "blank"]
     requests: Annotated[int, Field(ge=1)] | Requests | None = None
     shard_size: int = Field(32, ge=1)
+    pack: bool = False
     like_threshold: float | None = 4.0
     max_bad_images: float = Field(0.05, ge=0, le=1)
     downstream: Downstream = Downstream()

@@ -7,9 +7,10 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY = ".tmp-"  # begins the names of files that are being written
 _WHOLE = 16 * 2**20  # files up to this many bytes are identified by their contents
@@ -71,17 +72,25 @@ def write_bytes(path: Path, data: bytes | memoryview, durable: bool = True) -> N
     `durable=False` leaves out the wait for the disk (some 4 ms a file), for files that `sync` then waits for together. Two
     processes, on two machines even, may write the same file at once: one of them is last.
     """
+    with writing(path, durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file piece by piece, which takes its place when the block ends; else as `write_bytes`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
         temporary.unlink(missing_ok=True)
         raise
     if durable:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from recgen.data.shards import is_packed, place, read_file
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 MAX_BYTES = 64 * 2**20
@@ -20,7 +23,7 @@ class BadImageError(Exception):
 
 
 def read_image(path: Path) -> Image.Image:
-    """Return an image as RGB, upright, with transparent parts on white.
+    """Return an image, in a file of its own or packed (`recgen.data.shards`), as RGB, upright, with transparent parts on white.
 
     Raises
     ------
@@ -29,11 +32,11 @@ def read_image(path: Path) -> Image.Image:
         a side more than 50 times the other (found from its header, before anything is unpacked), animated, truncated, or
         of a mode without a faithful RGB (16-bit or floating-point grey).
     """
-    _check_file(path)
+    source = _source(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            with Image.open(source, formats=("JPEG", "PNG", "WEBP")) as image:
                 _check_header(image)
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
@@ -49,17 +52,20 @@ def read_image(path: Path) -> Image.Image:
         raise BadImageError(f"cannot be decoded ({str(error)[:100] or type(error).__name__})") from error
 
 
-def _check_file(path: Path) -> None:
+def _source(path: Path) -> Path | io.BytesIO:
+    """Return what to read an image from, after a look at its size: the file, or of a packed one its contents."""
+    packed = is_packed(path)
     try:
-        size = path.stat().st_size
+        size = place(path)[1] if packed else path.stat().st_size
     except OSError as error:
         raise BadImageError("cannot be opened") from error
-    if not path.is_file():
+    if not packed and not path.is_file():
         raise BadImageError("not a file")
     if size == 0:
         raise BadImageError("empty file")
     if size > MAX_BYTES:
         raise BadImageError(f"{size / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20}")
+    return io.BytesIO(read_file(path)) if packed else path
 
 
 def _check_header(image: Image.Image) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recgen.data.images import read_image
+from recgen.data.shards import read_file
 from recgen.features.captioner import Captioner
 from recgen.features.completion import Answerer, Keep
 
@@ -33,7 +34,7 @@ def image_key(question: str, path: Path) -> str:
 
 def image_digest(path: Path) -> str:
     """Return what identifies an image by its contents."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def image_message(question: str, path: Path) -> list[dict[str, Any]]:

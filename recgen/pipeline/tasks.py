@@ -270,7 +270,8 @@ def _controls(run: RunContext) -> list[Task]:
 def _collect(run: RunContext) -> Task:
     names = run.settings.generators
     after = tuple(f"generate/{name}" for name in names)
-    return Task("generate", "generate", "recgen.stages.generate:collect", {"generators": names}, after)
+    owns = ("creatives/index.parquet",)  # there only where images are packed
+    return Task("generate", "generate", "recgen.stages.generate:collect", {"generators": names}, after, owns)
 
 
 def _evaluate(run: RunContext, name: str) -> Task:
@@ -305,6 +306,7 @@ def _summary(run: RunContext) -> Task:
                 "budget",
                 "market",
                 "shard_size",
+                "pack",
                 "tune",
                 "download",
                 "workers",

@@ -18,9 +18,11 @@ from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recgen.core.version import __version__
+from recgen.data.shards import read_range
 from recgen.serving.limits import Keys, RateLimit
 from recgen.serving.policy import choose, options
 from recgen.serving.store import Impression, Store, arm
@@ -131,7 +133,7 @@ class Service:
             impression=impression,
         )
 
-    def file(self, name: str | None, headers: dict[str, str]) -> FileResponse:
+    async def file(self, name: str | None, headers: dict[str, str]) -> Response:
         """Return a file that the store names, below the run's folder or, as the images of users' data sets do, elsewhere.
 
         No part of an address ever becomes part of a path: what is asked for is looked up.
@@ -141,10 +143,14 @@ class Service:
         HTTPException
             404 where the store names none, or it is gone.
         """
-        path = None if name is None else self.given.folder / name
+        packed = None if name is None else self.store.packed(name)
+        path = None if name is None else self.given.folder / (name if packed is None else packed[0])
         if path is None or not path.is_file():
             raise HTTPException(404, "no such image")
-        return FileResponse(path, headers=headers)
+        if packed is None:
+            return FileResponse(path, headers=headers)
+        data = await run_in_threadpool(read_range, path, *packed[1:])
+        return Response(data, media_type="image/png", headers=headers)
 
     def close(self) -> None:
         """Write what is left, and close the store."""
@@ -216,14 +222,14 @@ def _routes(app: FastAPI, given: Options) -> None:
         service.clicked.inc()
 
     @app.get("/images/{recipe}.png")
-    async def image(recipe: str) -> FileResponse:
+    async def image(recipe: str) -> Response:
         """A creative, by its recipe's SHA-256."""
-        return app.state.service.file(app.state.service.store.image(recipe), _CREATIVE)
+        return await app.state.service.file(app.state.service.store.image(recipe), _CREATIVE)
 
     @app.get("/items/{item:path}")
-    async def own_image(item: str) -> FileResponse:
+    async def own_image(item: str) -> Response:
         """An item's own image."""
-        return app.state.service.file(app.state.service.store.item(item)[1], _ITEM)
+        return await app.state.service.file(app.state.service.store.item(item)[1], _ITEM)
 
     @app.get("/health")
     async def health() -> JSONResponse:

@@ -12,6 +12,7 @@ from recgen.core.provenance import recipe_hash
 from recgen.pipeline.context import RunContext
 from recgen.runs import open_run
 from recgen.serving.store import Store
+from recgen.stages.chunks import INDEX
 
 
 def publish(folder: Path, generator: str | None, everything: bool = False) -> str:
@@ -54,9 +55,8 @@ def publish(folder: Path, generator: str | None, everything: bool = False) -> st
     items = zip(run.items["item_id"], run.items["image"], strict=True)
     recipes = [recipe_hash(recipe) for recipe in made["recipe"]]
     rows = list(zip(_drawn_for(made, users), made["item_id"], made["path"], recipes, strict=True))
-    store.publish(
-        {"generator": name, "source": source(run, name)}, users.items(), items, dict.fromkeys(rows), refused
-    )
+    facts, packed = {"generator": name, "source": source(run, name)}, _packed(folder, made["path"])
+    store.publish(facts, users.items(), items, dict.fromkeys(rows), refused, packed)
     store.close()
     return f"{folder}: {len(set(rows)):,} creatives of {name} for {len(users):,} users and {len(run.items):,} items"
 
@@ -77,6 +77,14 @@ def _users(folder: Path, tokens: pd.Series) -> dict[str, str]:
         table = pd.read_parquet(path)
         users |= dict(zip(table["user_id"], table["representative"], strict=True))
     return users
+
+
+def _packed(folder: Path, paths: pd.Series) -> list[tuple[str, str, int, int]]:
+    """Return where the images of these paths lie that are packed: path, archive, offset and length."""
+    if not (folder / INDEX).is_file():
+        return []
+    index = pd.read_parquet(folder / INDEX)
+    return list(index[index["path"].isin(paths)].itertuples(index=False, name=None))
 
 
 def _drawn_for(made: pd.DataFrame, users: dict[str, str]) -> list[str]:

@@ -32,6 +32,7 @@ create table if not exists creatives (
     primary key (user_id, item_id)
 ) without rowid;
 create index if not exists images on creatives (recipe);
+create table if not exists packed (path text primary key, shard text not null, start integer, length integer) without rowid;
 create table if not exists queue (
     user_id text, item_id text, asked real not null, state text not null, since real not null, tries integer not null,
     primary key (user_id, item_id)
@@ -123,6 +124,11 @@ class Store:
         row = self.db.execute("select path from creatives where recipe = ? limit 1", (recipe,)).fetchone()
         return None if row is None else str(row[0])
 
+    def packed(self, path: str) -> tuple[str, int, int] | None:
+        """Return the archive that an image is packed in, and offset and length in bytes; None for a file of its own."""
+        row = self.db.execute("select shard, start, length from packed where path = ?", (path,)).fetchone()
+        return None if row is None else (str(row[0]), int(row[1]), int(row[2]))
+
     def fact(self, name: str) -> str | None:
         """Return a fact about the store, such as whose creatives it has."""
         row = self.db.execute("select value from facts where name = ?", (name,)).fetchone()
@@ -137,8 +143,11 @@ class Store:
         items: Iterable[tuple[str, str | None]],
         creatives: Iterable[tuple[str, str, str, str]],
         refused: Iterable[tuple[str, str]] = (),
+        packed: Iterable[tuple[str, str, int, int]] = (),
     ) -> None:
         """Put a run's users, items and creatives in the place of what was there, in one step; impressions stay.
+
+        Of creatives whose images are packed, `packed` says where they lie: path, archive, offset and length.
 
         What was asked for in vain stays in the queue; what the gate has refused is not drawn again. What workers have drawn since
         stays too, unless the fact ``source`` says that they drew otherwise than the run does now: then what they refused, or
@@ -153,12 +162,13 @@ class Store:
             self.db.executemany(
                 "insert or replace into queue values (?, ?, ?, 'refused', ?, 0)", [(*pair, now, now) for pair in refused]
             )  # fmt: skip
-            for table in ("facts", "users", "items"):
+            for table in ("facts", "users", "items", "packed"):
                 self.db.execute(f"delete from {table}")
             self.db.execute("delete from creatives" + (" where not later" if same else ""))
             self.db.executemany("insert into facts values (?, ?)", facts.items())
             self.db.executemany("insert into users values (?, ?)", users)
             self.db.executemany("insert into items values (?, ?)", items)
+            self.db.executemany("insert into packed values (?, ?, ?, ?)", packed)
             self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 0)", creatives)
             self.db.execute(
                 "delete from queue where state <> 'refused' and exists (select 1 from creatives where "

@@ -1,7 +1,8 @@
 """Creatives in chunks: the unit that is drawn at once, that a kill can cost, and that parts and workers share among them.
 
 A task's requests are cut into chunks of `recgen.shard_size`, the same ones every time. A chunk's images, embeddings and table of
-rows are written in this order, so that one with a table is finished and is not drawn again, whichever process wrote it.
+rows are written in this order, so that one with a table is finished and is not drawn again, whichever process wrote it. With
+`recgen.pack` its images are one archive (`recgen.data.shards`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ import pandas as pd
 from recgen.core.io import write_features, write_parquet
 from recgen.core.machine import Held, wait_lock
 from recgen.core.progress import show
+from recgen.data.shards import ENDING, read_file, read_range
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import PREFIX, SWAPPED
 
+MANIFEST = "creatives/manifest.parquet"
+"""The run's creatives, a row each."""
+INDEX = "creatives/index.parquet"
+"""Where the packed ones among their images lie: columns path, shard (the archive), offset and length (in bytes)."""
 _KINDS = {
     SWAPPED: "recgen.stages.controls:SwappedChunks",
     PREFIX: "recgen.stages.controls:ControlChunks",
@@ -51,8 +57,11 @@ class Chunks(ABC):
         return self.run.requests
 
     @abstractmethod
-    def make(self, block: Sequence[Any]) -> tuple[pd.DataFrame, np.ndarray]:
-        """Draw and write the images of some of `asked`; return their rows of the manifest and raw embeddings, float32."""
+    def make(self, block: Sequence[Any], shard: str | None) -> tuple[pd.DataFrame, np.ndarray]:
+        """Draw and write the images of some of `asked`; return their rows of the manifest and raw embeddings, float32.
+
+        `shard` names the archive below the run's folder that they are packed in; None for a file each.
+        """
 
     def left_to_draw(self) -> list[int]:
         """Return the numbers of the chunks that are not finished and for which something has to be drawn."""
@@ -81,17 +90,29 @@ class Chunks(ABC):
 
     def draw(self, number: int) -> pd.DataFrame:
         """Draw and write one chunk, its table last; return its rows of the manifest."""
-        rows, embeddings = self.make(self.block(number))
         table = self.table(number)
+        packed = f"{self._images(table)}/{table.stem}{ENDING}" if self.run.settings.pack else None
+        rows, embeddings = self.make(self.block(number), packed)
         write_features(table.with_suffix(".safetensors"), embeddings)
         write_parquet(table, rows)
         self.run.workspace.publish(self.files(number, rows)[::-1])  # the table last
         return rows
 
+    def _images(self, table: Path) -> str:
+        """Return the folder of the images of a chunk's table, below the run's."""
+        folder = table.parent.parent.parent.relative_to(self.run.folder)
+        return f"{folder}/images/{self.name}"
+
     def files(self, number: int, rows: pd.DataFrame) -> list[Path]:
-        """Return all files of a chunk, whose images are those of the column ``path`` of `rows`."""
+        """Return the files of a chunk: table, embeddings, and of the images of the column ``path`` those that it has drawn.
+
+        Of a control that shows what another one has drawn, these are not all.
+        """
         table = self.table(number)
-        return [table, table.with_suffix(".safetensors"), *(self.run.folder / path for path in rows["path"])]
+        own = rows["path"][rows["path"].str.startswith(f"{self._images(table)}/")]
+        paths = [self.run.folder / path for path in own]
+        images = dict.fromkeys(path.parent if path.parent.suffix == ENDING else path for path in paths)
+        return [table, table.with_suffix(".safetensors"), *images]
 
 
 def chunks_of(run: RunContext, name: str) -> Chunks:
@@ -161,5 +182,25 @@ def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:
     return [path for path, digest in pairs if _sha256(folder / path) != digest]
 
 
+def damaged_places(folder: Path) -> list[str]:
+    """Return the paths of packed images that are not, where a run's index says, those that its manifest has the digest of."""
+    if not all((folder / name).is_file() for name in (INDEX, MANIFEST)):
+        return []
+    drawn = pd.read_parquet(folder / MANIFEST, columns=["path", "sha256"]).drop_duplicates("path")
+    packed = drawn[drawn["path"].str.contains(f"{ENDING}/", regex=False)]
+    table = packed.merge(pd.read_parquet(folder / INDEX), how="left", on="path")
+    places = zip(table["shard"], table["offset"].fillna(0), table["length"].fillna(0), strict=True)
+    whole = [
+        isinstance(shard, str)
+        and (folder / shard).is_file()
+        and hashlib.sha256(read_range(folder / shard, int(offset), int(length))).hexdigest() == digest
+        for (shard, offset, length), digest in zip(places, table["sha256"], strict=True)
+    ]
+    return table["path"][~np.array(whole, dtype=bool)].tolist()
+
+
 def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    try:
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except FileNotFoundError:
+        return None

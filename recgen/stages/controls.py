@@ -35,9 +35,9 @@ class ControlChunks(Chunks):
     def _drawer(self) -> ControlDrawer:
         return ControlDrawer(self.run, self.name)
 
-    def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
+    def make(self, block: Sequence[Request], shard: str | None) -> tuple[pd.DataFrame, np.ndarray]:
         """Draw and write the control's images of some requests."""
-        return keep(self.run, self.name, self._drawer.draw(block))
+        return keep(self.run, self.name, self._drawer.draw(block), shard=shard)
 
 
 class ControlDrawer:
@@ -113,12 +113,14 @@ class SwappedChunks(Chunks):
             if any(self._absent(donor) for _, donor in self.block(number))
         ]
 
-    def make(self, block: Sequence[tuple[Request, Request]]) -> tuple[pd.DataFrame, np.ndarray]:
+    def make(
+        self, block: Sequence[tuple[Request, Request]], shard: str | None
+    ) -> tuple[pd.DataFrame, np.ndarray]:
         """Return rows and embeddings of donors' creatives, drawn where they are not yet, under the recipients' names."""
         (made, embeddings), places = self._made, self._places
         absent = [donor for _, donor in block if self._absent(donor)]
         if absent:
-            rows, more = keep(self.run, self.name, self._drawer.draw(absent))
+            rows, more = keep(self.run, self.name, self._drawer.draw(absent), shard=shard)
             places = places | {(each.user_id, each.item_id): len(made) + n for n, each in enumerate(absent)}
             made, embeddings = pd.concat([made, rows], ignore_index=True), np.concatenate([embeddings, more])
         chosen = [places[donor.user_id, donor.item_id] for _, donor in block]

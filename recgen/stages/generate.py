@@ -29,6 +29,7 @@ from recgen.core.io import (
     write_parquet,
 )
 from recgen.core.progress import show
+from recgen.data.shards import write_shard
 from recgen.data.types import Creative, Request
 from recgen.diffusion.conditions import BrokenImageError
 from recgen.pipeline.context import RunContext
@@ -36,10 +37,11 @@ from recgen.pipeline.controls import PLACEBO
 from recgen.pipeline.groups import is_shared
 from recgen.recommender.reward import LazyRanker
 from recgen.stages import groups
-from recgen.stages.chunks import Chunks
+from recgen.stages.chunks import INDEX, MANIFEST, Chunks
 from recgen.stages.plugin_calls import calling, checked, title
 from recgen.stages.ranker import judge_of_generators, reward_model
 
+_PLACE = ["offset", "length"]
 RECIPE = "recgen"
 """Key of the PNG text chunk that holds a creative's recipe as JSON."""
 
@@ -149,9 +151,9 @@ class GeneratorChunks(Chunks):
     def _drawer(self) -> Drawer:
         return Drawer(self.run, self.name)
 
-    def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
+    def make(self, block: Sequence[Request], shard: str | None) -> tuple[pd.DataFrame, np.ndarray]:
         """Draw and write the images of some requests; errors of `Drawer.draw`."""
-        return keep(self.run, self.name, self._drawer.draw(block))
+        return keep(self.run, self.name, self._drawer.draw(block), shard=shard)
 
 
 def fitted(run: RunContext, name: str) -> Any:
@@ -163,12 +165,51 @@ def fitted(run: RunContext, name: str) -> Any:
 
 
 def keep(
-    run: RunContext, name: str, made: Sequence[Creative], folder: str = "creatives"
+    run: RunContext,
+    name: str,
+    made: Sequence[Creative],
+    folder: str = "creatives",
+    shard: str | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Write creatives' images below a folder; return their rows of the manifest and raw embeddings, float32 ``[n, D]``."""
-    rows = pd.DataFrame([write_image(run, name, creative, folder) for creative in made])
-    sync(run.folder / path for path in rows["path"])
+    """Write creatives' images; return their rows of the manifest and raw embeddings, float32 ``[n, D]``.
+
+    Parameters
+    ----------
+    run, name, made
+        The run, the generator's or control's name in it, and what it has drawn.
+    folder
+        Below which folder of the run's images are written.
+    shard
+        The archive below the run's folder that they are packed in instead. Rows then have columns ``offset`` and ``length`` too:
+        where in it, in bytes.
+    """
+    if shard is None:
+        rows = pd.DataFrame([write_image(run, name, creative, folder) for creative in made])
+        sync(run.folder / path for path in rows["path"])
+    else:
+        rows = _write_packed(run, name, made, shard)
     return rows, run.encoder.images([creative.image for creative in made])
+
+
+def _write_packed(run: RunContext, name: str, made: Sequence[Creative], shard: str) -> pd.DataFrame:
+    """Write images into one archive, each followed by its row of the manifest as JSON, without path and time."""
+    rows: dict[str, dict[str, Any]] = {}
+
+    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for creative in made:
+            image, row = encoded(run, name, creative)
+            key = _key(creative.request)
+            if key not in rows:
+                told = {field: value for field, value in row.items() if field not in ("path", "seconds")}
+                told["recipe"] = json.loads(row["recipe"])
+                yield key, {"png": image, "json": json.dumps(told, sort_keys=True).encode()}
+            rows[key] = row
+
+    places = write_shard(run.folder / shard, samples())
+    keys = [_key(creative.request) for creative in made]
+    offsets, lengths = zip(*(places[f"{key}.png"] for key in keys), strict=True)
+    table = pd.DataFrame([{**rows[key], "path": f"{shard}/{key}.png"} for key in keys])
+    return table.assign(offset=np.array(offsets, np.int64), length=np.array(lengths, np.int64))
 
 
 @contextmanager
@@ -190,24 +231,34 @@ def naming_broken(name: str, requests: Sequence[Request]) -> Iterator[None]:
 
 def write_image(run: RunContext, name: str, creative: Creative, folder: str) -> dict[str, Any]:
     """Write one image with its recipe inside below a folder of the run's, and return its row of the manifest."""
+    image, row = encoded(run, name, creative)
+    row["path"] = f"{folder}/images/{name}/{_key(creative.request)}.png"
+    write_bytes(run.folder / row["path"], image, durable=False)
+    return row
+
+
+def encoded(run: RunContext, name: str, creative: Creative) -> tuple[bytes, dict[str, Any]]:
+    """Return an image as a PNG file with its recipe inside, and its row of the manifest, whose path is yet to be said."""
     request = creative.request
     text = json.dumps(recipe(name, creative), sort_keys=True, ensure_ascii=True)
     image = png(creative, text)
     if is_drawn(run, name):
         image = provenance.stamped(image, text)
-    key = f"{request.user_id}\x1f{request.item_id}".encode()
-    path = f"{folder}/images/{name}/{hashlib.blake2b(key, digest_size=12).hexdigest()}.png"
-    write_bytes(run.folder / path, image, durable=False)
-    return {
+    return image, {
         "user_id": request.user_id,
         "item_id": request.item_id,
-        "path": path,
+        "path": "",
         "seed": request.seed,
         "generator": name,
         "recipe": text,
         "sha256": hashlib.sha256(image).hexdigest(),
         "seconds": creative.seconds,
     }
+
+
+def _key(request: Request) -> str:
+    """Return what an image's file is called: tokens may be longer than names, or hold what names may not."""
+    return hashlib.blake2b(f"{request.user_id}\x1f{request.item_id}".encode(), digest_size=12).hexdigest()
 
 
 def is_drawn(run: RunContext, name: str) -> bool:
@@ -256,10 +307,19 @@ def drawn(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
 def collect(run: RunContext) -> list[Path]:
     """Join all generators' shards to creatives/manifest.parquet and embeddings.safetensors.
 
-    Rows follow the generators as the configuration lists them, and within one the requests.
+    Rows follow the generators as the configuration lists them, and within one the requests. Where images are packed,
+    `INDEX` says for each path the archive, and where in it the image lies.
     """
     folder = run.folder / "creatives"
     tables, embeddings = zip(*(creatives(run, name) for name in run.settings.generators), strict=True)
+    outputs: list[Path] = []
+    table: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    if "offset" in table:
+        index = table.loc[table["offset"].notna(), ["path", *_PLACE]].drop_duplicates("path")
+        index = index.astype(dict.fromkeys(_PLACE, np.int64))
+        index.insert(1, "shard", index["path"].str.rpartition("/")[0])
+        write_parquet(run.folder / INDEX, index)
+        table, outputs = table.drop(columns=_PLACE), [run.folder / INDEX]
     write_features(folder / "embeddings.safetensors", np.concatenate(embeddings))
-    write_parquet(folder / "manifest.parquet", pd.concat(tables, ignore_index=True))
-    return [folder / "embeddings.safetensors", folder / "manifest.parquet"]
+    write_parquet(run.folder / MANIFEST, table)
+    return [folder / "embeddings.safetensors", run.folder / MANIFEST, *outputs]

@@ -124,9 +124,9 @@ class CurveChunks(Chunks):
         """Return where a chunk's table is."""
         return self.run.folder / f"groups/shards/{self.name}/{number:07d}.parquet"
 
-    def make(self, block: Sequence[Request]) -> tuple[pd.DataFrame, np.ndarray]:
+    def make(self, block: Sequence[Request], shard: str | None) -> tuple[pd.DataFrame, np.ndarray]:
         """Draw and write the images of some requests."""
-        return keep(self.run, self.name, self._drawer.draw(block), "groups")
+        return keep(self.run, self.name, self._drawer.draw(block), "groups", shard)
 
 
 def _drawn(run: RunContext, chunks: CurveChunks) -> tuple[pd.DataFrame, np.ndarray, list[Path]]:

@@ -1,5 +1,5 @@
 # make demo   install into .venv and run the main job; a second time takes seconds
-# make test   lint, the documentation and the tests, doctests too
+# make test   lint, the documentation, the doctests and the suite, two at a time
 # make test-slow  tests of whole runs, killed ones among them, some minutes
 # make lint   ruff (check and format) and mypy
 # make docs   the documentation, into site/, with warnings as errors
@@ -19,13 +19,18 @@ PACKAGES := recgen ranking_models generators recbole_configs
 
 MINUTES ?= 20
 
-.PHONY: demo test test-slow lint docs bench mutants torture
+.PHONY: demo test doctests suite test-slow lint docs bench mutants torture
 
 demo: $(INSTALLED)
 	$(BIN)/recgen run --config demo
 
-test: lint docs
+test: $(INSTALLED)
+	$(MAKE) --no-print-directory -j 2 lint docs doctests suite
+
+doctests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules recgen generators ranking_models
+
+suite: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)

@@ -83,6 +83,30 @@ def prepare_recbole_graphs() -> None:
         dok_matrix._update = lambda matrix, data: matrix._dict.update(data)
 
 
+def prepare_recbole_yaml() -> None:
+    """Let RecBole's Config read its YAML files with one loader in C: the same values in a tenth of the time.
+
+    It asks for PyYAML's loader in Python, and adds its pattern of floats to that class, which others use too, once more with each
+    Config. Where PyYAML has no libyaml it is left as it is.
+    """
+    import yaml
+    from recbole.config import Config
+
+    if not yaml.__with_libyaml__ or _RECBOLE_YAML_LOADER:
+        return
+    of_recbole = Config._build_yaml_loader
+    _RECBOLE_YAML_LOADER.append(of_recbole)
+    resolvers = of_recbole(None).yaml_implicit_resolvers
+
+    class Loader(yaml.CFullLoader):
+        yaml_implicit_resolvers = resolvers
+
+    Config._build_yaml_loader = lambda self: Loader
+
+
+_RECBOLE_YAML_LOADER: list[Any] = []
+
+
 @contextmanager
 def recbole_csv() -> Iterator[None]:
     """Let RecBole read its atomic files with pandas' parser in C inside this block: the same values, ten times faster.

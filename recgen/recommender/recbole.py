@@ -197,9 +197,10 @@ def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:
     """Return RecBole's Config of a model class from plain keys; nothing in them is evaluated."""
     from recbole.config import Config
 
-    from recgen.core.compat import prepare_recbole_graphs, register_recbole_model
+    from recgen.core.compat import prepare_recbole_graphs, prepare_recbole_yaml, register_recbole_model
 
     prepare_recbole_graphs()
+    prepare_recbole_yaml()
     register_recbole_model(model)
     with tempfile.TemporaryDirectory() as folder, _no_arguments():
         file = Path(folder) / "recgen.yaml"

@@ -104,8 +104,10 @@ def flickr_aes(raw: Path) -> None:
     "config, make, more, generators",
     [  # some of each one's generators: all of them take minutes
         ("ml-latest", ml_latest, (), ["iamg", "textual_inversion"]),
-        ("ser30k", ser30k, ("--users", "12"), ["ragar", "stable_diffusion"]),
-        ("mind", mind, (), ["dreambooth", "stable_diffusion"]),
+        pytest.param(
+            "ser30k", ser30k, ("--users", "12"), ["ragar", "stable_diffusion"], marks=pytest.mark.slow
+        ),
+        pytest.param("mind", mind, (), ["dreambooth", "stable_diffusion"], marks=pytest.mark.slow),
         ("flickr-aes", flickr_aes, (), ["rebeca", "noue", "t1"]),
     ],
 )

@@ -94,8 +94,11 @@ def test_a_user_and_a_film_depend_on_the_seed_and_themselves_alone(made, tmp_pat
     small = tmp_path / "base" / "part"
     small.mkdir(parents=True)
     rows = read(BASE, BASE.name, "inter")
-    rows[rows["user_id:token"].isin(["1", "7"])].to_csv(small / "part.inter", sep="\t", index=False)
-    (small / "part.item").write_bytes((BASE / f"{BASE.name}.item").read_bytes())
+    rows = rows[rows["user_id:token"].isin(["1", "7"])]
+    rows.to_csv(small / "part.inter", sep="\t", index=False)
+    header, *films = (BASE / f"{BASE.name}.item").read_text().splitlines(keepends=True)
+    met = set(rows["item_id:token"])
+    (small / "part.item").write_text(header + "".join(film for film in films if film.split("\t")[0] in met))
     part = overlay(small, tmp_path / "out", seed=5)
     user, item = truth.user_ids.index("7"), truth.item_ids.index("50")
     assert (part.style[part.user_ids.index("7")] == truth.style[user]).all()

@@ -23,7 +23,7 @@ USERS, ITEMS, PER_USER = 80, 200, 120
 SMALL = {
     "layers": 2, "heads": 4, "width": 64, "ratings": "likes", "prediction": "v_prediction", "learning_rate": 4e-3,
     "users_per_step": 80, "images_per_user": 8, "max_steps": 250, "evaluate_every": 50, "guidance": 5.0, "prior_steps": 20,
-    "decode": Sampling(steps=10, sampler="dpm++2m", guidance_scale=3.0),
+    "decode": Sampling(steps=6, sampler="dpm++2m", guidance_scale=3.0),
 }  # fmt: skip
 
 

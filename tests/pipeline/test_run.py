@@ -166,7 +166,7 @@ def test_force_redoes_a_stage_and_what_follows(finished, write_config, tmp_path)
     assert results(finished) == before
 
 
-@pytest.mark.parametrize("kills", [(1, 30, 9), (7, 18, 43)])
+@pytest.mark.parametrize("kills", [pytest.param((1, 30, 9), marks=pytest.mark.slow), (7, 18, 43)])
 def test_killed_at_any_write_it_ends_the_same(finished, write_config, in_child, tmp_path, kills):
     """Each number is the write, counted from the start of one attempt, at which that attempt is killed; -9 cannot be caught."""
     config = write_config(tmp_path)

@@ -83,28 +83,32 @@ def prepare_recbole_graphs() -> None:
         dok_matrix._update = lambda matrix, data: matrix._dict.update(data)
 
 
-def prepare_recbole_yaml() -> None:
-    """Let RecBole's Config read its YAML files with one loader in C: the same values in a tenth of the time.
+@contextmanager
+def recbole_yaml() -> Iterator[None]:
+    """Let RecBole's Config read its YAML files with a loader in C inside this block: the same values in a tenth of the time.
 
-    It asks for PyYAML's loader in Python, and adds its pattern of floats to that class, which others use too, once more with each
-    Config. Where PyYAML has no libyaml it is left as it is.
+    RecBole asks for PyYAML's loader in Python, and adds its pattern of floats to that class, which others use too, once more with
+    each Config. Where PyYAML has no libyaml it does so here too. The Config must not keep the loader, which no pickle can name.
     """
     import yaml
     from recbole.config import Config
 
-    if not yaml.__with_libyaml__ or _RECBOLE_YAML_LOADER:
-        return
     of_recbole = Config._build_yaml_loader
-    _RECBOLE_YAML_LOADER.append(of_recbole)
-    resolvers = of_recbole(None).yaml_implicit_resolvers
+    if yaml.__with_libyaml__:
+        if not _RECBOLE_FLOATS:
+            _RECBOLE_FLOATS.append(of_recbole(None).yaml_implicit_resolvers)
 
-    class Loader(yaml.CFullLoader):
-        yaml_implicit_resolvers = resolvers
+        class Loader(yaml.CFullLoader):
+            yaml_implicit_resolvers = _RECBOLE_FLOATS[0]
 
-    Config._build_yaml_loader = lambda self: Loader
+        Config._build_yaml_loader = lambda self: Loader
+    try:
+        yield
+    finally:
+        Config._build_yaml_loader = of_recbole
 
 
-_RECBOLE_YAML_LOADER: list[Any] = []
+_RECBOLE_FLOATS: list[dict[str, list[Any]]] = []
 
 
 @contextmanager

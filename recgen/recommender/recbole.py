@@ -197,15 +197,16 @@ def recbole_config(model: type, keys: Mapping[str, Any]) -> Any:
     """Return RecBole's Config of a model class from plain keys; nothing in them is evaluated."""
     from recbole.config import Config
 
-    from recgen.core.compat import prepare_recbole_graphs, prepare_recbole_yaml, register_recbole_model
+    from recgen.core.compat import prepare_recbole_graphs, recbole_yaml, register_recbole_model
 
     prepare_recbole_graphs()
-    prepare_recbole_yaml()
     register_recbole_model(model)
-    with tempfile.TemporaryDirectory() as folder, _no_arguments():
+    with tempfile.TemporaryDirectory() as folder, _no_arguments(), recbole_yaml():
         file = Path(folder) / "recgen.yaml"
         file.write_text(yaml.safe_dump(dict(keys)), encoding="utf-8")
-        return Config(model=model, dataset=keys["dataset"], config_file_list=[str(file)])
+        found = Config(model=model, dataset=keys["dataset"], config_file_list=[str(file)])
+    found.yaml_loader = yaml.FullLoader
+    return found
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -30,11 +32,16 @@ def settings(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["BPR", "LightGCN", "MICRO", "VBPR"])
 def test_both_loaders_read_the_same(name, monkeypatch):
+    with compat.recbole_yaml():
+        assert issubclass(Config._build_yaml_loader(None), yaml.CFullLoader)
     fast = settings(name)
-    assert issubclass(Config._build_yaml_loader(None), yaml.CFullLoader)
-    monkeypatch.setattr(compat, "prepare_recbole_yaml", lambda: None)
-    monkeypatch.setattr(Config, "_build_yaml_loader", compat._RECBOLE_YAML_LOADER[0])
+    monkeypatch.setattr(compat, "recbole_yaml", nullcontext)
     assert fast == settings(name) and fast["learning_rate"] == "0.0005"
+
+
+def test_a_config_can_be_pickled_and_read_without_us():
+    config = recbole_config(model_class("BPR", "test"), KEYS)
+    assert b"recgen" not in pickle.dumps(config)
 
 
 def test_the_loader_of_others_is_left_alone():

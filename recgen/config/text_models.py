@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from pydantic import Field, field_serializer, model_validator
 
 from recgen.config.strict import Strict
-from recgen.core.errors import without_credentials
+from recgen.core.errors import UserError, without_credentials
 
 
 class Tagger(Strict):
@@ -59,6 +60,31 @@ class Endpoint(Strict):
     def public_url(self) -> str:
         """The base without ``user:password@``: what messages, fingerprints and copies of the configuration show."""
         return without_credentials(self.url)
+
+    def api_key(self, configured: str) -> str:
+        """Return the service's key from the environment; the empty string for a service without.
+
+        Parameters
+        ----------
+        configured
+            The block's place in the YAML, for the message.
+
+        Raises
+        ------
+        UserError
+            When the variable that should hold the key holds none.
+        """
+        if self.api_key_env is None:
+            return ""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key or not key.isascii() or not key.isprintable():
+            raise UserError(
+                f"{configured}.api_key_env",
+                found=f"{'nothing' if not key else 'no plain text'} in the environment variable {self.api_key_env}",
+                expected="the key of the service",
+                todo=f"Set {self.api_key_env}, or set the key to null for a service without keys.",
+            )
+        return key
 
     @field_serializer("url")
     def _serialised(self, url: str) -> str:

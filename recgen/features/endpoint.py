@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -70,7 +69,7 @@ class ChatService:
     ) -> None:
         self.settings, self._configured, self._wait = settings, key, wait
         self._address, self._url = _addresses(settings)
-        key_value = _api_key(settings, key)
+        key_value = settings.api_key(key)
         user, password = _credentials(settings.url)
         basic = base64.b64encode(f"{user}:{password}".encode()).decode() if user or password else ""
         self._secrets = _forms(key_value, password, basic)
@@ -218,22 +217,6 @@ def _addresses(settings: Endpoint) -> tuple[str, str]:
     path = f"{parts.path.rstrip('/')}/chat/completions"
     shown = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
     return shown, urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
-
-
-def _api_key(settings: Endpoint, configured: str) -> str:
-    """Return the service's key; the empty string for a service without."""
-    name = settings.api_key_env
-    if name is None:
-        return ""
-    key = os.environ.get(name, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise UserError(
-            f"{configured}.api_key_env",
-            found=f"{'nothing' if not key else 'no plain text'} in the environment variable {name}",
-            expected="the key of the service",
-            todo=f"Set {name}, or set the key to null for a service without keys.",
-        )
-    return key
 
 
 def _credentials(url: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from recgen.assets import asset_folder
 from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip
+from recgen.config.text_models import Endpoint
 from recgen.core.errors import UserError, brief, nearest
 from recgen.diffusion.profiles import profile_of
 from recgen.diffusion.weights import (
@@ -71,7 +72,7 @@ def check(run: RunContext, stages: Iterable[str]) -> None:
         The stages in which something is left to do.
     """
     left = set(stages)
-    found = [*_data(run, left), *_weights(run, left)]
+    found = [*_data(run, left), *_weights(run, left), *_keys(run, left)]
     if len(found) == 1:
         (one,) = found
         todo = (
@@ -191,6 +192,25 @@ def _describing(run: RunContext, hub: _Hub) -> Iterator[Missing]:
             yield Missing(
                 "recgen.foreground", f"no {isnet_weights()}", "its weights, or plain-ground", (fetch,)
             )
+
+
+def _keys(run: RunContext, left: set[str]) -> Iterator[Missing]:
+    """Find the endpoints whose keys are not in the environment."""
+    s, asked = run.settings, dict[str, Endpoint | None]()
+    if "features" in left:
+        asked |= {
+            f"recgen.{need}.endpoint": getattr(s, need).endpoint
+            for need in ("keywords", "tags")
+            if need in run.needs
+        }
+    if "evaluate" in left and s.metrics.vlm is not None:
+        asked["recgen.metrics.vlm.endpoint"] = s.metrics.vlm.endpoint
+    for key, endpoint in asked.items():
+        try:
+            if endpoint is not None:
+                endpoint.api_key(key)
+        except UserError as error:
+            yield Missing(error.where, error.found, error.expected, (error.todo,))
 
 
 def isnet_weights() -> Path:

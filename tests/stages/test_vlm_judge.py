@@ -19,7 +19,7 @@ from PIL import Image
 from recgen import api
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
-from recgen.pipeline import pipeline
+from recgen.pipeline import pipeline, preflight
 from recgen.pipeline.context import RunContext
 from recgen.stages.creative_batch import load
 from recgen.stages.evaluate import _unavailable
@@ -212,3 +212,19 @@ def test_other_users_creatives_must_be_there(write_config, tmp_path):
     block = {"endpoint": {"url": "http://127.0.0.1:1/v1", "model": "m"}, "against": "swapped"}
     with pytest.raises(UserError, match=r"recgen.*against: swapped with `swapped` among the controls"):
         load_config(str(write_config(tmp_path, metrics={"vlm": block})))
+
+
+@pytest.mark.parametrize("variable", [None, "A_KEY_THAT_NOBODY_SET"])
+def test_a_missing_key_is_said_before_anything_starts(variable, write_config, tmp_path):
+    endpoint = {"url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": variable}
+    config = write_config(tmp_path, metrics={"vlm": {"endpoint": endpoint}})
+    run = RunContext(load_config(str(config)), tmp_path / "run")
+    stages = ["dataset", "evaluate"]
+    if variable is None:
+        preflight.check(run, stages)
+    else:
+        with pytest.raises(
+            UserError, match=r"recgen\.metrics\.vlm\.endpoint\.api_key_env.*A_KEY_THAT_NOBODY_SET"
+        ):
+            preflight.check(run, stages)
+        preflight.check(run, ["dataset"])  # nothing that is left asks it

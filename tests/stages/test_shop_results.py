@@ -72,3 +72,9 @@ def test_the_service_answered_a_thousand_requests_a_second_within_fifty_millisec
     assert found["asked a second"] == 1_000 and found["cores"] == 2
     assert found["steady"]["answered a second"] >= 990 and found["steady"]["failed"] == 0
     assert found["steady"]["ms"]["p99"] < 50
+
+
+def test_off_policy_estimates_are_those_of_the_open_bandit_pipeline():
+    found = json.loads((FOLDER / "learning/reference.json").read_text())
+    assert set(found["largest difference"]) == {"IPS", "SNIPS", "DR", "replay"} and found["logs"] == 80
+    assert max(found["largest difference"].values()) < 1e-12

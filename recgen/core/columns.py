@@ -19,7 +19,27 @@ def shared(column: Any, words: dict[str, str]) -> Any:
     (['a', 'b', 'a'], ['a', 'b'])
     """
     import numpy as np
+
+    codes, found = _factorize(column)
+    return np.array([words.setdefault(word, word) for word in found], dtype=object)[codes]
+
+
+def numbered(column: Any, words: dict[str, int]) -> Any:
+    """Return a pandas column's strings as their numbers in `words`, int32, in which new ones get the next.
+
+    >>> import pandas as pd
+    >>> words = {"b": 0}
+    >>> numbered(pd.Series(["a", "b", "a"]), words).tolist(), words
+    ([1, 0, 1], {'b': 0, 'a': 1})
+    """
+    import numpy as np
+
+    codes, found = _factorize(column)
+    return np.array([words.setdefault(word, len(words)) for word in found], dtype=np.int32)[codes]
+
+
+def _factorize(column: Any) -> tuple[Any, Any]:
     import pandas as pd
 
     codes, found = pd.factorize(column, use_na_sentinel=False)
-    return np.array([words.setdefault(word, word) for word in found], dtype=object)[codes]
+    return codes, found

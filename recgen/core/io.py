@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import secrets
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from recgen.core.columns import ROWS
 
 TEMPORARY = ".tmp-"  # begins the names of files that are being written
 _WHOLE = 16 * 2**20  # files up to this many bytes are identified by their contents
@@ -126,9 +127,37 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_parquet(path: Path, frame: Any) -> None:
     """Write a pandas frame, without its index, atomically."""
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
+    with writing(path) as file:
+        frame.to_parquet(file, index=False)
+
+
+def write_large(path: Path, frame: Any) -> None:
+    """Write a frame of numbers, truth values and categories, which become strings, piece by piece; else as `write_parquet`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    words = {
+        name: pa.array(frame[name].cat.categories, pa.string())
+        for name in frame
+        if frame[name].dtype == "category"
+    }
+
+    def column(name: str, rows: slice) -> Any:
+        if name not in words:
+            return pa.array(frame[name].to_numpy()[rows], from_pandas=True)
+        return pa.DictionaryArray.from_arrays(frame[name].cat.codes.to_numpy()[rows], words[name]).cast(
+            pa.string()
+        )
+
+    starts = range(0, max(len(frame), 1), ROWS)
+    pieces = (
+        pa.table({name: column(name, slice(start, start + ROWS)) for name in frame}) for start in starts
+    )
+    first = next(pieces)
+    with writing(path) as file, pq.ParquetWriter(file, first.schema) as writer:
+        writer.write_table(first)
+        for piece in pieces:
+            writer.write_table(piece)
 
 
 FORMER_COLUMNS = {"picture": "image"}
@@ -140,6 +169,14 @@ def read_table(path: Path) -> Any:
     import pandas as pd
 
     return pd.read_parquet(path).rename(columns=FORMER_COLUMNS)
+
+
+def read_coded(path: Path, coded: Sequence[str]) -> Any:
+    """Return a Parquet table as a pandas frame in which columns of strings are categories: 4 bytes a row, not 8."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, read_dictionary=list(coded))
+    return table.to_pandas(split_blocks=True, self_destruct=True)
 
 
 def write_features(path: Path, features: Any, ids: Sequence[str] | None = None) -> None:

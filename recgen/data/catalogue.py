@@ -7,6 +7,7 @@ import io
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from recgen.data.images import BadImageError, image_index, read_image
 
 LONGEST_TEXT = 2_000  # characters; text encoders read some 77 words
 IMAGE_FIELD = "image"
+_BLOCK = 10_000  # images that wait to be looked at, each with a kilobyte of bookkeeping
 
 Bad = list[dict[str, str]]
 Finder = Callable[[str], Path | None]
@@ -65,7 +67,7 @@ def item_texts(
 def usable_images(
     item_ids: Sequence[str], find: Finder, max_bad: float, where: str
 ) -> tuple[list[Path | None], Bad]:
-    """Return each item's image file or None, and the images that cannot be used: every image is decoded once.
+    """Return each item's image file or None, and the images that cannot be used: every file is decoded once.
 
     Parameters
     ----------
@@ -84,7 +86,9 @@ def usable_images(
         When more are bad, or no image is found at all.
     """
     paths = [find(token) for token in item_ids]
-    reasons = _reasons(paths)
+    files = list(dict.fromkeys(paths))
+    found = dict(zip(files, _reasons(files), strict=True))
+    reasons = [found[path] for path in paths]
     bad = [
         {"item_id": token, "file": str(path), "reason": reason}
         for token, path, reason in zip(item_ids, paths, reasons, strict=True)
@@ -112,7 +116,7 @@ def _check_share(bad: Bad, found: int, limit: float, where: str) -> None:
 
 
 def _reasons(paths: list[Path | None]) -> list[str]:
-    """Read every image once and return what is wrong with each, the empty string where nothing is."""
+    """Read images and return what is wrong with each, the empty string where nothing is."""
 
     def reason(path: Path | None) -> str:
         try:
@@ -122,8 +126,11 @@ def _reasons(paths: list[Path | None]) -> list[str]:
             return str(error)
         return ""
 
+    found: list[str] = []
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(reason, paths))
+        for start in range(0, len(paths), _BLOCK):
+            found += pool.map(reason, paths[start : start + _BLOCK])
+    return found
 
 
 def in_folder(folder: Path, names: Mapping[str, str] | None, where: str) -> Finder:
@@ -161,12 +168,13 @@ def in_column(root: Path, catalogue: pd.DataFrame) -> Finder:
             expected=f"a column {IMAGE_FIELD!r} of image paths",
             todo="Or name a folder of images in recgen.images.",
         )
-    named = catalogue[IMAGE_FIELD]
+    named = dict(zip(catalogue.index, catalogue[IMAGE_FIELD], strict=True))
+    resolved = cache(lambda name: (root / name).resolve())
 
     def find(token: str) -> Path | None:
         if not named.get(token):
             return None
-        path = (root / named[token]).resolve()
+        path = resolved(named[token])
         if not path.is_relative_to(root):
             raise UserError(
                 f"item {token!r}, column {IMAGE_FIELD!r}",

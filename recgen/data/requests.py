@@ -55,7 +55,8 @@ def last_likes(likes: pd.DataFrame, seed: int, wanted: int | None) -> pd.DataFra
     last = np.zeros(len(order), dtype=np.int64)
     test = (asked["split"] == "test").to_numpy()
     last[users[test]] = rows[test]  # of several the last stands
-    items, tokens = pd.factorize(asked["item_id"])
+    items, words = pd.factorize(asked["item_id"])
+    tokens = np.asarray(words, dtype=object)
     earlier = (rows < last[users]) & (items != items[last][users])
     histories = _latest(users[earlier], items[earlier], len(order), len(tokens))
     return _requests(
@@ -115,7 +116,10 @@ def hold_out(chosen: pd.DataFrame, likes: pd.DataFrame, seed: int, share: float)
     """
     known = likes[likes["split"] != "test"]
     known = known[known["user_id"].isin(chosen["user_id"])]
-    mine = {str(user): rows.tolist() for user, rows in known.groupby("user_id", sort=False)["item_id"]}
+    mine = {
+        str(user): rows.tolist()
+        for user, rows in known.groupby("user_id", sort=False, observed=True)["item_id"]
+    }
     away = {user: _held_out(mine.get(user, []), seed, user, share) for user in chosen["user_id"].unique()}
     rows = []
     for row in chosen.to_dict("records"):
@@ -176,7 +180,9 @@ def blind(
             expected="items that two users or more can be shown",
             todo="Ask for more users, or for protocol: paper.",
         )
-    histories = likes[likes["user_id"].isin(pairs["user_id"])].groupby("user_id", sort=False)["item_id"]
+    histories = likes[likes["user_id"].isin(pairs["user_id"])].groupby("user_id", sort=False, observed=True)[
+        "item_id"
+    ]
     items_of = pairs.groupby("user_id")["item_id"].agg(sorted)
     rows = [
         request_of(seed, str(user), item, earlier) for user, earlier in histories for item in items_of[user]
@@ -202,8 +208,8 @@ def _users_of_items(
 
 def stratified(items: Sequence[str], popularity: pd.Series, seed: int, count: int) -> list[str]:
     """Return `count` items, in turn from each band of popularity and within one in an order that the seed gives."""
-    shuffled = in_order(items, seed, "item for requests")
-    ranked = sorted(shuffled, key=lambda item: int(popularity.get(item, 0)))  # stable: ties stay shuffled
+    shuffled, likes = in_order(items, seed, "item for requests"), popularity.to_dict()
+    ranked = sorted(shuffled, key=lambda item: int(likes.get(item, 0)))  # stable: ties stay shuffled
     bands = [list(band) for band in np.array_split(np.array(ranked, dtype=object), STRATA)]
     ordered = [in_order(band, seed, "item for requests") for band in bands]
     return list(_in_turn(ordered))[:count]

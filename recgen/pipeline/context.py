@@ -11,7 +11,7 @@ import yaml
 
 from recgen.config.loader import Config
 from recgen.config.schema import Settings
-from recgen.core.io import map_features, read_ids, read_table, write_bytes
+from recgen.core.io import map_features, read_coded, read_ids, read_table, write_bytes
 from recgen.core.machine import return_heap, threads
 from recgen.data.request_table import RequestTable
 from recgen.data.types import RunData
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from recgen.features.language import LanguageModel
     from recgen.metrics.distribution import ReferenceSet
 
+_STRINGS = ("user_id", "item_id", "split")  # columns of the interactions
 _MODELS = ("backbone", "encoder", "judge_encoders", "language_model")
 
 
@@ -258,9 +259,11 @@ class RunContext:
     @cached_property
     def interactions(self) -> pd.DataFrame:
         """dataset/interactions.parquet."""
-        import pandas as pd
+        return self.coded_interactions().astype(dict.fromkeys(_STRINGS, object))
 
-        return pd.read_parquet(self.folder / "dataset/interactions.parquet")
+    def coded_interactions(self) -> pd.DataFrame:
+        """Return `interactions` with strings as categories, in less than half of the memory; it is not kept."""
+        return read_coded(self.folder / "dataset/interactions.parquet", _STRINGS)
 
     @property
     def requests(self) -> Sequence[Request]:
@@ -309,14 +312,27 @@ class RunContext:
     @cached_property
     def data(self) -> RunData:
         """What generators may learn from."""
+        import numpy as np
+        import pandas as pd
+
         item_ids = self.items["item_id"].tolist()
-        known = self.interactions[self.interactions["split"] != "test"]
-        if self.holds_out:
-            known = known[~known.set_index(["user_id", "item_id"]).index.isin(self.held_out)]
-        user_ids = list(dict.fromkeys(self.interactions["user_id"]))
-        users = {token: row for row, token in enumerate(user_ids)}
         items = {token: row for row, token in enumerate(item_ids)}
-        rows = known.assign(user=known["user_id"].map(users), item=known["item_id"].map(items))
+        table = self.coded_interactions()
+        users = pd.unique(table["user_id"].cat.codes.to_numpy())  # in the order of the table
+        places = np.empty(len(table["user_id"].cat.categories), dtype=np.int64)
+        places[users] = np.arange(len(users))
+        user_ids = table["user_id"].cat.categories[users].tolist()
+        rows = pd.Index(item_ids).get_indexer(table["item_id"].cat.categories)
+        known = (table["split"] != "test").to_numpy()
+        if self.holds_out:
+            known &= ~table.set_index(["user_id", "item_id"]).index.isin(self.held_out)
+        columns = {
+            "user": places[table["user_id"].cat.codes.to_numpy()[known]],
+            "item": rows[table["item_id"].cat.codes.to_numpy()[known]],
+            **{name: table[name].to_numpy()[known] for name in ("like", "timestamp")},
+            "split": table["split"].astype(object).to_numpy()[known],
+        }
+        del table
         return RunData(
             user_ids,
             item_ids,
@@ -324,7 +340,7 @@ class RunContext:
             [self.image(path) for path in self.items["image"]],
             self._aligned("image", items),
             self._aligned("text", items),
-            rows[["user", "item", "like", "timestamp", "split"]].reset_index(drop=True),
+            pd.DataFrame(columns, copy=False),
             self.settings.seed,
             self._per_item("captions", "caption", "") if "captions" in self.needs else [],
             self._aligned("caption", items) if "captions" in self.needs else None,

@@ -14,6 +14,8 @@ from recgen.recommender.recbole import DatasetSplits
 SPLITS = ("train", "valid", "test", "none")
 """Parts of RecBole's split, and what dislikes are in."""
 
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
@@ -22,13 +24,17 @@ Float64 = NDArray[np.float64]
 class _Rows:
     """Interactions as columns: users and items by number, from 0, and -1 for one that RecBole has filtered out."""
 
-    user: Int64
-    item: Int64
+    user: Int32
+    item: Int32
     rating: Float64
     time: Float64
 
     def take(self, rows: NDArray[Any]) -> _Rows:
         return _Rows(self.user[rows], self.item[rows], self.rating[rows], self.time[rows])
+
+    def pairs(self, n_items: int) -> Int64:
+        """Return a number for each pair of user and item."""
+        return self.user.astype(np.int64) * n_items + self.item
 
 
 def assemble(
@@ -49,50 +55,46 @@ def assemble(
     Returns
     -------
     Columns user_id, item_id, rating, timestamp, like and split, by user in RecBole's order and oldest first within one; what
-    has no time stays in the order it came in.
+    has no time stays in the order it came in. Strings are pandas' categories: a row takes 26 bytes.
     """
     whole = parts.whole
     users, items = (whole.field2id_token[field][1:] for field in (whole.uid_field, whole.iid_field))
     file = _Rows(
-        pd.Index(users).get_indexer(pd.Index(raw["user_id"])).astype(np.int64),
-        pd.Index(items).get_indexer(pd.Index(raw["item_id"])).astype(np.int64),
+        pd.Index(users).get_indexer(pd.Index(raw["user_id"])).astype(np.int32),
+        pd.Index(items).get_indexer(pd.Index(raw["item_id"])).astype(np.int32),
         raw["rating"].to_numpy(np.float64),
         raw["timestamp"].to_numpy(np.float64),
     )
-    likes, split = _likes(parts, file, len(items))
-    rows = likes
-    like = np.ones(len(split), dtype=bool)
+    rows, split = _likes(parts, file, len(items))
     if like_threshold is not None:
-        below = _dislikes(file, like_threshold, _references(likes, split, len(users)))
-        rows = _joined(likes, below)
-        split = np.concatenate([split, np.full(len(below.user), SPLITS.index("none"))])
-        like = np.concatenate([like, np.zeros(len(below.user), dtype=bool)])
+        below = _dislikes(file, like_threshold, _references(rows, split, len(users)))
+        del file
+        rows = _joined(rows, below)
+        split = np.concatenate([split, np.full(len(below.user), SPLITS.index("none"), dtype=np.int8)])
     order = np.lexsort((rows.time, rows.user))  # stable, and NaN last
-    rows = rows.take(order)
-    table = pd.DataFrame(
-        {
-            "user_id": users[rows.user],
-            "item_id": items[rows.item],
-            "rating": rows.rating,
-            "timestamp": rows.time,
-            "like": like[order],
-            "split": np.array(SPLITS, dtype=object)[split[order]],
-        }
-    )
-    return table, items.tolist()
+    rows, split = rows.take(order), split[order]
+    columns = {
+        "user_id": pd.Categorical.from_codes(rows.user, users.tolist()),
+        "item_id": pd.Categorical.from_codes(rows.item, items.tolist()),
+        "rating": rows.rating,
+        "timestamp": rows.time,
+        "like": split != SPLITS.index("none"),
+        "split": pd.Categorical.from_codes(split, pd.Index(SPLITS)),
+    }
+    return pd.DataFrame(columns, copy=False), items.tolist()
 
 
-def _likes(parts: DatasetSplits, file: _Rows, n_items: int) -> tuple[_Rows, Int64]:
+def _likes(parts: DatasetSplits, file: _Rows, n_items: int) -> tuple[_Rows, Int8]:
     """Return RecBole's interactions with the file's ratings and times, oldest first within a user, and each one's part."""
     whole, columns = parts.whole, []
     for part in (parts.train, parts.valid, parts.test):
         rows = part.inter_feat
         columns.append(
-            [rows[field].numpy().astype(np.int64) - 1 for field in (whole.uid_field, whole.iid_field)]
+            [rows[field].numpy().astype(np.int32) - 1 for field in (whole.uid_field, whole.iid_field)]
         )
-    split = np.repeat(np.arange(3), [len(user) for user, _ in columns])
+    split = np.repeat(np.arange(3, dtype=np.int8), [len(user) for user, _ in columns])
     user, item = (np.concatenate(each) for each in zip(*columns, strict=True))
-    at = _same(user * n_items + item, file, n_items)
+    at = _same(user.astype(np.int64) * n_items + item, file, n_items)
     rating, time = (np.where(at >= 0, values[at], np.nan) for values in (file.rating, file.time))
     found = _Rows(user, item, rating, time)
     order = np.lexsort((time, user))
@@ -102,9 +104,9 @@ def _likes(parts: DatasetSplits, file: _Rows, n_items: int) -> tuple[_Rows, Int6
 def _same(pairs: Int64, file: _Rows, n_items: int) -> Int64:
     """Return for the n-th of a (user, item) pair the file's n-th in time: its row, or -1."""
     known = np.flatnonzero((file.user >= 0) & (file.item >= 0))
-    known = known[np.argsort(file.time[known], kind="stable")]
-    keys = file.user[known] * n_items + file.item[known]
-    order = np.argsort(keys, kind="stable")
+    known = known[np.isin(file.take(known).pairs(n_items), pairs)]
+    keys = file.take(known).pairs(n_items)
+    order = np.lexsort((file.time[known], keys))  # stable, and NaN last
     known, keys = known[order], keys[order]
     at = np.searchsorted(keys, pairs) + _turns(pairs)
     inside = np.minimum(at, len(keys) - 1)
@@ -122,7 +124,7 @@ def _turns(keys: Int64) -> Int64:
     return turns
 
 
-def _references(likes: _Rows, split: Int64, n_users: int) -> Float64:
+def _references(likes: _Rows, split: Int8, n_users: int) -> Float64:
     """Return the time of each user's last like of the test part; NaN where it has none, or there is none."""
     times = np.full(n_users, np.nan)
     test = split == SPLITS.index("test")

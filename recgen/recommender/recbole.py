@@ -7,13 +7,15 @@ directory; `recgen.recommender.training` leaves both out.
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -245,7 +247,7 @@ def split(config: Any, where: str, target: str = "test") -> DatasetSplits:
 
     init_seed(config["seed"], config["reproducibility"])
     try:
-        with recbole_csv():
+        with recbole_csv(_kept(config)):
             whole = create_dataset(config)
         built = whole.build()
         if target == "validation":
@@ -261,6 +263,32 @@ def split(config: Any, where: str, target: str = "test") -> DatasetSplits:
                 where, found=f"no {name} interactions", expected="some of each after filtering and splitting"
             )
     return DatasetSplits(whole, *built)
+
+
+def _kept(config: Any) -> Callable[[str, Any], Any]:
+    """Return what drops interactions as they are read that RecBole would drop by ``val_interval`` when it has read them all.
+
+    Most interactions are no likes. Where RecBole looks at all of them first, for pairs that are there twice or parts of one's
+    own, all are read.
+    """
+    from recbole.data.dataset import Dataset
+
+    intervals = config["val_interval"] or {}
+    early = config["rm_dup_inter"] is None and config["benchmark_filename"] is None
+    reader = SimpleNamespace(logger=logging.getLogger())
+
+    def keep(path: str, piece: Any) -> Any:
+        if not early or not path.endswith(".inter"):
+            return piece
+        rows = np.ones(len(piece), dtype=bool)
+        for column in piece:
+            field, _, kind = column.partition(":")
+            if kind == "float" and field in intervals:
+                wanted = Dataset._parse_intervals_str(reader, intervals[field])
+                rows &= Dataset._within_intervals(None, piece[column].to_numpy(), wanted)
+        return piece[rows]
+
+    return keep
 
 
 def _without_test(whole: Any, built: list[Any], where: str) -> Any:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from recgen.config.schema import Requests
 from recgen.core.errors import UserError
-from recgen.core.io import flush, write_bytes, write_json, write_parquet
+from recgen.core.io import flush, write_bytes, write_json, write_large, write_parquet
 from recgen.data import requests
 from recgen.data.atomic import read_atomic
 from recgen.data.catalogue import (
@@ -53,7 +53,7 @@ def build(run: RunContext) -> list[Path]:
     _keep_provenance(run)
     write_json(folder / "bad_images.json", bad)
     write_parquet(folder / "items.parquet", items)
-    write_parquet(folder / "interactions.parquet", table)
+    write_large(folder / "interactions.parquet", table)
     flush()
     return [folder / name for name in ("items.parquet", "interactions.parquet", "bad_images.json")]
 
@@ -95,7 +95,8 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
     by_time = "eval_args" not in keys or (keys["eval_args"] or {}).get("order") == "TO"
     loaded = loaded_columns(keys, "inter")
     needed = dict.fromkeys([user, item, *([time] if by_time else []), *loaded])
-    table = read_atomic(path, run.separator, list(needed), ids=[user, item])
+    fields = (user, item, rating, time)
+    table = read_atomic(path, run.separator, list(needed), [user, item], coded=[user, item], only=fields)
     if run.settings.like_threshold is not None and rating not in table:
         logger.warning(
             "%s: recgen.like_threshold is %g, and there is no column %r: every interaction counts as a like",
@@ -105,12 +106,13 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
         )
     if "RATING_FIELD" in keys and rating not in table:
         read_atomic(path, run.separator, [rating])
-    table = table.rename(columns={user: "user_id", item: "item_id", rating: "rating", time: "timestamp"})
-    for name in ("rating", "timestamp"):
-        table[name] = (
-            pd.to_numeric(table[name], errors="coerce").astype("float64") if name in table else np.nan
+    columns: dict[str, Any] = {"user_id": table.pop(user), "item_id": table.pop(item)}
+    for name, field in (("rating", rating), ("timestamp", time)):
+        numbers = (
+            pd.to_numeric(table[field], errors="coerce") if field in table else np.full(len(table), np.nan)
         )
-    return table[["user_id", "item_id", "rating", "timestamp"]]
+        columns[name] = np.asarray(numbers, dtype=np.float64)
+    return pd.DataFrame(columns, copy=False)
 
 
 def _images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:
@@ -126,7 +128,8 @@ def _images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tu
         find = in_folder(folder, names, where)
     paths, bad = usable_images(item_ids, find, s.max_bad_images, where)
     root = run.folder.resolve()
-    return [None if path is None else _place(path.resolve(), root) for path in paths], bad
+    places = {path: None if path is None else _place(path.resolve(), root) for path in set(paths)}
+    return [places[path] for path in paths], bad
 
 
 def _place(path: Path, root: Path) -> str:
@@ -137,14 +140,14 @@ def _place(path: Path, root: Path) -> str:
 def choose(run: RunContext) -> list[Path]:
     """Write dataset/requests.parquet by the protocol of `recgen.requests`; see `recgen.data.requests`."""
     seed, plan = run.settings.seed, run.settings.requests
+    table = run.coded_interactions()
+    known = table[table["like"] & (table["split"] != "none")]
     if isinstance(plan, Requests) and plan.protocol == "blind":
         items = run.items.loc[run.items["image"].notna(), "item_id"].tolist()
-        chosen = requests.blind(run.interactions, items, seed, plan.items, plan.per_item, plan.users)
+        chosen = requests.blind(table, items, seed, plan.items, plan.per_item, plan.users)
     else:
-        likes = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
-        chosen = requests.last_likes(likes, seed, plan.users if isinstance(plan, Requests) else plan)
+        chosen = requests.last_likes(known, seed, plan.users if isinstance(plan, Requests) else plan)
     if isinstance(plan, Requests) and plan.held_out:
-        known = run.interactions[run.interactions["like"] & (run.interactions["split"] != "none")]
         chosen = requests.hold_out(chosen, known, seed, plan.held_out)
     path = run.folder / "dataset/requests.parquet"
     write_parquet(path, chosen)

@@ -7,6 +7,7 @@ import json
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recgen.core import io
@@ -69,3 +70,18 @@ def test_sync_waits_for_files_and_for_their_folders(tmp_path, monkeypatch):
 def test_ids_are_read_by_line_feeds_alone_and_the_last_may_be_without_one(tmp_path, text, tokens):
     (tmp_path / "items.ids.txt").write_text(text, encoding="utf-8")
     assert io.read_ids(tmp_path / "items.ids.txt") == tokens
+
+
+def test_a_large_table_is_written_in_pieces_as_if_it_were_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(io, "ROWS", 3)
+    words = pd.Categorical(["b", "a", "b", "c", "a", "a", "b"], categories=["c", "a", "b", "never"])
+    frame = pd.DataFrame(
+        {"word": words, "number": [1.5, np.nan, 2, 3, 4, 5, 6], "like": [True, False] * 3 + [True]}
+    )
+    for rows in (frame, frame[:0], frame[:3]):
+        io.write_large(tmp_path / "a.parquet", rows)
+        plain = rows.astype({"word": object})
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), plain)
+        coded = io.read_coded(tmp_path / "a.parquet", ["word"])
+        assert str(coded["word"].dtype) == "category"
+        pd.testing.assert_frame_equal(coded.astype({"word": object}), plain)

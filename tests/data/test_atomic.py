@@ -40,3 +40,18 @@ def test_a_byte_order_mark_is_named(tmp_path):
     (tmp_path / "x.inter").write_text("\ufeff" + HEADER + "a\ti\t1\n", encoding="utf-8")
     with pytest.raises(UserError, match="row 1: found a byte order mark"):
         columns(tmp_path / "x.inter", "\t")
+
+
+def test_strings_come_as_categories_and_other_columns_are_left_out_but_checked(tmp_path, monkeypatch):
+    monkeypatch.setattr("recgen.data.atomic.ROWS", 2)
+    (tmp_path / "x.inter").write_text(HEADER + "a\ti\t1\nb\tj\t2\nb\ti\t\nc\ti\t4\na\tj\t5\n")
+    whole = read_atomic(tmp_path / "x.inter", "\t", ["user_id"], ids=["user_id", "item_id"])
+    table = read_atomic(
+        tmp_path / "x.inter", "\t", [], coded=["user_id"], only=["rating", "user_id", "other"]
+    )
+    assert list(table) == ["user_id", "rating"] and str(table["user_id"].dtype) == "category"
+    assert table["user_id"].tolist() == whole["user_id"].tolist() == ["a", "b", "b", "c", "a"]
+    assert table["rating"].equals(whole["rating"])
+    (tmp_path / "x.inter").write_text(HEADER + "a\ti\t1\nb\tj\tx\n")
+    with pytest.raises(UserError, match="row 3, column rating"):
+        read_atomic(tmp_path / "x.inter", "\t", [], only=["user_id"])

@@ -45,6 +45,44 @@ def small(tmp_path) -> Path:
     return tmp_path / "small"
 
 
+def test_what_generators_learn_from_are_the_tables_by_number(write_config, tmp_path):
+    """The rows of users and items, taken from the codes of a table's strings, are those of its tokens."""
+    run = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
+    pipeline.execute(run, until="features")
+    table, data = run.interactions, run.data
+    known = table[table["split"] != "test"].reset_index(drop=True)
+    assert data.user_ids == list(dict.fromkeys(table["user_id"])) and len(known) < len(table)
+    rows = data.interactions
+    assert [data.user_ids[row] for row in rows["user"]] == known["user_id"].tolist()
+    assert [data.item_ids[row] for row in rows["item"]] == known["item_id"].tolist()
+    for column in ("like", "timestamp", "split"):
+        pd.testing.assert_series_equal(rows[column], known[column])
+    assert {name: str(kind) for name, kind in rows.dtypes.items()} == {
+        "user": "int64", "item": "int64", "like": "bool", "timestamp": "float64", "split": "object"
+    }  # fmt: skip
+    coded = run.coded_interactions()
+    assert str(coded["user_id"].dtype) == "category"
+    pd.testing.assert_frame_equal(coded.astype(table.dtypes.to_dict()), table)
+
+
+def test_items_that_show_one_image_have_it_looked_at_once(small, tmp_path, write_config, monkeypatch):
+    from recgen.data import catalogue
+
+    opened = []
+    monkeypatch.setattr(catalogue, "read_image", lambda path: opened.append(path))
+    named = [(f"i{n}", f"film {n}", "images/i1.png" if n < 6 else "images/i6.png") for n in range(1, 8)]
+    atomic(small, "item", "item_id:token title:token_seq image:token", named)
+    tables = stage(tmp_path, write_config, "recgen.images=null")
+    assert sorted(path.name for path in opened) == ["i1.png", "i6.png"]
+    shown = tables["items"].set_index("item_id")["image"]
+    assert [Path(path).name for path in shown[["i1", "i5", "i6", "i7"]]] == [
+        "i1.png",
+        "i1.png",
+        "i6.png",
+        "i6.png",
+    ]
+
+
 def test_the_reference_is_the_last_like_and_the_history_what_came_before(small, tmp_path, write_config):
     tables = stage(tmp_path, write_config, f"recgen.images={small / 'images'}")
     requests = tables["requests"].set_index("user_id")

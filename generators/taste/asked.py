@@ -90,15 +90,18 @@ class Sources:
         """Return users' numbers of encounters ``[B]``; -1, no row number, has none."""
         return np.array([len(self.met.get(user, NOTHING)[0]) for user in users], dtype=np.float64)
 
-    def coefficients(self, users: Sequence[int]) -> np.ndarray:
-        """Return the posterior's E[b_u] ``[B, p]`` of users."""
+    def coefficients(self, users: Sequence[int], without: Sequence[int] | None = None) -> np.ndarray:
+        """Return the posterior's E[b_u] ``[B, p]`` of users, each without the encounters with one item (row numbers ``[B]``)."""
         rows = [self.met.get(user, NOTHING) for user in users]
+        if without is not None:
+            pairs = zip(rows, without, strict=True)
+            rows = [(items[items != out], likes[items != out]) for (items, likes), out in pairs]
         moments = Moments.of(self.basis, self.data.image_features, rows)
         return self.population.posterior(moments.grams, moments.products)[0]
 
-    def likes(self, users: Sequence[int]) -> np.ndarray:
-        """Return l of (6), float32 ``[B, N]``, centred."""
-        return centred(self.coefficients(users).astype(np.float32) @ self.design.T)
+    def likes(self, users: Sequence[int], without: Sequence[int] | None = None) -> np.ndarray:
+        """Return l of (6), float32 ``[B, N]``, centred; arguments as for `coefficients`."""
+        return centred(self.coefficients(users, without).astype(np.float32) @ self.design.T)
 
     def rewards(self, users: Sequence[int]) -> np.ndarray:
         """Return r of (6), float32 ``[B, N]``, centred; zeros for users whom the reward cannot know."""
@@ -136,14 +139,16 @@ class Asked:
         users
             Row numbers ``[B]``; -1 for somebody unknown.
         items
-            int64 ``[B]``, the position of the item that each user's scores must not depend on; -1 for none.
+            int64 ``[B]``, the row number of the item that is asked for; -1 for none. Neither its score nor whether the user liked
+            it counts: an image that shows of whom it is liked would tell a recommender that learns from it what to rank. (What
+            the reward has learned of the pair remains.)
         """
-        belief, counts = self.belief, self.sources.counts(users)
-        parts = belief.trust.parts(
-            self.sources.rewards(users), self.sources.likes(users), belief.reward_mean, counts
-        )
+        belief, counts, sources = self.belief, self.sources.counts(users), self.sources
+        own = sources.likes(users, items.tolist())
+        parts = belief.trust.parts(sources.rewards(users), own, belief.reward_mean, counts)
         believed = {name: np.broadcast_to(part.std(axis=1), len(users)) for name, part in parts.items()}
-        return self.text_ridge.residuals(belief.trust.combine(parts), items), believed
+        left_out = sources.catalogue.positions(items)
+        return self.text_ridge.residuals(belief.trust.combine(parts), left_out), believed
 
     def chunks(self, n: int) -> Iterator[slice]:
         """Yield slices of n users, of a size that bounds memory."""
@@ -154,10 +159,12 @@ class Asked:
     def opinion(self, users: Sequence[int], items: Sequence[str], embeddings: np.ndarray) -> np.ndarray:
         """Return what (6) thinks of new images, float64 ``[B]``, up to a constant of each user and item.
 
-        What everybody thinks of a new image is not asked apart: the reward's whole score is weighed as this user's.
+        What everybody thinks of a new image is not asked apart: the reward's whole score is weighed as this user's. Whether the
+        user liked the item does not count.
         """
         sources, trust = self.sources, self.belief.trust
-        found = trust.likes * (sources.coefficients(users) * sources.basis.design(embeddings)).sum(axis=1)
+        own = sources.coefficients(users, [sources.data.item_rows[item] for item in items])
+        found = trust.likes * (own * sources.basis.design(embeddings)).sum(axis=1)
         if sources.reward is not None and trust.reward > 0:
             tokens = [sources.data.user_ids[user] for user in users]
             scores = np.asarray(

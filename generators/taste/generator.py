@@ -178,12 +178,13 @@ class Taste(Generator):
         asked = self._asking(data, reward)
         catalogue, belief, shared = asked.sources.catalogue, asked.belief, self.learned.shared
         users = [data.user_rows.get(request.user_id, -1) for request in requests]
-        items = catalogue.positions(np.array([data.item_rows[r.item_id] for r in requests], dtype=np.int64))
+        rows = np.array([data.item_rows[request.item_id] for request in requests], dtype=np.int64)
+        items = catalogue.positions(rows)
         ridge = Ridge(catalogue.indicators, belief.tag_strength)
         common = ridge.coefficients(shared[None], np.array([-1]))[0]
         found: list[Answer] = []
         for part in asked.chunks(len(requests)):
-            net, believed = asked.ask(users[part], items[part])
+            net, believed = asked.ask(users[part], rows[part])
             words = ridge.coefficients(net, items[part])
             sigmas = ridge.sigma(net, words)
             counts = asked.sources.counts(users[part])

@@ -28,6 +28,11 @@ class Simulator(Strict):
         Share of such a taste's variance that is the class's own, so that it says nothing about other classes: 0 to 1.
     newcomers, newcomer_interactions
         Share of users who have just come, and how many items they have met.
+    like_rate
+        Mean share of all possible images that a user likes. At a third, ten items of hundreds hold few of a user's likes however
+        they are ranked; what shows in Recall@10 is a rate of a few hundredths, that of clicks.
+    taste_strength
+        What users' likings of how an image looks are multiplied by; 0 leaves those of contents.
     seed
         Seed of all that is made up.
     """
@@ -42,3 +47,5 @@ class Simulator(Strict):
     interaction: float = Field(1.0, ge=0, le=1)
     newcomers: float = Field(0.0, ge=0, le=1)
     newcomer_interactions: int = Field(8, ge=4)
+    like_rate: float = Field(0.35, gt=0, lt=0.9)
+    taste_strength: float = Field(1.0, ge=0)

@@ -147,6 +147,17 @@ def test_users_like_a_third_and_differ(large: tuple[Truth, pd.DataFrame]) -> Non
     assert every.std(axis=1).mean() > 0.2, "tastes are strong"
 
 
+def test_a_world_can_have_users_who_like_little() -> None:
+    """Then what they like best stands out: ten items in the order of the truth hold many more of their likes than any ten."""
+    share = {}
+    for rate in (LIKE_RATE, 0.05):
+        truth = draw_truth(World(60, 500, like_rate=rate), seed=3)
+        chances = [truth.probability([user] * 500, truth.item_attributes) for user in truth.user_ids]
+        assert np.mean(chances) == pytest.approx(rate, rel=0.1)
+        share[rate] = np.mean([np.sort(each)[-10:].sum() / each.sum() for each in chances])
+    assert share[LIKE_RATE] < 0.06 < 0.15 < share[0.05]
+
+
 def test_true_auc_equals_scikit_learns(large: tuple[Truth, pd.DataFrame]) -> None:
     truth, log = large
     users, attributes, likes = logged(truth, log)
@@ -174,6 +185,7 @@ def test_one_style_taste_per_class_of_motifs() -> None:
         ({"tastes_per_user": 0}, "tastes"),
         ({"newcomers": 1.5}, "newcomers"),
         ({"interaction": -0.1}, "interaction"),
+        ({"like_rate": 0.0}, "like_rate"),
     ],
 )
 def test_impossible_numbers_are_refused(numbers: dict, message: str, tmp_path: Path) -> None:

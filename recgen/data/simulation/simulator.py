@@ -7,7 +7,7 @@ with probability sigmoid(utility); the utility of an image is
     intercept(user) + content(user, motif) + sum over colour, ground, pattern of style(user, class of motif, attribute)
                     + graded(factors(user, class of motif), the image's factors)
 
-with tastes as in `recgen.data.simulation.tastes`. The intercept makes a user like about `LIKE_RATE` of all possible images.
+with tastes as in `recgen.data.simulation.tastes`. The intercept makes a user like about `World.like_rate` of all possible images.
 Where tastes are in words the last term is zero and images are drawn without factors of their own.
 """
 
@@ -33,7 +33,7 @@ from recgen.data.simulation.renderer import render, seeded_factors
 from recgen.data.simulation.tastes import TastesIn, draw_factors, draw_tastes, graded
 
 LIKE_RATE, LIKE_RATE_SPREAD = 0.35, 0.05
-"""Mean and standard deviation over users of the share of all possible images a user likes."""
+"""Mean and standard deviation over users of the share of all possible images a user likes, where a world says no other mean."""
 LIKED, DISLIKED = 5.0, 1.0
 FIRST_TIMESTAMP, SECONDS_BETWEEN = 1_600_000_000, 3_600
 
@@ -221,6 +221,10 @@ class World:
         See `recgen.data.simulation.tastes.draw_tastes`.
     newcomers, newcomer_interactions
         Share of users who are new, and how many items these meet.
+    like_rate
+        Mean over users of the share of all possible images a user likes; users differ in proportion.
+    taste_strength
+        What the likings of styles and factors are multiplied by; those of contents stay.
     """
 
     users: int
@@ -231,6 +235,8 @@ class World:
     interaction: float = 1.0
     newcomers: float = 0.0
     newcomer_interactions: int = 8
+    like_rate: float = LIKE_RATE
+    taste_strength: float = 1.0
 
 
 def simulate(out: Path, world: World, seed: int) -> Truth:
@@ -287,9 +293,16 @@ def draw_truth(world: World, seed: int) -> Truth:
     factors = np.stack([_item_factors(seed, item, world.tastes_in) for item in item_ids])
     intercept = np.zeros(world.users)
     truth = Truth(
-        user_ids, item_ids, intercept, tastes.content, tastes.style, np.stack(looks), tastes.factors, factors
+        user_ids,
+        item_ids,
+        intercept,
+        tastes.content,
+        world.taste_strength * tastes.style,
+        np.stack(looks),
+        world.taste_strength * tastes.factors,
+        factors,
     )
-    truth.intercept[:] = _intercepts(truth, seed)
+    truth.intercept[:] = _intercepts(truth, seed, world.like_rate)
     return truth
 
 
@@ -338,13 +351,14 @@ def _style_starts() -> tuple[int, int, int]:
     return 0, SIZES[1], SIZES[1] + SIZES[2]
 
 
-def _intercepts(truth: Truth, seed: int) -> np.ndarray:
+def _intercepts(truth: Truth, seed: int, like_rate: float) -> np.ndarray:
     """Solve each user's intercept by bisection so that they like their own target share of random images."""
     images = numpy_rng(seed, "simulator calibration").integers(SIZES, size=(_CALIBRATION_IMAGES, 4))
     factors = numpy_rng(seed, "simulator calibration of factors").uniform(-1, 1, (len(images), len(FACTORS)))
     logits = np.stack([truth.utility([user] * len(images), images, factors) for user in truth.user_ids])
     draws = [numpy_rng(seed, "simulator like rate", user).standard_normal() for user in truth.user_ids]
-    target = (LIKE_RATE + LIKE_RATE_SPREAD * np.array(draws)).clip(0.1, 0.9)
+    scale = like_rate / LIKE_RATE
+    target = (scale * (LIKE_RATE + LIKE_RATE_SPREAD * np.array(draws))).clip(0.1 * scale, 0.9)
     low, high = np.full(len(target), -20.0), np.full(len(target), 20.0)
     for _ in range(40):
         middle = (low + high) / 2
@@ -366,6 +380,10 @@ def _check(world: World) -> None:
     for name in ("newcomers", "interaction"):
         if not 0 <= getattr(world, name) <= 1:
             raise UserError(f"simulate: {name}", found=str(getattr(world, name)), expected="a share, 0 to 1")
+    if not 0 < world.like_rate < 0.9:
+        raise UserError(
+            "simulate: like_rate", found=str(world.like_rate), expected="a share above 0 and below 0.9"
+        )
     if world.interactions_per_user > world.items:
         raise UserError(
             "simulate: interactions_per_user", found=f"{world.interactions_per_user} of {world.items} items",

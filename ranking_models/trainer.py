@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType
 from safetensors.torch import load_file
 
 from ranking_models.base import FeatureRecommender
@@ -194,6 +195,31 @@ class RankingTrainer(Trainer):  # type: ignore[misc]  # untyped
         if isinstance(eval_data, FullSortEvalDataLoader):
             eval_data = in_wide_steps(eval_data)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        """As RecBole's, in a matrix of the items that the batch asks for: one of a million items takes longer than the epoch.
+
+        What is ranked, and in which order items stand, is the same; metrics that ask for items' ids get RecBole's matrix.
+        """
+        interaction, rows, positive_users, positive_items = batched_data
+        items, columns = torch.unique(interaction[self.config["ITEM_ID_FIELD"]], return_inverse=True)
+        asked = self.eval_collector.register
+        by_id = any(asked.need(kind) for kind in ("rec.items", "rec.meanrank", "rec.score"))
+        if (
+            self.config["eval_type"] != EvaluatorType.RANKING
+            or by_id
+            or len(items) < max(self.config["topk"])
+        ):
+            return super()._neg_sample_batch_eval(batched_data)
+        small = len(interaction) <= self.test_batch_size
+        found = (
+            self.model.predict(interaction.to(self.device))
+            if small
+            else self._spilt_predict(interaction, len(interaction))
+        )
+        scores = torch.full((int(positive_users[-1]) + 1, len(items)), -torch.inf, device=self.device)
+        scores[rows, columns] = found
+        return interaction, scores, positive_users, torch.searchsorted(items, positive_items)
 
 
 def in_wide_steps(loader: Any) -> Any:

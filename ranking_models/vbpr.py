@@ -72,10 +72,16 @@ class VBPR(FeatureRecommender):
         latent = (self.user_embedding(users) * self.item_embedding(items)).sum(1)
         return self.item_bias(items).squeeze(1) + latent + (self.user_visual(users) * visual).sum(1) + bias
 
-    def all_preferences(self, users: torch.Tensor) -> torch.Tensor:
-        """Return x(u, i) ``[B, n_items]`` of users ``[B]`` for every item with its own image."""
+    def catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return of every item with its own image theta_i ``[n_items, d]`` and beta_i + beta' . f_i ``[n_items]``."""
         visual, bias = self.image(self.features("image"))
-        shared = self.item_bias.weight.squeeze(1) + bias
+        return visual, self.item_bias.weight.squeeze(1) + bias
+
+    def all_preferences(
+        self, users: torch.Tensor, catalogue: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """Return x(u, i) ``[B, n_items]`` of users ``[B]`` for every item with its own image, from `catalogue`."""
+        visual, shared = catalogue
         return (
             self.user_embedding(users) @ self.item_embedding.weight.T
             + self.user_visual(users) @ visual.T
@@ -110,7 +116,7 @@ class VBPR(FeatureRecommender):
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Preferences of the users in `interaction` for every item, flat ``[B * n_items]``."""
-        return self.all_preferences(interaction[self.USER_ID]).reshape(-1)
+        return self.all_preferences(interaction[self.USER_ID], self.catalogue()).reshape(-1)
 
     def what_if(self, mode: str) -> VBPRWhatIf:
         """Return the scorer of replaced images, the same in both modes; see `ranking_models.what_if.scorer`."""
@@ -124,6 +130,8 @@ class VBPRWhatIf(WhatIf):
 
     def __init__(self, model: VBPR) -> None:
         super().__init__(model.eval())
+        with torch.no_grad():
+            self.catalogue = model.catalogue()
 
     def _score(self, users: torch.Tensor, items: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self.model.preference(users, items, embeddings)
@@ -139,4 +147,4 @@ class VBPRWhatIf(WhatIf):
         return self._count_above(self._all_scores(users), self._score(users, items, embeddings), users, items)
 
     def _all_scores(self, users: torch.Tensor) -> torch.Tensor:
-        return self.model.all_preferences(users)
+        return self.model.all_preferences(users, self.catalogue)

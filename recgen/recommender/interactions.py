@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recgen.core.columns import ROWS
 from recgen.recommender.recbole import DatasetSplits
 
 SPLITS = ("train", "valid", "test", "none")
@@ -65,12 +66,14 @@ def assemble(
         raw["rating"].to_numpy(np.float64),
         raw["timestamp"].to_numpy(np.float64),
     )
+    del raw
     rows, split = _likes(parts, file, len(items))
     if like_threshold is not None:
         below = _dislikes(file, like_threshold, _references(rows, split, len(users)))
         del file
         rows = _joined(rows, below)
         split = np.concatenate([split, np.full(len(below.user), SPLITS.index("none"), dtype=np.int8)])
+        del below
     order = np.lexsort((rows.time, rows.user))  # stable, and NaN last
     rows, split = rows.take(order), split[order]
     columns = {
@@ -103,8 +106,14 @@ def _likes(parts: DatasetSplits, file: _Rows, n_items: int) -> tuple[_Rows, Int8
 
 def _same(pairs: Int64, file: _Rows, n_items: int) -> Int64:
     """Return for the n-th of a (user, item) pair the file's n-th in time: its row, or -1."""
-    known = np.flatnonzero((file.user >= 0) & (file.item >= 0))
-    known = known[np.isin(file.take(known).pairs(n_items), pairs)]
+    wanted, found = np.sort(pairs), []
+    for start in range(0, len(file.user), ROWS):
+        rows = np.arange(start, min(start + ROWS, len(file.user)))
+        rows = rows[(file.user[rows] >= 0) & (file.item[rows] >= 0)]
+        keys = file.take(rows).pairs(n_items)
+        at = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+        found.append(rows[wanted[at] == keys])
+    known = np.concatenate([np.zeros(0, np.int64), *found])
     keys = file.take(known).pairs(n_items)
     order = np.lexsort((file.time[known], keys))  # stable, and NaN last
     known, keys = known[order], keys[order]

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_SCORES = 1 << 24
+"""Scores of whole catalogues that are held at once: 64 MB."""
+
+
 class RewardModel(Protocol):
     """A trained ranking model that scores and ranks images, asked in users' and items' tokens.
 
@@ -113,8 +117,13 @@ class Ranker:
 
     def score_all(self, users: Sequence[str], items: Sequence[str]) -> Tensor:
         """Score every user's every item; see `RewardModel.score_all`."""
+        import torch
+
         rows, columns = self.ids(users, items)
-        return self.what_if.score_all(rows)[:, columns]
+        blocks = rows.split(
+            max(_SCORES // self.dataset.item_num, 1)
+        )  # no user's scores of all items outlive their block
+        return torch.cat([self.what_if.score_all(block)[:, columns] for block in blocks])
 
     def differentiable(self, users: Sequence[str], items: Sequence[str]) -> Callable[[Tensor], Tensor] | None:
         """Return the score as a function of the images; see `RewardModel.differentiable`."""

@@ -43,8 +43,7 @@ def build(run: RunContext) -> list[Path]:
     if run.settings.simulator is not None:
         _simulate(run)
     folder = run.folder / "dataset"
-    raw = _interactions_file(run)
-    table, item_ids = interactions.assemble(raw, run.split, run.settings.like_threshold)
+    table, item_ids = interactions.assemble(_interactions_file(run), run.split, run.settings.like_threshold)
     catalogue = _item_file(run)
     found, bad = _images(run, item_ids, catalogue)
     texts = item_texts(item_ids, catalogue, _text_fields(run, catalogue), run.config.source)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from recbole.trainer import Trainer
+from recbole.utils import init_seed
 from safetensors.torch import load_file
 
 from ranking_models.checkpoint import load, save
@@ -106,6 +107,31 @@ def test_wide_evaluation_gives_recboles_own_numbers(build):
     assert built.test.step == 1 and len(in_wide_steps(built.test)) == 1
     ours = trainer.evaluate(built.test, load_best_model=False)
     assert ours == Trainer.evaluate(trainer, built.test, load_best_model=False)
+
+
+@pytest.mark.parametrize("metrics", [["Recall", "NDCG", "MRR"], ["Recall", "GAUC"]])
+@pytest.mark.parametrize(("sampled", "batch"), [("uni20", 90), ("uni3", 1), ("uni40", 100_000)])
+def test_sampled_evaluation_gives_recboles_own_numbers(build, metrics, sampled, batch):
+    """In batches of a few users, of one with fewer candidates than the longest list, and of all."""
+    asked = {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "user", "order": "RO", "mode": sampled}
+    changes = {"eval_args": asked, "metrics": metrics, "valid_metric": f"{metrics[0]}@10", "topk": [1, 5, 10]}
+    built = build(**{**SMALL, **changes}, users=40, items=200, per_user=12, eval_batch_size=batch)
+    trainer, shapes = built.trainer(), []
+    collect = trainer.eval_collector.eval_batch_collect
+
+    def watched(scores, *rest):
+        shapes.append(scores.shape[1])
+        collect(scores, *rest)
+
+    trainer.eval_collector.eval_batch_collect = watched
+    init_seed(3, True)  # negatives are drawn anew each time
+    ours = trainer.evaluate(built.test, load_best_model=False)
+    narrow = min(shapes) < trainer.model.n_items
+    init_seed(3, True)
+    trainer._neg_sample_batch_eval = Trainer._neg_sample_batch_eval.__get__(trainer)
+    assert ours == trainer.evaluate(built.test, load_best_model=False)
+    if batch < 1000:
+        assert narrow == (metrics[-1] == "MRR" and sampled == "uni20")
 
 
 def test_user_uniform_batches_are_the_references(build):

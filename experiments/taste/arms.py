@@ -14,9 +14,9 @@ from generators.ip_adapter_mean import IPAdapterMean
 from generators.ip_adapter_mean import Settings as MeanSettings
 from generators.taste import Settings, Taste
 from generators.taste.asked import NOTHING, Asked, Sources
-from generators.taste.generator import Answer
 from generators.taste.kept import Strength
 from generators.taste.ridge import centred
+from generators.taste.shown import Answer
 from generators.taste.trust import OWN_LIKES
 from recgen.data.types import Request, RunData
 from recgen.diffusion.conditions import Condition
@@ -37,8 +37,8 @@ Arm = Callable[[], list[Image.Image]]
 class ContrastSources(Sources):
     """Users' own likes by their contrast, the mean embedding of likes less that of dislikes, with pseudo-counts."""
 
-    def likes(self, users: Sequence[int]) -> np.ndarray:
-        """Return the contrast's scores of the catalogue, float32 ``[B, N]``, centred."""
+    def likes(self, users: Sequence[int], without: Sequence[int] | None = None) -> np.ndarray:
+        """Return the contrast's scores of the catalogue, float32 ``[B, N]``, centred; no request is of an item its user met."""
         images = self.catalogue.images - self.basis.mean
         rows = [contrast(self.data, self.basis.mean, *self.met.get(user, NOTHING)) for user in users]
         return centred(np.stack(rows) @ images.T).astype(np.float32)

@@ -21,6 +21,19 @@ Score = Callable[[Tensor], Tensor]
 """Takes raw image embeddings ``[B, D]`` of a batch's creatives to the reward's scores ``[B]``, differentiably."""
 
 
+def likeness(images: Tensor, texts: Tensor) -> Tensor:
+    """Return c ``[B]``, the cosines of embeddings ``[B, D]`` of images and of their items' texts."""
+    return cosine_similarity(images, texts)
+
+
+def objective(images: Tensor, texts: Tensor, floor: Tensor, score: Score, content: float) -> Tensor:
+    """Return score(E(x)) - content max(0, c_0 - c) ``[B]`` of images' embeddings E(x) ``[B, D]``.
+
+    c is the likeness of an image to its item's text ``[B, D]``, and c_0 ``[B]`` what it is not to fall below.
+    """
+    return score(images) - content * (floor - likeness(images, texts)).relu()
+
+
 def refine(
     backbone: Backbone,
     encoder: Encoder,
@@ -32,10 +45,9 @@ def refine(
 ) -> list[Condition]:
     """Return the conditions with image embeddings that draw images of a higher score.
 
-    For each condition, Adam maximises score(E(x(e))) - content max(0, c_0 - c(e)) over the embedding e, where x(e) is the image
-    with gradients through its last K denoising steps, E the encoder, c the cosine of E(x) and the item's text embedding and c_0
-    its value at the start. The best e of the path by that objective is kept, so that no condition ends below its start. Rows of
-    a batch do not influence one another.
+    For each condition, Adam maximises `objective` over the embedding e, with gradients through the last K denoising steps of the
+    image x(e); c_0 is the likeness at the start. The best e of the path by that objective is kept, so that no condition ends
+    below its start. Rows of a batch do not influence one another.
 
     Parameters
     ----------
@@ -64,9 +76,8 @@ def refine(
     kept, best, floor = start.clone(), torch.full((len(start),), -torch.inf), None
     for step in range(settings.steps + 1):
         seen = encoder.pixels(images.pixels(start + scale * change))
-        likeness = cosine_similarity(seen, texts)
-        floor = likeness.detach() if floor is None else floor
-        value = score(seen) - settings.content * (floor - likeness).relu()
+        floor = likeness(seen, texts).detach() if floor is None else floor
+        value = objective(seen, texts, floor, score, settings.content)
         better = value.detach() > best
         best = torch.where(better, value.detach(), best)
         kept[better] = (start + scale * change).detach()[better]

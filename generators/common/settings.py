@@ -39,6 +39,11 @@ class Refinement(GeneratorConfig):
     """How image conditions are moved uphill on a differentiable reward; see `generators.common.refinement`."""
 
     steps: int = Field(0, ge=0, description="Adam steps a request; 0 leaves conditions as they are")
+    learn: int = Field(
+        0,
+        ge=0,
+        description="pairs of a user and an item from which `fit` teaches a network to do the same in one pass; 0 for none",
+    )
     last: int = Field(3, ge=1, description="K: denoising steps that gradients pass through")
     rate: float = Field(0.05, gt=0, description="Adam's step, as a share of the start's root mean square")
     content: float = Field(

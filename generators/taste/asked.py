@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from generators.common.refinement import Score
 from generators.taste.catalogue import Catalogue
 from generators.taste.likes import Basis, Encounters, Moments, Population
 from generators.taste.ridge import Ridge, centred
@@ -172,6 +173,32 @@ class Asked:
             )
             found += trust.reward * trust.of_user(sources.counts(users)) * scores
         return found
+
+    def differentiable(self, users: Sequence[str], items: Sequence[str]) -> Score | None:
+        """Return `opinion` of users and items, by their tokens, as a function of images ``[B, D]`` that gradients pass.
+
+        Of somebody unknown it is what everybody likes. None where the reward is believed and has no gradient.
+        """
+        sources, trust = self.sources, self.belief.trust
+        rows = [sources.data.user_rows.get(user, -1) for user in users]
+        posterior = sources.coefficients(rows, [sources.data.item_rows[item] for item in items])
+        basis, own = sources.basis, torch.from_numpy(trust.likes * posterior).float()
+        mean, directions = torch.from_numpy(basis.mean).float(), torch.from_numpy(basis.directions).float()
+        known = [place for place, row in enumerate(rows) if row >= 0]
+        believed = torch.from_numpy(trust.reward * trust.of_user(sources.counts(rows))[known]).float()
+        reward = None
+        if sources.reward is not None and trust.reward > 0 and known:
+            reward = sources.reward.differentiable([users[n] for n in known], [items[n] for n in known])
+            if reward is None:
+                return None
+
+        def score(images: torch.Tensor) -> torch.Tensor:
+            found = own[:, 0] + (own[:, 1:] * ((images - mean) @ directions)).sum(1)
+            if reward is not None:
+                found = found.index_add(0, torch.tensor(known), believed * reward(images[known]))
+            return found
+
+        return score
 
 
 @dataclass(frozen=True)

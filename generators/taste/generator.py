@@ -17,7 +17,7 @@ still shows the item.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +26,24 @@ import torch
 
 from generators.base import Generator, Progress, silent
 from generators.common.candidates import candidate_seeds, draw_best
-from generators.common.refinement import refine
+from generators.common.refinement import Score, refine
 from generators.common.sampling import Drawing, draw
 from generators.taste import learned
 from generators.taste.asked import Asked, Opinion, Sources
 from generators.taste.catalogue import Catalogue, Group, sampled_rows, tags, word_groups
+from generators.taste.corrected import Corrector, learn
 from generators.taste.kept import Strength, Tried, around, candidates, choose, full
 from generators.taste.learned import Learned
 from generators.taste.likes import Encounters, sample_of_users
 from generators.taste.ridge import Ridge
 from generators.taste.settings import Settings
-from generators.taste.shown import ShownImage, Word, best_words, prompt, top_image, unnamed
+from generators.taste.shown import Answer, ShownImage, best_words, prompt, top_image, unnamed
 from recgen.core.errors import UserError
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
 from recgen.recommender.reward import RewardModel
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is known about one request before anything is drawn.
-
-    Attributes
-    ----------
-    words
-        The words of style that gain more than chance, the greatest gain first.
-    image
-        The style as an image embedding's part, and where it comes from.
-    believed
-        By source, the standard deviation over the catalogue of what it contributes to the user's scores, in logits.
-    encounters
-        How many of the user's encounters are known.
-    """
-
-    words: list[Word]
-    image: ShownImage
-    believed: dict[str, float]
-    encounters: int
 
 
 class Taste(Generator):
@@ -99,6 +78,60 @@ class Taste(Generator):
         progress("taste: asking", 1, 1)
         if self.config.keep is not None:
             self._learned = replace(self._learned, **self._strengths(data, reward, progress))
+        if self.config.refine.learn and self._learned.strength.scale > 0:
+            self.learn_corrections(self._pairs(data), data, reward, progress)
+
+    def _pairs(self, data: RunData) -> list[Request]:
+        """Return pairs of a user with encounters and an item looked at, drawn by the run's seed, each with a noise of its own."""
+        users, rng = list(Encounters.of(data).by_user()), numpy_rng(data.run_seed, "taste corrections")
+        if not users:
+            return []
+        drawn = [rng.choice(rows, self.config.refine.learn) for rows in (users, self.learned.rows)]
+        tokens = [(data.user_ids[user], data.item_ids[item]) for user, item in zip(*drawn, strict=True)]
+        return [Request(*pair, seed_for(data.run_seed, "taste correction", *pair)) for pair in tokens]
+
+    def learn_corrections(
+        self, pairs: Sequence[Request], data: RunData, reward: RewardModel | None, progress: Progress = silent
+    ) -> None:
+        """Teach a network to correct image embeddings on pairs of a user and an item; see `generators.taste.corrected`."""
+        if not pairs:
+            return
+        strength = self.learned.strength
+        answers = self.answers(pairs, data, reward)
+        conditions = [
+            self.drawing(pair, answer, data, strength)[0] for pair, answer in zip(pairs, answers, strict=True)
+        ]
+        known = self._known(pairs, answers, conditions, data)
+        corrector = Corrector.of(known, self.encoder.dim, data.run_seed)
+        texts, sampling = self._texts(pairs, data), strength.sampling(self.config.decode)
+        learn(
+            corrector, self.backbone, self.encoder, conditions, known, texts,
+            lambda part: self._score(pairs[part], data, reward), sampling, self.config.refine, progress,
+        )  # fmt: skip
+        self._learned = replace(self.learned, corrector=corrector)
+
+    def _known(
+        self,
+        requests: Sequence[Request],
+        answers: Sequence[Answer],
+        conditions: Sequence[Condition],
+        data: RunData,
+    ) -> torch.Tensor:
+        """Return what (9) reads of requests, float32 ``[B, P]``."""
+        assert self._asked is not None
+        users = [data.user_rows.get(request.user_id, -1) for request in requests]
+        parts = (
+            self._asked.sources.coefficients(
+                users, [data.item_rows[request.item_id] for request in requests]
+            ),
+            [answer.image.style for answer in answers],
+            self._texts(requests, data).nan_to_num(),
+            [each.image_embedding for each in conditions],
+        )
+        return torch.from_numpy(np.hstack([np.asarray(part, dtype=np.float32) for part in parts]))
+
+    def _texts(self, requests: Sequence[Request], data: RunData) -> torch.Tensor:
+        return torch.from_numpy(data.text_features[[data.item_rows[request.item_id] for request in requests]])
 
     @property
     def _style_groups(self) -> int:
@@ -233,10 +266,13 @@ class Taste(Generator):
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         strength = self.learned.strength
+        answers = self.answers(requests, data, reward)
         drawings = [
             self.drawing(request, answer, data, strength)
-            for request, answer in zip(requests, self.answers(requests, data, reward), strict=True)
+            for request, answer in zip(requests, answers, strict=True)
         ]
+        if self.learned.corrector is not None and strength.scale > 0 and drawings:
+            drawings = self._corrected(self.learned.corrector, requests, answers, drawings, data)
         sampling = strength.sampling(self.config.decode)
         if self.config.refine.steps and strength.scale > 0:
             drawings = self._refined(requests, drawings, data, reward, sampling)
@@ -264,6 +300,25 @@ class Taste(Generator):
         seeds = candidate_seeds(request, self.config.best_of)
         return [(replace(condition, seed=seed), recipe) for seed in seeds]
 
+    def _corrected(
+        self,
+        corrector: Corrector,
+        requests: Sequence[Request],
+        answers: Sequence[Answer],
+        drawings: Sequence[Drawing],
+        data: RunData,
+    ) -> list[Drawing]:
+        """Return the drawings with the image embeddings of (9), and how far they moved as a share of their length."""
+        conditions = [condition for condition, _ in drawings]
+        known = self._known(requests, answers, conditions, data)
+        before = np.stack([np.asarray(each.image_embedding) for each in conditions])
+        after = corrector.corrected(known, before)
+        moved = np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1)
+        return [
+            (replace(condition, image_embedding=row), {**recipe, "corrected": round(float(share), 4)})
+            for (condition, recipe), row, share in zip(drawings, after, moved, strict=True)
+        ]
+
     def _refined(
         self,
         requests: Sequence[Request],
@@ -276,22 +331,26 @@ class Taste(Generator):
         found: list[Drawing] = []
         for start in range(0, len(requests), sampling.batch_size):
             part = slice(start, start + sampling.batch_size)
-            users, items = [r.user_id for r in requests[part]], [r.item_id for r in requests[part]]
-            score = None if reward is None else reward.differentiable(users, items)
-            if score is None:
-                raise UserError(
-                    "recgen.taste.refine",
-                    found="a reward without a gradient with respect to the image",
-                    expected="a reward such as Verifier or VBPR",
-                    todo="Set recgen.ranker.reward to one of them, or recgen.taste.refine.steps to 0.",
-                )
-            texts = torch.from_numpy(data.text_features[[data.item_rows[item] for item in items]])
+            score = self._score(requests[part], data, reward)
             conditions = [condition for condition, _ in drawings[part]]
             moved = refine(
-                self.backbone, self.encoder, conditions, texts, score, sampling, self.config.refine
-            )
+                self.backbone, self.encoder, conditions, self._texts(requests[part], data), score, sampling, self.config.refine
+            )  # fmt: skip
             found += [(new, recipe) for new, (_, recipe) in zip(moved, drawings[part], strict=True)]
         return found
+
+    def _score(self, requests: Sequence[Request], data: RunData, reward: RewardModel | None) -> Score:
+        """Return the opinion of requests' images as a function of embeddings, or raise `UserError` if it has no gradient."""
+        users, items = [request.user_id for request in requests], [request.item_id for request in requests]
+        score = self._asking(data, reward).differentiable(users, items)
+        if score is None:
+            raise UserError(
+                "recgen.taste.refine",
+                found="a reward without a gradient with respect to the image",
+                expected="a reward such as Verifier or VBPR",
+                todo="Set recgen.ranker.reward to one of them, or recgen.taste.refine.steps and learn to 0.",
+            )
+        return score
 
     def prompts(self, requests: Sequence[Request], data: RunData, reward: Any = None) -> Any:
         """Return a table of the requests' prompts for a service that draws elsewhere; nothing is drawn.

@@ -10,6 +10,7 @@ import numpy as np
 
 from generators.taste.asked import NOTHING, Asked, Belief, Sources
 from generators.taste.catalogue import Catalogue
+from generators.taste.corrected import Corrector
 from generators.taste.kept import Strength, Tried
 from generators.taste.likes import (
     Basis,
@@ -25,6 +26,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import read_json, write_bytes, write_json
 from recgen.data.types import RunData
 
+_CORRECTOR = "corrector."
 _USERS = 1_000
 """Users whose mean is what everybody likes, at most."""
 
@@ -45,6 +47,8 @@ class Learned:
         What images are drawn with.
     tried, text_kept
         What the other strengths did, and the share that the text alone keeps; none where nothing was tried.
+    corrector
+        What corrects image embeddings, (9), where that was learned.
     """
 
     rows: np.ndarray
@@ -53,6 +57,7 @@ class Learned:
     strength: Strength
     tried: tuple[Tried, ...] = ()
     text_kept: float | None = None
+    corrector: Corrector | None = None
 
 
 def beliefs(data: RunData, catalogue: Catalogue, reward: Any) -> tuple[Belief, np.ndarray]:
@@ -121,6 +126,8 @@ def save(learned: Learned, folder: Path) -> None:
         "population_mean": belief.population.mean,
         "population_covariance": belief.population.covariance,
     }
+    if learned.corrector is not None:
+        arrays |= {_CORRECTOR + name: value for name, value in learned.corrector.state().items()}
     write_bytes(
         folder / "model.safetensors",
         to_bytes({key: np.ascontiguousarray(each) for key, each in arrays.items()}),
@@ -160,9 +167,13 @@ def load(folder: Path) -> Learned:
         arrays["reward_mean"], found["text_strength"], found["tag_strength"],
     )  # fmt: skip
     tried = tuple(_tried(each) for each in found["tried"])
+    state = {
+        name.removeprefix(_CORRECTOR): array for name, array in arrays.items() if name.startswith(_CORRECTOR)
+    }
     return Learned(
-        arrays["rows"], belief, arrays["shared"], Strength(**found["strength"]), tried, found["text_kept"]
-    )
+        arrays["rows"], belief, arrays["shared"], Strength(**found["strength"]), tried, found["text_kept"],
+        Corrector.restored(state) if state else None,
+    )  # fmt: skip
 
 
 def _tried(values: dict[str, Any]) -> Tried:

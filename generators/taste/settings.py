@@ -14,6 +14,8 @@ from recgen.planning.sizes import Sizes
 from recgen.planning.workload import Effort, Held, Workload, sampled
 
 TEXT, WORDS = "{text}", "{words}"
+PAIRS_PER_STEP = 16
+"""Pairs from which one step of the corrections is learned."""
 _STRENGTHS = 7  # that `fit` tries: text alone, every scale, one word less and more guidance at the best
 
 
@@ -68,7 +70,7 @@ class Settings(GeneratorConfig):
 
     @model_validator(mode="after")
     def _an_image_can_be_refined(self) -> Settings:
-        if self.refine.steps and self.show == "words":
+        if (self.refine.steps or self.refine.learn) and self.show == "words":
             raise ValueError("refine with show: image or both, for words have no gradient")
         return self
 
@@ -81,13 +83,22 @@ class Settings(GeneratorConfig):
         return [] if self.vocabulary is None else [self.vocabulary]
 
     def workload(self, requests: int, users: int) -> Workload:
-        """Return the work: the trials under every strength, and the images a request; refining draws anew in every step."""
-        decode, steps = self.decode, self.refine.steps
+        """Return the work: trials and corrections, and the images a request; refining draws anew in every step."""
+        decode, refine = self.decode, self.refine
         trials = 0 if self.keep is None else _STRENGTHS * min(self.trials, users)
+        fit = sampled(trials + 2 * refine.learn, decode.steps, decode.guidance_scale) + Effort(
+            steps=users / 10
+        )
         draw = sampled(requests * self.best_of, decode.steps, decode.guidance_scale)
-        draw += Effort(trained=requests * steps * self.refine.last, images=requests * steps)
-        return Workload(sampled(trials, decode.steps, decode.guidance_scale) + Effort(steps=users / 10), draw)
+        return Workload(fit + self._climbed(refine.learn), draw + self._climbed(requests * refine.steps))
+
+    def _climbed(self, images: int) -> Effort:
+        """Return the work of drawing images whose last steps gradients pass."""
+        passes = 2 if self.decode.guidance_scale > 1 else 1
+        return Effort(trained=images * self.refine.last * passes, images=images)
 
     def held(self, sizes: Sizes, network: DiffusionNetwork, language: LanguageNetwork) -> Held:
-        """Return that the trials are drawn."""
-        return Held(sampled=0 if self.keep is None else min(self.trials, sizes.users))
+        """Return that the trials are drawn, and the images that corrections are learned from."""
+        trials = 0 if self.keep is None else min(self.trials, sizes.users)
+        pairs = min(self.refine.learn, PAIRS_PER_STEP, self.decode.batch_size)
+        return Held(sampled=trials, gradients=int(self._climbed(pairs).trained))

@@ -169,6 +169,28 @@ class ShownImage:
     own: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is known about one request before anything is drawn.
+
+    Attributes
+    ----------
+    words
+        The words of style that gain more than chance, the greatest gain first.
+    image
+        The style as an image embedding's part, and where it comes from.
+    believed
+        By source, the standard deviation over the catalogue of what it contributes to the user's scores, in logits.
+    encounters
+        How many of the user's encounters are known.
+    """
+
+    words: list[Word]
+    image: ShownImage
+    believed: dict[str, float]
+    encounters: int
+
+
 def top_image(scores: np.ndarray, everybody: np.ndarray, looks: Looks, k: int, left_out: int) -> ShownImage:
     """Return the style of (7) for one user.
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from generators.common.refinement import refine
 from generators.common.settings import Refinement
+from generators.taste import Settings, Taste
+from generators.taste.trust import Trust
+from recgen.core.errors import UserError
+from recgen.data.types import Request
 from recgen.diffusion.backbone import load_backbone
 from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
@@ -120,11 +126,14 @@ class Linear:
         return (lambda embeddings: embeddings[:, 0]) if self.slope else None
 
 
+def believed(generator) -> None:
+    """Make a fitted taste believe the reward about each user, and nothing else."""
+    belief = replace(generator.learned.belief, trust=Trust(1.0, 0.0, 0.0, 0.0, 1))
+    generator._learned, generator._asked = replace(generator.learned, belief=belief), None
+
+
 def test_taste_refines_what_it_shows(backbone, encoder, data):
     """The drawn images score more on the reward's own direction than those that are not refined."""
-    from generators.taste import Settings, Taste
-    from recgen.data.types import Request
-
     reward = Linear(data)
     small = {"show": "image", "keep": None, "decode": {"steps": 2, "guidance_scale": 2.0}}
     requests = [Request(f"u{n}", f"i{n + 1}", 40 + n) for n in range(4)]
@@ -136,17 +145,15 @@ def test_taste_refines_what_it_shows(backbone, encoder, data):
             encoder,
         )
         generator.fit(data, reward)
+        believed(generator)
         images = [creative.image for creative in generator.generate(requests, data, reward=reward)]
         scores.append(encoder.images(images)[:, 0])
     assert (scores[1] > scores[0]).mean() >= 0.75 and scores[1].mean() > scores[0].mean()
 
 
 def test_a_reward_without_a_gradient_is_refused(backbone, encoder, data):
-    from generators.taste import Settings, Taste
-    from recgen.core.errors import UserError
-    from recgen.data.types import Request
-
     generator = Taste(Settings(show="image", keep=None, refine={"steps": 1}), backbone, encoder)
     generator.fit(data, Linear(data))
+    believed(generator)
     with pytest.raises(UserError, match=r"recgen.taste.refine.*Verifier or VBPR"):
         list(generator.generate([Request("u1", "i2", 3)], data, reward=Linear(data, slope=False)))

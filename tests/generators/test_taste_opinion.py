@@ -26,6 +26,10 @@ class Linear:
         rows = [int(user[1:]) for user in users]
         return torch.from_numpy((self.taste[rows] * embeddings).sum(axis=1))
 
+    def differentiable(self, users, items):
+        taste = torch.from_numpy(self.taste[[int(user[1:]) for user in users]]).float()
+        return lambda embeddings: (taste * embeddings).sum(1)
+
 
 def made(met: dict[int, tuple[np.ndarray, np.ndarray]], trust: Trust) -> tuple[Asked, Linear]:
     """Return who is asked, in a world of 12 items and users who met these, and the ranking model."""
@@ -69,6 +73,16 @@ def test_reward_and_own_likes_each_weigh_as_they_are_trusted(trust) -> None:
             + trust.reward * known * reward.taste[user] @ new[user]
         )
         assert found[user] == pytest.approx(expected, rel=1e-4)
+    images, ids = torch.from_numpy(new).requires_grad_(), sources.data.item_ids
+    same = asked.differentiable([f"u{n}" for n in range(USERS)], ids[:USERS])(images)
+    np.testing.assert_allclose(same.detach(), found, rtol=1e-3, atol=1e-4)
+    (slope,) = torch.autograd.grad(same.sum(), images)
+    nudged = asked.opinion([0, 1, 2], ids[:USERS], new + 0.01 * slope.numpy())
+    np.testing.assert_allclose(nudged - found, 0.01 * np.square(slope.numpy()).sum(1), rtol=1e-2, atol=1e-4)
+    stranger = asked.differentiable(["nobody", "u1"], ids[:2])(images[:2]).detach()
+    assert stranger[1] == pytest.approx(found[1], rel=1e-3)
+    everybody = trust.likes * basis.design(new[:1])[0] @ population.mean
+    assert stranger[0] == pytest.approx(everybody, rel=1e-3)
 
 
 def test_whether_the_asked_for_item_was_liked_changes_nothing() -> None:
@@ -83,3 +97,23 @@ def test_whether_the_asked_for_item_was_liked_changes_nothing() -> None:
     for item, same in ((asked_for, True), (another, False), (nothing, False)):
         scores = [asked.ask([0], item)[0] for asked in (liked, disliked)]
         assert np.allclose(*scores, atol=1e-6) == same
+
+
+def test_a_reward_that_is_believed_and_has_no_gradient_leaves_the_opinion_without_one() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(ITEMS, WIDTH)).astype(np.float32)
+    data = RunData(["u0"], ["i0"], [""], [None], images, images, pd.DataFrame(), 1)
+    basis = Basis.of(images)
+    population = Population(np.zeros(WIDTH + 1), np.eye(WIDTH + 1), 1.0)
+    catalogue = Catalogue(
+        np.arange(ITEMS), ["i0"] * ITEMS, images, images, np.zeros((ITEMS, 1), int), np.ones((ITEMS, 1))
+    )
+
+    class Flat(Linear):
+        def differentiable(self, users, items):
+            return None
+
+    for weight, there in ((0.5, False), (0.0, True)):
+        belief = Belief(basis, population, Trust(weight, 1.0, 0.0, 0.0, 9), np.zeros(ITEMS, np.float32), 1.0)
+        asked = Asked(Sources(data, catalogue, Flat(images), basis, population, {}), belief)
+        assert (asked.differentiable(["u0"], ["i0"]) is not None) == there

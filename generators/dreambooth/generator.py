@@ -22,11 +22,12 @@ from torch import Tensor
 from generators.base import Progress, silent
 from generators.common.clusters import ClusterTrainer, Groups, Row, find_groups
 from generators.common.denoising import denoising_losses, draw_noise
+from generators.common.lora import new_lora, take_off
 from generators.common.prompted import fill
 from generators.common.sampling import Drawn, DrawsImages
 from generators.dreambooth.settings import Settings
 from recgen.core.errors import UserError, brief
-from recgen.core.seeding import numpy_rng, seed_for, torch_generator
+from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.types import Request, RunData
 from recgen.diffusion.backbone import Backbone
 from recgen.diffusion.conditions import Condition
@@ -99,7 +100,8 @@ class DreamBooth(DrawsImages):
                 found = found + settings.prior_weight * self._losses(prompts, own, data.run_seed, stage, keys)
             return found
 
-        with _new_lora(self.backbone, name, settings.rank, data.run_seed) as trained:
+        stage = f"dreambooth {name}"
+        with new_lora(self.backbone, name, settings.rank, _LAYERS, data.run_seed, stage) as trained:
             trainer.train(group, trained, settings.learning_rate, losses, progress)
             return _state(self.backbone, name)
 
@@ -164,32 +166,6 @@ def _name(group: int) -> str:
 
 
 @contextmanager
-def _new_lora(backbone: Backbone, name: str, rank: int, run_seed: int) -> Iterator[dict[str, Tensor]]:
-    """Put a new LoRA on the UNet's attention for the block, switched on, and yield its parameters by name.
-
-    It starts as no change at all: the first factor of each layer is drawn by the run's seed, the second is zero.
-    """
-    from peft import LoraConfig
-
-    unet = backbone.pipeline.unet
-    try:
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=_LAYERS), adapter_name=name)
-        with backbone.loras(name):
-            found = {key: value for key, value in unet.named_parameters() if f".{name}." in key}
-            for key, value in found.items():
-                value.data = value.data.float()  # in 16 bits AdamW's first step divides by an epsilon of 0
-                value.requires_grad_(True)
-                if ".lora_A." in key:
-                    drawn = torch.randn(
-                        value.shape, generator=torch_generator(run_seed, f"dreambooth {name}", item=key)
-                    )
-                    value.data.copy_(drawn / rank)
-            yield found
-    finally:
-        _take_off(backbone, [name])
-
-
-@contextmanager
 def _put_on(backbone: Backbone, loras: Mapping[str, Lora]) -> Iterator[None]:
     """Put LoRAs on the UNet for the block, by name and switched off."""
     try:
@@ -197,7 +173,7 @@ def _put_on(backbone: Backbone, loras: Mapping[str, Lora]) -> Iterator[None]:
             _load(backbone, name, lora)
         yield
     finally:
-        _take_off(backbone, list(loras))
+        take_off(backbone, list(loras))
 
 
 def _load(backbone: Backbone, name: str, lora: Lora) -> None:
@@ -208,18 +184,6 @@ def _load(backbone: Backbone, name: str, lora: Lora) -> None:
         raise UserError(
             "recgen.backbone", found=found, expected="the one it was trained on", todo="Fit it again."
         ) from error
-
-
-def _take_off(backbone: Backbone, names: Sequence[str]) -> None:
-    """Leave the UNet as it was before `names` were put on: with those LoRAs that were there already, switched as they were."""
-    unet = backbone.pipeline.unet
-    there = [name for name in names if name in getattr(unet, "peft_config", {})]
-    if there:
-        unet.delete_adapters(there)
-        if not getattr(unet, "peft_config", {}):
-            unet.unload_lora()
-    with backbone.loras():
-        pass
 
 
 def _state(backbone: Backbone, name: str) -> Lora:

@@ -206,8 +206,13 @@ class Taste(Generator):
         asked.sources.reward = reward
         return asked
 
-    def answers(self, requests: Sequence[Request], data: RunData, reward: Any = None) -> list[Answer]:
-        """Return what is to be shown to each request's user; nothing is drawn, and no request influences another."""
+    def answers(
+        self, requests: Sequence[Request], data: RunData, reward: Any = None, k: int | None = None
+    ) -> list[Answer]:
+        """Return what is to be shown to each request's user; nothing is drawn, and no request influences another.
+
+        `k` takes the place of the setting's.
+        """
         asked = self._asking(data, reward)
         catalogue, belief, shared = asked.sources.catalogue, asked.belief, self.learned.shared
         users = [data.user_rows.get(request.user_id, -1) for request in requests]
@@ -222,7 +227,7 @@ class Taste(Generator):
             sigmas = ridge.sigma(net, words)
             counts = asked.sources.counts(users[part])
             for row, item in enumerate(items[part]):
-                image = top_image(net[row], shared, asked.sources.looks, self.config.k, int(item))
+                image = top_image(net[row], shared, asked.sources.looks, k or self.config.k, int(item))
                 chosen = best_words(words[row], common, float(sigmas[row]), catalogue, self.groups)
                 sources = {name: round(float(values[row]), 4) for name, values in believed.items()}
                 found.append(Answer(chosen, image, sources, int(counts[row])))

@@ -317,6 +317,7 @@ class Backbone:
         pooled: torch.Tensor | None = None,
         images: torch.Tensor | None = None,
         interest: torch.Tensor | None = None,
+        image_scale: float = 1.0,
     ) -> torch.Tensor:
         """Return the UNet's prediction ``[B, channels, h, w]`` for noisy latents at timesteps under a text condition.
 
@@ -328,14 +329,16 @@ class Backbone:
         pooled
             The pooled embeddings ``[B, P]`` that Stable Diffusion XL reads as well; None stands for the empty prompt's.
         images
-            Raw image embeddings ``[B, D]`` for the IP-Adapter at scale 1; None leaves the image out.
+            Raw image embeddings ``[B, D]`` for the IP-Adapter; None leaves the image out.
         interest
             What `Condition.interest_tokens` are, ``[B, S, width]``; None for none.
+        image_scale
+            The IP-Adapter's scale.
         """
         unet = self.pipeline.unet
         extra: dict[str, Any] = {}
         if self.image_embedding_dim is not None:
-            self.pipeline.set_ip_adapter_scale(0.0 if images is None else 1.0)
+            self.pipeline.set_ip_adapter_scale(0.0 if images is None else image_scale)
             images = noisy.new_zeros(len(noisy), self.image_embedding_dim) if images is None else images
             extra["image_embeds"] = [images[:, None].to(unet.dtype)]
         if pooled is None:

@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pmg": {**small.PMG, "max_steps": 2},
     "iamg": {**small.IAMG, "max_steps": 2},
     "taste": small.TASTE,
+    "preferred": small.PREFERRED,
 }
 WORDS = ("red", "blue", "dots", "bars", "star", "key")
 

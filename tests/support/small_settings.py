@@ -21,6 +21,10 @@ REBECA = {
     "prior_steps": 4, "guidance": 3.0, "learning_rate": 1e-3,
 }  # fmt: skip
 TASTE = {"decode": DECODE, "trials": 3, "k": 3, "template": "{text} {words}"}
+PREFERRED = {
+    **TASTE, "keep": None, "looks": (1, 3, 8), "noises": 2, "max_steps": 3, "evaluate_every": 3, "requests_per_step": 4,
+    "train_users": 3, "held_out_users": 1, "learning_rate": 1e-2, "rank": 2,
+}  # fmt: skip
 _GROUPED = {"clusters": 2, "max_steps": 2, "images_per_step": 4, "decode": DECODE}
 TEXTUAL_INVERSION = {**_GROUPED, "template": "{text}, {style}", "vectors": 2, "learning_rate": 0.5}
 DREAMBOOTH = {**_GROUPED, "rank": 2, "learning_rate": 0.1}

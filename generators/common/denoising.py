@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers import DDPMScheduler
@@ -40,7 +40,7 @@ def denoising_losses(
     noise: Tensor,
     timesteps: Tensor,
     pooled: Tensor | None = None,
-    **more: Tensor,
+    **more: Any,
 ) -> Tensor:
     """Return each row's mean squared error of the UNet's prediction, ``[B]``.
 
@@ -57,7 +57,7 @@ def denoising_losses(
     pooled
         Stable Diffusion XL's pooled embeddings ``[B, P]``, as `Backbone.predict` takes them.
     more
-        `images` and `interest`, as `Backbone.predict` takes them.
+        `images`, `interest` and `image_scale`, as `Backbone.predict` takes them.
     """
     noise_scheduler = backbone.noise_scheduler
     predicted = backbone.predict(

@@ -45,10 +45,7 @@ TRIED = (
 )
 LOOKS = (1, 3, 5, 10, 20, 40, 80, 160)
 """k of the conditions that are chosen among."""
-SETTINGS = Settings(
-    decode=DECODE, looks=(1, 3, 20, 80), noises=2, train_users=64, held_out_users=16, max_steps=80,
-    evaluate_every=20, patience=4, learning_rate=2e-3,
-)  # fmt: skip
+SETTINGS = Settings(decode=DECODE)
 METRICS = ("gain", "content", "reward")
 AGAINST = {
     "preferred": "taste",

@@ -16,22 +16,25 @@ from recgen.planning.workload import Effort, Held, Workload, sampled
 class Settings(TasteSettings, TrainingConfig):
     """What preferred's block of the YAML accepts: what taste's does, and how the adapter learns."""
 
-    presets = {
-        "quick": {**TrainingConfig.presets["quick"], **TasteSettings.presets["quick"], "learning_rate": 2e-3},
-        "paper": TasteSettings.presets["paper"],
-    }
+    presets = TasteSettings.presets
 
     looks: tuple[int, ...] = Field(
-        (1, 3, 10, 20, 40, 80), min_length=2, description="values of k whose images are compared"
+        (1, 3, 20, 80), min_length=2, description="values of k whose images are compared"
     )
     noises: int = Field(2, ge=1, description="images drawn from each of them; their mean score ranks them")
     beta: float = Field(
         1.0, gt=0, description="beta of DiffusionNFT: the smaller, the further from where learning starts"
     )
     rank: int = Field(8, ge=1, description="of the change of each key and value projection")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     requests_per_step: int = Field(16, ge=1, description="pairs a step")
+    max_steps: int = Field(80, ge=1)
+    evaluate_every: int = Field(20, ge=1)
+    train_users: int = Field(
+        64, ge=1, description="users learned from, at most; users drawn by the run's seed"
+    )
+    held_out_users: int = Field(16, ge=1, description="users who decide when to stop; never learned from")
     references_per_user: int = Field(
         1, ge=1, description="latest likes of a user for which images are compared"
     )

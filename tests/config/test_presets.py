@@ -75,7 +75,8 @@ def test_paper_is_the_papers_protocol(tmp_path):
 
 @pytest.mark.parametrize("name", ["quick", "standard", "paper"])
 def test_every_generator_takes_its_preset(tmp_path, name):
-    kinds = "ragar rebeca t0 noue stable_diffusion openjourney ip_adapter_mean taste pmg iamg textual_inversion dreambooth"
+    kinds = "ragar rebeca t0 noue stable_diffusion openjourney ip_adapter_mean taste preferred pmg iamg "
+    kinds += "textual_inversion dreambooth"
     found = loaded(tmp_path, {"preset": name, "generators": kinds.split()})
     assert list(found.generators) == kinds.split()
     again = loaded(tmp_path, found.resolved()["recgen"])

@@ -5,11 +5,14 @@ arm's pictures are attributes. `fitting` shows the user's best style with a give
 user, `constant` the one style that users outside the market like best, and `random` any. The recommender is `Rates`. Counted is
 how often the interval of the uplift holds 0 where pictures do not matter, and the expected uplift where they do.
 
+``coverage``: 200 further worlds of stand-ins in which pictures do not matter, for how often the intervals hold 0.
+
 ``trained``: the same with VBPR, trained anew on the log after each round, and a shop for each arm (standins.yaml).
 
 ``drawn``: worlds with taste's own drawings (drawn.yaml), from seed 1.
 
     python -m experiments.market.measure standins --seeds 20
+    python -m experiments.market.measure coverage --seeds 200
     python -m experiments.market.measure drawn --seeds 5 --work runs/market
 """
 
@@ -42,6 +45,8 @@ from recgen.stages.market_training import candidates
 HERE = Path(__file__).parent
 USERS, ITEMS, MET, VISITORS = 150, 150, 50, 60
 """Sizes of a world of stand-ins, as in standins.yaml: users, items, encounters a user, and users who visit the market."""
+FURTHER = 20
+"""The first world of `coverage`; those of `standins` are before it."""
 PRIOR = 4.0
 """Pseudo-counts of a rate."""
 ACCURACY, CONTENT = 0.6, 0.9
@@ -133,7 +138,7 @@ class Rates:
         return pd.DataFrame({"user_id": users, **dict.fromkeys(QUALITY, np.nan)})
 
 
-def play_world(seed: int) -> dict[str, Any]:
+def play_world(seed: int, effects: Sequence[float] = (1.0, 0.0)) -> dict[str, Any]:
     """Return the A/B tests of one world, with the effect and without."""
     size = World(USERS, ITEMS, MET)
     truth = draw_truth(size, seed)
@@ -146,12 +151,35 @@ def play_world(seed: int) -> dict[str, Any]:
     met = base.groupby("user_id")["item_id"].agg(set)
     visits = Visits({user: [item for item in order if item not in met[user]][:30] for user in users}, 3, 2)
     arms, played = StandIns(truth, users, seed).arms(), []
-    for effect in (1.0, 0.0):
+    for effect in effects:
         shop = Shop(lambda who, what: base_utility(truth, who, what), PositionBased(), effect)
         world = play(shop, arms, lambda log: Rates(truth, base, log), visits, seed, f"{effect:g}")
         played.append(world.log.assign(effect=effect, world="A/B", seed=0))
     none = pd.DataFrame({name: [] for name in ("effect", "world", "round", "seed", "user_id", *QUALITY)})
     return summary(pd.concat(played, ignore_index=True), none, list(arms), "A/B", seed)
+
+
+def coverage(seeds: Sequence[int]) -> dict[str, Any]:
+    """Return how often intervals hold 0 in worlds without the effect, by arm and of all arms, and p-values below .05.
+
+    The error of the share of all arms knows that a world's arms share their originals: it is one over worlds.
+    """
+    uplifts = [
+        {arm: each["uplift"] for arm, each in play_world(seed, [0.0])["0"]["ab"].items() if arm != ORIGINAL}
+        for seed in seeds
+    ]
+    held = pd.DataFrame([
+        {arm: gain["low"] <= 0 <= gain["high"] for arm, gain in world.items()} for world in uplifts
+    ])  # fmt: skip
+    below = pd.DataFrame([{arm: gain["p"] < 0.05 for arm, gain in world.items()} for world in uplifts])
+    return {
+        "seeds": [min(seeds), max(seeds)],
+        "worlds": len(held),
+        "holds 0": {arm: int(held[arm].sum()) for arm in held},
+        "share that holds 0": _spread(held.mean(axis=1).tolist()),
+        "p below .05": {arm: int(below[arm].sum()) for arm in below},
+        "uplift": {arm: _spread([world[arm]["difference"] for world in uplifts]) for arm in held},
+    }
 
 
 def play_trained(work: Path, seed: int) -> dict[str, Any]:
@@ -223,9 +251,9 @@ def drawn(work: Path, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure one of the three and keep it in result.json beside the others."""
+    """Measure one of the four and keep it in result.json beside the others."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["standins", "trained", "drawn"])
+    parser.add_argument("what", choices=["standins", "coverage", "trained", "drawn"])
     parser.add_argument("--work", type=Path, default=Path("runs/market"))
     parser.add_argument("--seeds", type=int, default=20, help="how many worlds")
     given = parser.parse_args()
@@ -234,6 +262,8 @@ def main() -> None:
         measured = over_seeds({seed: drawn(given.work, seed) for seed in range(1, given.seeds + 1)})
     elif given.what == "trained":
         measured = over_seeds({seed: play_trained(given.work, seed) for seed in range(given.seeds)})
+    elif given.what == "coverage":
+        measured = coverage(range(FURTHER, FURTHER + given.seeds))
     else:
         measured = over_seeds({seed: play_world(seed) for seed in range(given.seeds)})
     result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

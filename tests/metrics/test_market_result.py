@@ -23,6 +23,13 @@ def test_without_an_effect_the_uplifts_interval_holds_zero(standins):
     )
 
 
+def test_in_worlds_without_an_effect_intervals_hold_zero_as_often_as_they_say():
+    found = json.loads(RESULT.read_text(encoding="utf-8"))["coverage"]
+    held = sum(found["holds 0"].values()) / (len(found["holds 0"]) * found["worlds"])
+    assert found["worlds"] == 200 and held == pytest.approx(found["share that holds 0"]["mean"], abs=1e-3)
+    assert 0.93 <= held <= 0.97
+
+
 def test_with_the_effect_only_what_is_made_for_the_user_gains_in_every_world(standins):
     gained = {arm: row["above 0"] for arm, row in standins["effect 1"].items() if "uplift" in row}
     assert gained["fitting"] == 20 and gained["swapped"] == gained["random"] == 0

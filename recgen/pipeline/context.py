@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from recgen.features.language import LanguageModel
     from recgen.metrics.distribution import ReferenceSet
 
+REFERENCES = 30_000
+"""Images of items that creatives are compared with as a set, at most: as many as COCO-30K, by which generators are compared."""
 _STRINGS = ("user_id", "item_id", "split")  # columns of the interactions
 _MODELS = ("backbone", "encoder", "judge_encoders", "language_model")
 
@@ -353,13 +355,21 @@ class RunContext:
 
     @cached_property
     def reference_images(self) -> ReferenceSet:
-        """The embeddings of all items' images, which the creatives of every generator are compared with as a set."""
+        """The embeddings of the items' images, which the creatives of every generator are compared with as a set.
+
+        Of more than `REFERENCES` so many are drawn by the seed: comparing them with each other takes their number squared.
+        """
         import numpy as np
 
+        from recgen.core.seeding import numpy_rng
         from recgen.metrics.distribution import ReferenceSet
 
         images = self.data.image_features
-        return ReferenceSet(images[np.isfinite(images).all(axis=1)])
+        rows = np.flatnonzero(np.isfinite(images).all(axis=1))
+        if len(rows) > REFERENCES:
+            rng = numpy_rng(self.settings.seed, "reference images")
+            rows = np.sort(rng.choice(rows, REFERENCES, replace=False))
+        return ReferenceSet(images[rows])
 
     @property
     def needs(self) -> set[str]:

@@ -321,6 +321,11 @@ def _of_some_users(part: Any, config: Any) -> Any:
     return part.copy(part.inter_feat[np.flatnonzero(np.isin(users, drawn))])
 
 
+def training_part(parts: DatasetSplits, keep: np.ndarray | None = None) -> Any:
+    """Return the RecBole dataset of the training interactions to use, as of `loaders`: all that a trained model is built on."""
+    return parts.train if keep is None else parts.train.copy(parts.train.inter_feat[keep.nonzero()[0]])
+
+
 def loaders(config: Any, parts: DatasetSplits, keep: np.ndarray | None = None) -> Loaders:
     """Return the data loaders of one training.
 
@@ -342,7 +347,7 @@ def loaders(config: Any, parts: DatasetSplits, keep: np.ndarray | None = None) -
             found=f"{items} items",
             expected=f"at least {longest}, as in topk",
         )
-    train = parts.train if keep is None else parts.train.copy(parts.train.inter_feat[keep.nonzero()[0]])
+    train = training_part(parts, keep)
     valid = _of_some_users(parts.valid, config)
     samplers = utils.create_samplers(config, parts.whole, [train, valid, parts.test])
     return Loaders(

@@ -42,9 +42,9 @@ def finite(results: Mapping[str, float] | None) -> dict[str, float]:
     return {name: float(value) for name, value in (results or {}).items() if math.isfinite(value)}
 
 
-def build(config: Any, data: Loaders) -> Any:
-    """Return an untrained model, on the device that its RecBole Config names."""
-    return config.model_class(config, data.train.dataset).to(config["device"])
+def build(config: Any, dataset: Any) -> Any:
+    """Return an untrained model of a RecBole dataset, on the device that its RecBole Config names."""
+    return config.model_class(config, dataset).to(config["device"])
 
 
 def trainer_for(config: Any, model: Any) -> Any:
@@ -68,7 +68,7 @@ def train(config: Any, data: Loaders) -> Trained:
 
     init_seed(config["seed"], config["reproducibility"])
     started = time.perf_counter()
-    model = build(config, data)
+    model = build(config, data.train.dataset)
     trainer = trainer_for(config, model)
     watch = _Watch(f"{config['model']}: epochs", str(config["valid_metric"]), trainer)
     trainer.fit(

@@ -241,7 +241,7 @@ def _image(run: RunContext, source: str, turn: int) -> Path:
 def trained_model(run: RunContext, source: str, turn: int) -> Ranker:
     """Return the model that was trained on the original images (ORI) or on none (NONE) for a draw."""
     training = prepared(run, turn, None if source == ORIGINAL else _image(run, source, turn))
-    model = build(training.config, training.data)
+    model = build(training.config, training.data.train.dataset)
     loaded = checkpoint.load(model, training.whole, run.folder / f"downstream/{source}/{turn}")
     return Ranker(loaded, training.data.train.dataset, run.settings.ranker.what_if)
 

@@ -187,10 +187,10 @@ def load_ranker(run: RunContext, role: str, member: int = 0) -> Ranker:
     """
     role = run.resolve_role(role)
     task = training_task(run, role, member)
-    data = recbole.loaders(task.config, task.parts, task.keep)
+    dataset = recbole.training_part(task.parts, task.keep)
     run.prepare_torch()
-    model = checkpoint.load(build(task.config, data), task.parts.whole, _folder(run, role, member))
-    return Ranker(model, data.train.dataset, run.settings.ranker.what_if)
+    model = checkpoint.load(build(task.config, dataset), task.parts.whole, _folder(run, role, member))
+    return Ranker(model, dataset, run.settings.ranker.what_if)
 
 
 def judge_of_generators(run: RunContext) -> LazyRanker | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -45,7 +46,7 @@ def small(tmp_path) -> Path:
     return tmp_path / "small"
 
 
-def test_what_generators_learn_from_are_the_tables_by_number(write_config, tmp_path):
+def test_what_generators_learn_from_are_the_tables_by_number(write_config, tmp_path, monkeypatch):
     """The rows of users and items, taken from the codes of a table's strings, are those of its tokens."""
     run = RunContext(load_config(str(write_config(tmp_path))), tmp_path / "run")
     pipeline.execute(run, until="features")
@@ -60,6 +61,14 @@ def test_what_generators_learn_from_are_the_tables_by_number(write_config, tmp_p
     assert {name: str(kind) for name, kind in rows.dtypes.items()} == {
         "user": "int64", "item": "int64", "like": "bool", "timestamp": "float64", "split": "object"
     }  # fmt: skip
+    assert len(run.reference_images.rows) == 30
+    run.forget()
+    monkeypatch.setattr("recgen.pipeline.context.REFERENCES", 7)
+    some = run.reference_images.rows
+    run.forget()
+    assert len(np.unique(some, axis=0)) == 7 and np.array_equal(run.reference_images.rows, some), (
+        "drawn by the seed"
+    )
     coded = run.coded_interactions()
     assert str(coded["user_id"].dtype) == "category"
     pd.testing.assert_frame_equal(coded.astype(table.dtypes.to_dict()), table)

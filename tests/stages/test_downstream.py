@@ -174,7 +174,7 @@ def test_baselines_use_the_candidates_that_models_are_tested_on(vbpr):
     from recgen.recommender.training import build, trainer_for
 
     data = loaders(config, run.split)
-    model = build(config, data)
+    model = build(config, data.train.dataset)
     assert isinstance(model, BPR)
     counts = np.bincount(run.split.train.inter_feat["item_id"].numpy(), minlength=model.n_items)
     values = []
@@ -260,7 +260,7 @@ def test_each_user_is_measured_as_recbole_measures_all_of_them(vbpr):
 
     run, _ = vbpr
     training = downstream.prepared(run, 1, None)
-    model = build(training.config, training.data)
+    model = build(training.config, training.data.train.dataset)
     trainer = trainer_for(training.ranking, model)
     trainer.eval_collector.data_collect(training.data.train)
     whole = trainer.evaluate(training.test, load_best_model=False)

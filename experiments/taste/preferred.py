@@ -34,13 +34,13 @@ from recgen.pipeline.context import RunContext
 from recgen.stages.ranker import reward_model
 
 HERE = Path(__file__).parent
-SEEDS, REQUESTS, CHOSEN_AMONG = (1, 2, 3), 60, 30
+SEEDS, REQUESTS, CHOSEN_AMONG = (1, 2, 3), 60, 20
 """Requests a seed, and of how many of them 8 images are drawn."""
 NAMED = {world.name: world for world in WORLDS}
 TRIED = (
     NAMED["factors-200"],
-    World("micro-factors-200", "MICRO", 200, "factors"),
     NAMED["micro-200"],
+    World("micro-factors-200", "MICRO", 200, "factors"),
     NAMED["verifier-200"],
 )
 LOOKS = (1, 3, 5, 10, 20, 40, 80, 160)

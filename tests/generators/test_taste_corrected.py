@@ -184,6 +184,18 @@ def test_it_is_saved_with_what_was_fitted(backbone, encoder, data, tmp_path: Pat
     assert "corrected" not in next(iter(plain.generate(REQUESTS, data))).recipe
 
 
+def test_learning_is_planned_by_its_pairs() -> None:
+    """Gradients pass the last steps twice, under guidance: with the condition and without it."""
+    plain, learned = (Settings(keep=None, refine={"learn": pairs, "last": 3}) for pairs in (0, 100))
+    fit = learned.workload(10, 50).fit
+    assert fit.trained == 600 and fit.images == 300 and plain.workload(10, 50).fit.trained == 0
+    assert learned.workload(10, 50).draw == plain.workload(10, 50).draw, "serving costs one image"
+    batch = min(16, learned.decode.batch_size)
+    assert (
+        learned.held(None, None, None).gradients == 6 * batch and plain.held(None, None, None).gradients == 0
+    )
+
+
 def test_words_have_nothing_to_correct() -> None:
     with pytest.raises(ValidationError, match="words have no gradient"):
         Settings(show="words", refine={"learn": 10})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy.special import softmax
@@ -61,11 +62,22 @@ def best_phrases(
 def _directions(
     phrases: Sequence[str], prompts: Sequence[str], encoder: TextEncoder, instead: Mapping[str, str]
 ) -> np.ndarray:
-    """Return the mean direction of each phrase's prompts, ``[k, D]`` of length 1."""
+    """Return the mean direction of each phrase's prompts, ``[k, D]`` of length 1.
+
+    An encoder is asked once as long as it lives: many tasks of a run ask for the same vocabulary, whose hundreds of sentences
+    take a large text encoder minutes on a CPU.
+    """
     meant = [instead.get(phrase, phrase) for phrase in phrases]
-    sentences = [prompt.replace("{}", phrase) for phrase in meant for prompt in prompts]
-    texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
-    return _unit(texts.mean(axis=1))
+    sentences = tuple(prompt.replace("{}", phrase) for phrase in meant for prompt in prompts)
+    asked, key = _asked.setdefault(encoder, {}), (len(prompts), sentences)
+    if key not in asked:
+        texts = _unit(encoder.texts(sentences)).reshape(len(phrases), len(prompts), -1)
+        asked[key] = _unit(texts.mean(axis=1))
+        asked[key].setflags(write=False)
+    return asked[key]
+
+
+_asked: WeakKeyDictionary[TextEncoder, dict[tuple[int, tuple[str, ...]], np.ndarray]] = WeakKeyDictionary()
 
 
 def phrase_probabilities(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,8 @@ from recgen.data.simulation.attributes import NAMES, SIZES, VOCABULARIES, Attrib
 from recgen.data.simulation.renderer import render
 from recgen.features.captioner import Captioner
 from recgen.features.encoders import Encoder, load_encoder
-from recgen.features.tagger import best_phrases, tag
-from recgen.features.vocabulary import Vocabulary, read_vocabulary, vocabulary_file
+from recgen.features.tagger import best_phrases, phrase_probabilities, tag
+from recgen.features.vocabulary import Group, Vocabulary, read_vocabulary, vocabulary_file
 
 DEMO = read_vocabulary(FOLDER / "vocabularies/demo.yaml")
 AGREEMENT = {"motif": 0.99, "colour": 0.98, "ground": 0.99, "pattern": 0.98}
@@ -63,6 +65,27 @@ def test_an_image_gets_the_phrase_of_the_smallest_angle():
 
     images = np.array([[0.1, 5.0, 0.2], [3.0, 2.9, 0.0], [-1.0, -2.0, 0.0]])
     assert best_phrases(images, ["0", "1", "2"], ["the {}", "a {}"], Fake()) == ["1", "0", "2"]
+
+
+def test_an_encoder_is_asked_once_for_what_phrases_look_like():
+    class Counting:
+        def __init__(self, order):
+            self.order, self.asked = order, []
+
+        def texts(self, sentences):
+            self.asked += sentences
+            return np.array([np.eye(2)[self.order[int(sentence[-1])]] for sentence in sentences])
+
+    images, group = np.array([[3.0, 1.0]]), Group(phrases=["0", "1"], prompts=["the {}"])
+    one, other = Counting([0, 1]), Counting([1, 0])
+    first = phrase_probabilities(images, group, one, 10.0)
+    assert (phrase_probabilities(images, group, one, 10.0) == first).all() and one.asked == ["the 0", "the 1"]
+    assert (phrase_probabilities(images, group, other, 10.0) == first[:, ::-1]).all()
+    assert best_phrases(images, ["0", "1"], ["a {}"], one) == ["0"] and len(one.asked) == 4
+    kept = weakref.ref(one)
+    del one
+    gc.collect()
+    assert kept() is None, "nothing holds an encoder that is let go"
 
 
 def test_the_vocabulary_follows_the_encoder_and_the_user(tmp_path):

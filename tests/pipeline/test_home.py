@@ -283,14 +283,14 @@ def test_what_cannot_be_at_an_url_is_refused(words, message, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "pack"), [(1, False), (2, False), (1, True)])
 def test_a_run_on_s3_that_is_killed_is_gone_on_with_elsewhere(
-    workers, bucket, write_config, tmp_path, monkeypatch, impatient
+    workers, pack, bucket, write_config, tmp_path, monkeypatch, impatient
 ):
     """Killed in the middle of drawing; its disk is gone; the other machine draws what is missing alone."""
-    config = write_config(tmp_path, generators=["toy"], shard_size=1, workers=workers)
+    config = write_config(tmp_path, generators=["toy"], shard_size=1, workers=workers, pack=pack)
     session.run(str(config), str(tmp_path / "local"), until="evaluate")
-    url = f"{bucket}/killed-{workers}/run"
+    url = f"{bucket}/killed-{workers}-{pack}/run"
     _kill_while_it_draws(config, url, tmp_path / "first")
     tables = _tables(url)
     assert 0 < len(tables) < 12
@@ -304,6 +304,7 @@ def test_a_run_on_s3_that_is_killed_is_gone_on_with_elsewhere(
     (tmp_path / "third").mkdir()
     monkeypatch.chdir(tmp_path / "third")
     opened = recgen.open(url)
+    assert bool(list(opened.folder.rglob("*.tar"))) == pack
     assert opened.folder.is_relative_to("runs") and _results(opened.folder) == _results(tmp_path / "local")
     assert command(monkeypatch, "verify", "--run", url) == 0
     assert command(monkeypatch, "show", "--run", url) == 0

@@ -110,6 +110,7 @@ def test_each_sample_is_an_image_and_what_is_known_of_it(packed):
             )
             assert (told["user_id"], told["item_id"]) == (row["user_id"], row["item_id"])
             assert told["recipe"] == json.loads(row["recipe"])
+            assert "seconds" not in told, "a chunk that is drawn again has the same bytes"
 
 
 def test_the_index_says_where_each_image_lies(packed):

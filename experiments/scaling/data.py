@@ -64,8 +64,8 @@ def features(folder: Path, items: int) -> np.ndarray:
     return taste
 
 
-def make(out: Path, users: int, items: int, per_user: int) -> None:
-    """Write everything."""
+def make(out: Path, users: int, items: int, per_user: int, same_judge: bool = False) -> None:
+    """Write everything; with `same_judge` one ranking model is reward and judge."""
     folder = out / "shop"
     folder.mkdir(parents=True, exist_ok=True)
     taste = features(out, items)
@@ -76,7 +76,12 @@ def make(out: Path, users: int, items: int, per_user: int) -> None:
     count = interactions(folder / "shop.inter", users, items, per_user, taste)
     ours = {
         "requests": {"protocol": "blind", "items": 1000, "per_item": 10, "users": None},
-        "ranker": {"reward": "VBPR", "judge": "VBPR", "settings": {"VBPR": {"train_batch_size": 65_536}}},
+        "ranker": {
+            "reward": "VBPR",
+            "judge": "VBPR",
+            "same_judge": same_judge,
+            "settings": {"VBPR": {"train_batch_size": 65_536}},
+        },
         "controls": [],
         "threads": 1,
     }
@@ -107,8 +112,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--per-user", type=int, default=20)
+    parser.add_argument("--same-judge", action="store_true", help="One ranking model is reward and judge.")
     options = parser.parse_args()
-    make(options.out, options.users, options.items, options.per_user)
+    make(options.out, options.users, options.items, options.per_user, options.same_judge)
 
 
 if __name__ == "__main__":

@@ -314,26 +314,15 @@ class RunContext:
     @cached_property
     def data(self) -> RunData:
         """What generators may learn from."""
-        import numpy as np
-        import pandas as pd
+        from recgen.data.by_number import by_number
 
         item_ids = self.items["item_id"].tolist()
         items = {token: row for row, token in enumerate(item_ids)}
         table = self.coded_interactions()
-        users = pd.unique(table["user_id"].cat.codes.to_numpy())  # in the order of the table
-        places = np.empty(len(table["user_id"].cat.categories), dtype=np.int64)
-        places[users] = np.arange(len(users))
-        user_ids = table["user_id"].cat.categories[users].tolist()
-        rows = pd.Index(item_ids).get_indexer(table["item_id"].cat.categories)
         known = (table["split"] != "test").to_numpy()
         if self.holds_out:
             known &= ~table.set_index(["user_id", "item_id"]).index.isin(self.held_out)
-        columns = {
-            "user": places[table["user_id"].cat.codes.to_numpy()[known]],
-            "item": rows[table["item_id"].cat.codes.to_numpy()[known]],
-            **{name: table[name].to_numpy()[known] for name in ("like", "timestamp")},
-            "split": table["split"].astype(object).to_numpy()[known],
-        }
+        user_ids, rows = by_number(table, item_ids, known)
         del table
         return RunData(
             user_ids,
@@ -342,7 +331,7 @@ class RunContext:
             [self.image(path) for path in self.items["image"]],
             self._aligned("image", items),
             self._aligned("text", items),
-            pd.DataFrame(columns, copy=False),
+            rows,
             self.settings.seed,
             self._per_item("captions", "caption", "") if "captions" in self.needs else [],
             self._aligned("caption", items) if "captions" in self.needs else None,

@@ -17,6 +17,7 @@ from recgen.planning.networks import DEMO, SD15, SDXL, DiffusionNetwork
 
 _PROBE = 0.25  # seconds
 _STARTED = 0.1  # seconds after which a process of Python's without a package is at work
+_SPINNING = 2.0  # seconds that it works at most
 _REFERENCE = 1_200.0  # rounds of the probe a second on the core that the cost constants were measured on
 CPU_GFLOPS = 30.0
 """float32 GFLOPs a second of a reference core in large networks; small ones have constants of their own."""
@@ -160,7 +161,9 @@ def probe(processes: int = 1) -> float:
 @contextmanager
 def _busy(others: int) -> Iterator[None]:
     """Keep so many other processes at work."""
-    spinning = [sys.executable, "-S", "-E", "-c", "while True: sum(index * index for index in range(2_000))"]
+    # they end by themselves, for nobody ends them where this process is killed
+    body = f"import time; end = time.monotonic() + {_SPINNING}\nwhile time.monotonic() < end: sum(n * n for n in range(2_000))"
+    spinning = [sys.executable, "-S", "-E", "-c", body]
     found = [subprocess.Popen(spinning) for _ in range(others)]
     try:
         if found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -113,6 +114,18 @@ def test_the_probe_keeps_as_many_cores_busy_as_the_run_will(monkeypatch):
     assert set(seen) == {2}
     assert len(psutil.Process().children()) == before, "they are gone when it is done"
     assert machines.probe() > 0 and seen[-1] == 0
+
+
+def test_what_keeps_cores_busy_ends_though_the_program_is_killed():
+    program = "from recgen.planning import machines; machines._PROBE = 60.0; machines.probe(2)"
+    killed = subprocess.Popen([sys.executable, "-c", program])
+    while not (busy := psutil.Process(killed.pid).children()):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    gone, alive = psutil.wait_procs(busy, timeout=30)
+    assert gone and not alive
 
 
 def test_trainings_follow_the_keys():

@@ -230,7 +230,7 @@ def _kill_sometime(process: Any, seconds: float, rng: random.Random) -> None:
 
 def _under_way(folder: Path) -> str:
     """Return the stage that was under way when a run was killed."""
-    started = sorted((folder / "stages").glob("*.started"))
+    started = sorted((folder / "stages").glob("[a-z]*.started"))
     if not started:
         return "between tasks"
     name = started[-1].stem

@@ -35,6 +35,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.S)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_guide_runs(tmp_path, monkeypatch, capsys, tiny_clip, tiny_diffusion):
     monkeypatch.chdir(tmp_path)
     shop(tmp_path / "shop")

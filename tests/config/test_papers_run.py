@@ -108,7 +108,7 @@ def flickr_aes(raw: Path) -> None:
             "ser30k", ser30k, ("--users", "12"), ["ragar", "stable_diffusion"], marks=pytest.mark.slow
         ),
         pytest.param("mind", mind, (), ["dreambooth", "stable_diffusion"], marks=pytest.mark.slow),
-        ("flickr-aes", flickr_aes, (), ["rebeca", "noue", "t1"]),
+        pytest.param("flickr-aes", flickr_aes, (), ["rebeca", "noue", "t1"], marks=pytest.mark.slow),
     ],
 )
 def test_it_runs_from_the_raw_files_to_a_report(

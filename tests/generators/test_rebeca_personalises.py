@@ -88,6 +88,7 @@ def test_images_for_a_user_are_truly_better_for_that_user(simulated, encoder) ->
     assert result.observed > original + 0.05
 
 
+@pytest.mark.slow
 def test_without_user_embeddings_they_are_nobodys(simulated, encoder) -> None:
     result, _ = true_personalisation(NoUE, simulated, encoder)
     print(f"own {result.observed:.3f}, others' {result.null_mean:.3f}, p {result.p:.5f}")

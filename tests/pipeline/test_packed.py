@@ -194,6 +194,7 @@ def test_an_index_that_points_elsewhere_is_noticed(copy):
         api.verify(copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [(2, 3, 7), (1, 5, 4)])
 def test_killed_at_any_write_it_ends_the_same(single, config, in_child, tmp_path, kills):
     """Each number is the write of drawing, counted from the start of one attempt, at which that attempt is killed."""

@@ -88,6 +88,7 @@ def test_two_processes_one_of_them_killed_write_the_same_bytes(serial, config, t
     assert pipeline.execute(context(config, tmp_path / "run"), workers=2) == []
 
 
+@pytest.mark.slow
 def test_the_only_task_that_can_be_done_is_shared_at_once(serial, config, tmp_path, monkeypatch):
     folder, begun, begin = tmp_path / "run", list[tuple[str, bool]](), SideBySide._begin
     shutil.copytree(serial, folder)

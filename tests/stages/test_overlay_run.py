@@ -19,6 +19,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.slow
 def test_the_real_log_with_a_known_taste_becomes_the_runs_data(tmp_path):
     config = tmp_path / "films.yaml"
     config.write_text(yaml.safe_dump(CONFIG))

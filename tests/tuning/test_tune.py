@@ -217,7 +217,9 @@ def _at_work(root: Path, storage: BaseStorage, workers: int) -> list[int]:
     return found if len(found) == workers and drawing else []
 
 
-@pytest.mark.parametrize(("keeper", "workers"), [("journal", 1), ("postgres", 2)])
+@pytest.mark.parametrize(
+    ("keeper", "workers"), [("journal", 1), pytest.param("postgres", 2, marks=pytest.mark.slow)]
+)
 def test_a_killed_worker_loses_no_trial(keeper, workers, config, studied, tmp_path, monkeypatch, request):
     """Killed while drawing: one worker of one, then the command again; one of two on PostgreSQL, and the other does it."""
     url = request.getfixturevalue("postgres") if keeper == "postgres" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,7 +11,9 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from generators.common.settings import MEASURED
+from generators.common.gradients import Gradients
+from generators.common.settings import MEASURED, TrainingConfig
+from generators.common.training import Curves, batches, train_with_early_stopping
 from recgen.core.batching import Batcher
 from recgen.core.seeding import torch_generator
 from recgen.data.images import read_image
@@ -78,6 +80,63 @@ def held_out_loss(
         for part in batcher.map("measuring", held_out, MEASURED, partial(losses, f"{stage} {draw}"))
     ]
     return torch.cat(found).mean().item()
+
+
+def train_on_losses(
+    backbone: Backbone,
+    trained: Mapping[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    examples: tuple[Sequence[T], Sequence[T]],
+    losses: Callable[[Sequence[T], str], Tensor],
+    settings: TrainingConfig,
+    method: str,
+    run_seed: int,
+    after: Callable[[int], None],
+    *,
+    learned_by: Callable[[Sequence[T], str], Tensor] | None = None,
+    what: str = "denoising loss",
+) -> Curves:
+    """Train until the held-out examples' loss stops falling, and return the curves of both losses.
+
+    Parameters
+    ----------
+    backbone
+        What the losses go through.
+    trained, optimiser, settings, after
+        As `train_with_early_stopping` takes them.
+    examples
+        Those that are learned from, and those held out; with none held out the last step is the best.
+    losses
+        Of some examples and a stage, from which all that is drawn follows: ``[B]``.
+    method
+        Begins the names of the stages: those of batches, of each step's noise and of the held-out examples'.
+    run_seed
+        The run's.
+    learned_by
+        What is learned from, where that is not `losses`.
+    what
+        The loss's name in the curves.
+    """
+    train, held_out = examples
+    learn, curves = learned_by or losses, Curves()
+    drawn = batches(train, settings.requests_per_step, f"{method} batches", run_seed)
+    gradients = Gradients(backbone, trained.values())
+
+    def backward(step: int) -> None:
+        loss = gradients.add(next(drawn), lambda some: learn(some, f"{method} noise {step}"))
+        curves.setdefault(f"{what}, training", []).append((step, loss))
+
+    def evaluate(step: int) -> float:
+        if not held_out:
+            return float(step)
+        value = held_out_loss(
+            lambda stage, some: losses(some, stage), held_out, f"{method} held out", backbone.batcher
+        )
+        curves.setdefault(f"{what}, held-out users", []).append((step, value))
+        return -value
+
+    train_with_early_stopping(trained, optimiser, backward, evaluate, settings, after)
+    return curves
 
 
 def image_latents(backbone: Backbone, data: RunData, rows: Iterable[int]) -> dict[int, Tensor]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.common.denoising import denoising_losses, draw_noise, held_out_loss, image_latents
-from generators.common.gradients import Gradients
-from generators.common.training import Curves, batches, examples_of, references, train_with_early_stopping
+from generators.common.denoising import denoising_losses, draw_noise, image_latents, train_on_losses
+from generators.common.training import Curves, examples_of, references
 from generators.iamg.conditions import ContextBuilder, ItemContext
 from generators.iamg.decoupled import Adapter, Strengths
 from generators.iamg.ira import InterestRetrieveAttention
@@ -67,37 +67,22 @@ class Trainer:
     ) -> None:
         self.adapter, self.ira, self.builder, self.settings = adapter, ira, builder, settings
         self.backbone, self.data = builder.backbone, builder.data
-        self.curves: Curves = {}
 
     def train(self, train: list[Example], held_out: list[Example], progress: Progress) -> Curves:
         """Train until the held-out users' loss (eq. 14) stops falling, and return the curves."""
         every = [*train, *held_out]
         self.prepare(every)
         settings, trained = self.settings, self.trained()
-        drawn = batches(train, settings.requests_per_step, "iamg batches", self.data.run_seed)
-
-        gradients = Gradients(self.backbone, trained.values())
-
-        def backward(step: int) -> None:
-            def losses(some: Sequence[Example]) -> Tensor:
-                return self.losses(some, f"iamg noise {step}", settings.condition_drop)
-
-            self._note("denoising loss, training", step, gradients.add(next(drawn), losses))
-
-        with self.adapter.worn_by(
-            self.backbone, self._strengths
-        ):  # in the backward pass too, which may compute it again
-            train_with_early_stopping(
-                trained,
-                torch.optim.AdamW(
-                    trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-                ),
-                backward,
-                lambda step: -self._evaluate(step, held_out),
-                settings,
-                lambda step: progress("I-AM-G", step, settings.max_steps),
-            )
-        return self.curves
+        optimiser = torch.optim.AdamW(
+            trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        # worn in the backward pass too, which may compute it again
+        with self.adapter.worn_by(self.backbone, self._strengths):
+            return train_on_losses(
+                self.backbone, trained, optimiser, (train, held_out), self.losses, settings,
+                "iamg", self.data.run_seed, lambda step: progress("I-AM-G", step, settings.max_steps),
+                learned_by=partial(self.losses, drop=settings.condition_drop),
+            )  # fmt: skip
 
     @property
     def _strengths(self) -> Strengths:
@@ -136,19 +121,6 @@ class Trainer:
         with self.adapter.worn_by(self.backbone, self._strengths):
             condition, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
             return denoising_losses(self.backbone, condition, clean, noise, timesteps, pooled, **more)
-
-    def _evaluate(self, step: int, held_out: list[Example]) -> float:
-        """Note the held-out loss; with nobody held out the last is best."""
-        if not held_out:
-            return -float(step)
-        value = held_out_loss(
-            lambda stage, some: self.losses(some, stage), held_out, "iamg held out", self.backbone.batcher
-        )
-        self._note("denoising loss, held-out users", step, value)
-        return value
-
-    def _note(self, name: str, step: int, value: float) -> None:
-        self.curves.setdefault(name, []).append((step, value))
 
 
 def parameters(adapter: Adapter, ira: InterestRetrieveAttention | None) -> dict[str, Tensor]:

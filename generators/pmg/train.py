@@ -9,16 +9,8 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.common.denoising import denoising_losses, held_out_loss, image_latents
-from generators.common.gradients import Gradients
-from generators.common.training import (
-    Curves,
-    batches,
-    examples_of,
-    references,
-    train_with_early_stopping,
-    trainable,
-)
+from generators.common.denoising import denoising_losses, image_latents, train_on_losses
+from generators.common.training import Curves, examples_of, references, trainable
 from generators.pmg.model import PreferenceEncoder
 from generators.pmg.settings import Settings
 from recgen.core.seeding import torch_generator
@@ -70,30 +62,17 @@ class Trainer:
 
     def __init__(self, preference_encoder: PreferenceEncoder, data: RunData, settings: Settings) -> None:
         self.preference_encoder, self.data, self.settings = preference_encoder, data, settings
-        self.curves: Curves = {}
         self._latents: dict[str, Tensor] = {}
 
     def train(self, train: list[Example], held_out: list[Example], progress: Progress) -> Curves:
         """Train until the held-out users' loss stops falling, and return the curves."""
         self._encode([*train, *held_out])
         settings, trained = self.settings, trainable(self.preference_encoder)
-        drawn = batches(train, settings.requests_per_step, "pmg batches", self.data.run_seed)
-
-        gradients = Gradients(self.preference_encoder.backbone, trained.values())
-
-        def backward(step: int) -> None:
-            value = gradients.add(next(drawn), lambda some: self._losses(some, f"pmg noise {step}"))
-            self._note("denoising loss, training", step, value)
-
-        train_with_early_stopping(
-            trained,
-            torch.optim.AdamW(trained.values(), lr=settings.learning_rate),
-            backward,
-            lambda step: -self._evaluate(step, held_out),
-            settings,
-            lambda step: progress("PMG", step, settings.max_steps),
-        )
-        return self.curves
+        optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate)
+        return train_on_losses(
+            self.preference_encoder.backbone, trained, optimiser, (train, held_out), self._losses, settings,
+            "pmg", self.data.run_seed, lambda step: progress("PMG", step, settings.max_steps),
+        )  # fmt: skip
 
     def _losses(self, batch: Sequence[Example], stage: str) -> Tensor:
         backbone = self.preference_encoder.backbone
@@ -115,23 +94,7 @@ class Trainer:
         noise, time = torch.randn(*shape, generator=generator), torch.randint(steps, (), generator=generator)
         return noise, time, weights[torch.randint(len(weights), (), generator=generator)]
 
-    def _evaluate(self, step: int, held_out: list[Example]) -> float:
-        """Note the held-out loss; with nobody held out the last is best."""
-        if not held_out:
-            return -float(step)
-        value = held_out_loss(
-            lambda stage, some: self._losses(some, stage),
-            held_out,
-            "pmg held out",
-            self.preference_encoder.backbone.batcher,
-        )
-        self._note("denoising loss, held-out users", step, value)
-        return value
-
     def _encode(self, every: Sequence[Example]) -> None:
         rows = {self.data.item_rows[example.item]: example.item for example in every}
         found = image_latents(self.preference_encoder.backbone, self.data, rows)
         self._latents = {rows[row]: latents for row, latents in found.items()}
-
-    def _note(self, name: str, step: int, value: float) -> None:
-        self.curves.setdefault(name, []).append((step, value))

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from generators.base import Progress
-from generators.common.denoising import denoising_target, draw_noise, held_out_loss
-from generators.common.gradients import Gradients
-from generators.common.training import Curves, batches, train_with_early_stopping
+from generators.common.denoising import denoising_target, draw_noise, train_on_losses
+from generators.common.training import Curves
 from generators.preferred.pairs import Pair
 from generators.preferred.settings import Settings
 from recgen.diffusion.backbone import Backbone
@@ -69,31 +68,19 @@ class Trainer:
 
     def __init__(self, backbone: Backbone, settings: Settings, scale: float, run_seed: int) -> None:
         self.backbone, self.settings, self.scale, self.run_seed = backbone, settings, scale, run_seed
-        self.curves: Curves = {}
 
     def train(
         self, trained: Mapping[str, Tensor], pairs: list[Pair], held_out: list[Pair], progress: Progress
     ) -> Curves:
         """Train until the held-out users' loss stops falling, and return the curves."""
         settings = self.settings
-        drawn = batches(pairs, settings.requests_per_step, "preferred batches", self.run_seed)
-        gradients = Gradients(self.backbone, trained.values())
-
-        def backward(step: int) -> None:
-            loss = gradients.add(next(drawn), lambda some: self.losses(some, f"preferred noise {step}"))
-            self._note("loss, training", step, loss)
-
-        train_with_early_stopping(
-            trained,
-            torch.optim.AdamW(
-                trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-            ),
-            backward,
-            lambda step: -self._evaluate(step, held_out),
-            settings,
-            lambda step: progress("preferred", step, settings.max_steps),
+        optimiser = torch.optim.AdamW(
+            trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        return self.curves
+        return train_on_losses(
+            self.backbone, trained, optimiser, (pairs, held_out), self.losses, settings,
+            "preferred", self.run_seed, lambda step: progress("preferred", step, settings.max_steps), what="loss",
+        )  # fmt: skip
 
     def losses(self, pairs: Sequence[Pair], stage: str) -> Tensor:
         """Return the mean of (1) over both images of each pair, ``[B]``."""
@@ -118,19 +105,3 @@ class Trainer:
         images = torch.from_numpy(np.stack([each for each in embeddings if each is not None])).to(noisy)
         text, pooled = self.backbone.embed_prompts(prompts), self.backbone.pool_prompts(prompts)
         return self.backbone.predict(noisy, timesteps, text, pooled, images, image_scale=self.scale)
-
-    def _evaluate(self, step: int, held_out: list[Pair]) -> float:
-        """Note the held-out loss; with nobody held out the last is best."""
-        if not held_out:
-            return -float(step)
-        value = held_out_loss(
-            lambda stage, some: self.losses(some, stage),
-            held_out,
-            "preferred held out",
-            self.backbone.batcher,
-        )
-        self._note("loss, held-out users", step, value)
-        return value
-
-    def _note(self, name: str, step: int, value: float) -> None:
-        self.curves.setdefault(name, []).append((step, value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +96,20 @@ def recbole_yaml() -> Iterator[None]:
 
     of_recbole = Config._build_yaml_loader
     if yaml.__with_libyaml__:
-        if not _RECBOLE_FLOATS:
-            _RECBOLE_FLOATS.append(of_recbole(None).yaml_implicit_resolvers)
-
-        class Loader(yaml.CFullLoader):
-            yaml_implicit_resolvers = _RECBOLE_FLOATS[0]
-
-        Config._build_yaml_loader = lambda self: Loader
+        Config._build_yaml_loader = lambda self: _recbole_loader(of_recbole)
     try:
         yield
     finally:
         Config._build_yaml_loader = of_recbole
 
 
-_RECBOLE_FLOATS: list[dict[str, list[Any]]] = []
+@cache
+def _recbole_loader(of_recbole: Callable[[Any], Any]) -> type:
+    """Return the loader in C with the patterns of the one that RecBole builds, which is built once for them."""
+    import yaml
+
+    resolvers = of_recbole(None).yaml_implicit_resolvers
+    return type("Loader", (yaml.CFullLoader,), {"yaml_implicit_resolvers": resolvers})
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dying import die_at_write
 from PIL import Image
 
 import recgen
@@ -216,19 +217,8 @@ def tables(folder: Path) -> dict[Path, int]:
 
 
 def _die_at_write(config: Path, folder: Path, last: int) -> None:
-    """Die at the `last` archive, embeddings or table of a chunk: odd ones before they have their names, even ones just after."""
-    original, counted = Path.replace, [0]
-
-    def replace(self: Path, target: Path) -> Path:
-        counted[0] += "creatives" in target.parts
-        if counted[0] == last and last % 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        moved = original(self, target)
-        if counted[0] == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return moved
-
-    Path.replace = replace
+    """Run, and die at the `last` archive, embeddings or table of a chunk; see `die_at_write`."""
+    die_at_write(last, lambda target: "creatives" in target.parts)
     session.run(str(config), str(folder))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from dying import die_at_write
 from PIL import Image
 
 from recgen import api as session
@@ -178,19 +179,8 @@ def test_killed_at_any_write_it_ends_the_same(finished, write_config, in_child, 
 
 
 def _run_until_write(config: Path, folder: Path, last: int) -> None:
-    """Run, and die at the `last` file: an odd one before it has its name, an even one just after."""
-    original, counted = Path.replace, [0]
-
-    def replace(self: Path, target: Path) -> Path:
-        counted[0] += 1
-        if counted[0] == last and last % 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        moved = original(self, target)
-        if counted[0] == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return moved
-
-    Path.replace = replace
+    """Run, and die at the `last` file; see `die_at_write`."""
+    die_at_write(last)
     session.run(str(config), str(folder), (), "downstream")
 
 

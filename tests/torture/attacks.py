@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from dying import die_at_write
 
 from recgen import api
 from recgen.core.errors import UserError
@@ -193,19 +194,8 @@ def _killed_inside(errors: Path, code: int) -> bool:
 
 def _run(config: Path, folder: Path, workers: int, write: int) -> None:
     """Run, and with `write` above 0 die at so many writes, before or after the file has its name."""
-    original, counted = Path.replace, [0]
-
-    def replace(self: Path, target: Path) -> Path:
-        counted[0] += 1
-        if counted[0] == write and write % 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        moved = original(self, target)
-        if counted[0] == write:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return moved
-
     if write:
-        Path.replace = replace  # type: ignore[method-assign]
+        die_at_write(write)
     session.run(str(config), str(folder), [f"recgen.workers={workers}"])
 
 

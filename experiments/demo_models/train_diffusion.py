@@ -1,4 +1,6 @@
-"""Train the demo Stable-Diffusion pipeline (text encoder, UNet) and its IP-Adapter, together; with torchrun on several cores.
+"""Train the demo Stable-Diffusion pipeline (text encoder, UNet) and its IP-Adapter, together; on a GPU where there is one.
+
+Without one, torchrun shares a batch between cores.
 
 Each step trains one of two modes: text only (the adapter off, as when the pipeline is used without one), or through the
 adapter. Text only draws pictures without factors of their own, in half of the cases films under made-up titles. With the
@@ -9,14 +11,14 @@ decide what is shown and an image how it looks, in degrees too.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import os
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +26,13 @@ from corpus import SAME_STYLE, Corpus, title
 from safetensors.torch import load_file, save_file
 from torch import distributed
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
 from train_tokenizer import CONTEXT
 from train_vae import as_input
 
 from recgen.core.compat import prepare_torchvision
+from recgen.core.device import allow_fast_matmul, choose_device
+from recgen.core.machine import cores
 from recgen.data.simulation.attributes import caption
 
 prepare_torchvision()
@@ -37,7 +42,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E
 
 IMAGE_TOKENS = 4
 WIDTH = 128
-BATCH = 32
+DEVICE = choose_device(use_gpu=True)
 ADAPTER_FILE = "ip-adapter.safetensors"
 BETA_END = 0.02
 """More noise at the end than Stable Diffusion's 0.012, under which the mean of 256 latent values stays visible.
@@ -134,9 +139,9 @@ class Examples:
         self.corpus, latents, embeddings = corpus, [], []
         with torch.no_grad():
             for i in range(0, len(corpus.images), 200):
-                x = as_input(corpus.images[i : i + 200])
-                latents.append(vae.encode(x).latent_dist.mean * vae.config.scaling_factor)
-                embeddings.append(clip.encode_image(x))
+                x = as_input(corpus.images[i : i + 200]).to(DEVICE)
+                latents.append((vae.encode(x).latent_dist.mean * vae.config.scaling_factor).cpu())
+                embeddings.append(clip.encode_image(x).cpu())
         self.latents, self.embeddings = torch.cat(latents), torch.cat(embeddings)
         corpus.images = corpus.images[:0]  # not needed any more
         self.text_rows = np.flatnonzero(corpus.plain)
@@ -205,6 +210,39 @@ def _alike(corpus: Corpus, keys: list[Any]) -> dict[Any, np.ndarray]:
     return {key: np.array(rows) for key, rows in found.items()}
 
 
+class Batch(NamedTuple):
+    """A step's pictures by row, what is asked for in tokens ``[B, L]`` and, through the adapter, embeddings ``[B, D]``."""
+
+    rows: torch.Tensor
+    tokens: torch.Tensor
+    embeddings: torch.Tensor | None
+
+
+class Batches(IterableDataset):
+    """Batches without end; every process that draws some draws others."""
+
+    def __init__(self, examples: Examples, tokenizer: CLIPTokenizer, size: int, seed: int) -> None:
+        self.examples, self.tokenizer, self.size, self.seed = examples, tokenizer, size, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            mode = "text" if rng.random() < 0.42 else "image"
+            rows = self.examples.rows_for(mode, self.size, rng)
+            prompts, embeddings = (
+                (self.examples.with_text(rows, rng), None)
+                if mode == "text"
+                else self.examples.with_adapter(rows, rng)
+            )
+            tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
+            yield Batch(torch.from_numpy(rows), tokens.input_ids, embeddings)
+
+
+def _itself(batch: Batch) -> Batch:
+    return batch
+
+
 class Workers:
     """The processes that share a batch, as torchrun starts them; one where it did not."""
 
@@ -233,39 +271,40 @@ class Workers:
         return float(flat[-1])
 
 
-def main(
-    out: Path,
-    tokenizer_folder: Path,
-    vae_folder: Path,
-    clip_folder: Path,
-    seconds: float,
-    resume: bool = False,
-) -> None:
-    """Train from scratch, or go on from what lies in `out`."""
+def main() -> None:
+    """Train from scratch, or go on from what lies in the folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("out", "tokenizer", "vae", "clip"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--pictures", type=int, default=14_000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    given = parser.parse_args()
     workers = Workers()
     torch.manual_seed(workers.rank)
-    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    vae = AutoencoderKL.from_pretrained(vae_folder, dtype=torch.float32).eval().requires_grad_(False)
-    vae.to(memory_format=torch.channels_last)
-    clip = open_clip.create_model(f"local-dir:{clip_folder}", precision="fp32").eval().requires_grad_(False)
-    clip.visual.to(memory_format=torch.channels_last)
-    drawn = out.parent / "examples.pt"
-    if workers.rank == 0 and not (resume and drawn.exists()):
-        torch.save(Examples(Corpus(14_000, seed=3), vae, clip), drawn)
+    allow_fast_matmul(DEVICE)
+    tokenizer = CLIPTokenizer.from_pretrained(given.tokenizer)
+    vae = AutoencoderKL.from_pretrained(given.vae, dtype=torch.float32).eval().requires_grad_(False)
+    vae.to(DEVICE, memory_format=torch.channels_last)
+    clip = open_clip.create_model(f"local-dir:{given.clip}", precision="fp32").eval().requires_grad_(False)
+    clip.to(DEVICE).visual.to(memory_format=torch.channels_last)
+    drawn = given.out.parent / "examples.pt"
+    if workers.rank == 0 and not (given.resume and drawn.exists()):
+        torch.save(Examples(Corpus(given.pictures, seed=3), vae, clip), drawn)
     workers.wait()
     examples = torch.load(drawn, weights_only=False)
     unet, text_encoder = new_unet(), new_text_encoder(tokenizer)
     adapter = new_adapter(unet, clip.visual.output_dim)
-    if resume:
-        unet = UNet2DConditionModel.from_pretrained(out / "unet", dtype=torch.float32)
-        text_encoder = CLIPTextModel.from_pretrained(out / "text_encoder", dtype=torch.float32)
-        adapter = read_adapter(out.parent / "demo-ip-adapter" / ADAPTER_FILE)
+    if given.resume:
+        unet = UNet2DConditionModel.from_pretrained(given.out / "unet", dtype=torch.float32)
+        text_encoder = CLIPTextModel.from_pretrained(given.out / "text_encoder", dtype=torch.float32)
+        adapter = read_adapter(given.out.parent / "demo-ip-adapter" / ADAPTER_FILE)
     unet._load_ip_adapter_weights([adapter], low_cpu_mem_usage=False)
-    models = (
-        torch.nn.ModuleList([unet.to(memory_format=torch.channels_last), text_encoder])
-        .train()
-        .requires_grad_(True)
-    )
+    if DEVICE == "cpu":  # on a GPU, group normalisation copies such tensors
+        unet.to(memory_format=torch.channels_last)
+    models = torch.nn.ModuleList([unet, text_encoder]).train().requires_grad_(True).to(DEVICE)
     print(
         f"unet with adapter: {sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters", flush=True
     )
@@ -273,80 +312,73 @@ def main(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=BETA_END, beta_schedule="scaled_linear",
         prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
-    rate = 6e-4 if resume else 1e-3
-    for average in train(models, examples, tokenizer, scheduler, seconds, rate, workers):
+    batches = Batches(examples, tokenizer, -(-given.batch // workers.count), workers.rank)
+    drawing = 0 if DEVICE == "cpu" else max(cores() - 4, 1)
+    loader = DataLoader(batches, batch_size=None, num_workers=drawing, collate_fn=_itself)
+    for average in train(models, examples.latents, loader, scheduler, given.seconds, given.rate, workers):
         if workers.rank:
             continue
-        save(copy.deepcopy(average), copy.deepcopy(vae), tokenizer, scheduler, out)
+        save(copy.deepcopy(average).cpu(), copy.deepcopy(vae).cpu(), tokenizer, scheduler, given.out)
 
 
 def train(
     models: torch.nn.ModuleList,
-    examples: Examples,
-    tokenizer: CLIPTokenizer,
+    latents: torch.Tensor,
+    batches: DataLoader,
     scheduler: DDIMScheduler,
     seconds: float,
     rate: float,
     workers: Workers,
 ) -> Iterator[torch.nn.ModuleList]:
-    """Train on the velocity-prediction loss for `seconds`; yield the moving average of the weights every ten minutes and last."""
+    """Train on the velocity-prediction loss for `seconds`; yield the weights' moving average now and then, and last."""
     unet, text_encoder = models
     average = copy.deepcopy(models).requires_grad_(False)
     optimiser = torch.optim.AdamW(models.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.99))
-    rng, start, step, shown, losses = (
-        np.random.default_rng(workers.rank),
-        time.time(),
-        0,
-        0.0,
-        {"text": 0.0, "image": 0.0},
-    )
-    spent = 0.0
-    while spent < seconds:
+    rng, start, spent, shown = np.random.default_rng(workers.rank), time.time(), 0.0, 0.0
+    losses, latents = {"text": torch.zeros(()), "image": torch.zeros(())}, latents.to(DEVICE)
+    for step, batch in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, step / 200) * max(0.01, min(1.0, 1.6 * (1 - spent / seconds)))
-        mode = "text" if rng.random() < 0.42 else "image"
-        rows = examples.rows_for(mode, -(-BATCH // workers.count), rng)
-        prompts, embeddings = (
-            (examples.with_text(rows, rng), None) if mode == "text" else examples.with_adapter(rows, rng)
-        )
+        mode = "text" if batch.embeddings is None else "image"
         set_adapter_scale(unet, float(mode == "image"))
-        image = (
-            torch.zeros(len(rows), 1, examples.embeddings.shape[1])
-            if embeddings is None
-            else embeddings[:, None]
+        clean = latents[batch.rows.to(DEVICE)]
+        image = clean.new_zeros(
+            len(clean), unet.encoder_hid_proj.image_projection_layers[0].image_embeds.in_features
         )
-        tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        latents = examples.latents[rows]
-        noise, t = torch.randn_like(latents), torch.from_numpy(rng.integers(1000, size=len(rows)))
+        if batch.embeddings is not None:
+            image = batch.embeddings.to(DEVICE)
+        noise = torch.randn_like(clean)
+        t = torch.from_numpy(rng.integers(1000, size=len(clean))).to(DEVICE)
         predicted = unet(
-            scheduler.add_noise(latents, noise, t),
+            scheduler.add_noise(clean, noise, t),
             t,
-            text_encoder(tokens)[0],
-            added_cond_kwargs={"image_embeds": [image]},
+            text_encoder(batch.tokens.to(DEVICE))[0],
+            added_cond_kwargs={"image_embeds": [image[:, None]]},
         ).sample
-        loss = F.mse_loss(predicted, scheduler.get_velocity(latents, noise, t))
+        loss = F.mse_loss(predicted, scheduler.get_velocity(clean, noise, t))
         optimiser.zero_grad()
         loss.backward()
         spent = workers.average(models, time.time() - start)
         torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
         optimiser.step()
         update(average, models, min(0.999, (1 + step) / (10 + step)))
-        losses[mode] = 0.98 * losses[mode] + 0.02 * loss.item() if losses[mode] else loss.item()
+        before = losses[mode].to(DEVICE)
+        losses[mode] = torch.where(before > 0, 0.98 * before + 0.02 * loss.detach(), loss.detach())
         if step % 100 == 0 and workers.rank == 0:
             print(
                 f"step {step} {spent:.0f}s text {losses['text']:.4f} image {losses['image']:.4f}", flush=True
             )
+        if spent > seconds:
+            break
         if spent - shown > 400:  # a training that is cut short leaves its last average behind
             shown = spent
             yield average
-        step += 1
     yield average
 
 
 @torch.no_grad()
 def update(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
-    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
 def save(
@@ -373,4 +405,4 @@ def save(
 
 
 if __name__ == "__main__":
-    main(*(Path(p) for p in sys.argv[1:5]), seconds=float(sys.argv[5]), resume="--resume" in sys.argv)
+    main()

@@ -25,7 +25,7 @@ from torch.nn import functional
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.simulation.attribute_reader import SIDE, AttributeReader, ReaderNetwork, to_tensor
 from recgen.data.simulation.attributes import NAMES, SIZES, Attributes
-from recgen.data.simulation.factors import FACTORS
+from recgen.data.simulation.factors import FACTORS, Factors
 from recgen.data.simulation.renderer import render, seeded_factors
 from recgen.data.simulation.tastes import draw_factors
 
@@ -69,8 +69,10 @@ def main() -> None:
     print(reader.config)
 
 
-def draw(attributes: np.ndarray, stage: str, varied: float = 0.8) -> tuple[Tensor, Tensor]:
-    """Render each row (int ``[n, 4]``) with a seed of its own, a share of them with factors of their own.
+def draw(
+    attributes: np.ndarray, stage: str, varied: float = 0.8, ends: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Render each row (int ``[n, 4]``) with a seed of its own, a share of them with factors of their own, or at their `ends`.
 
     Returns
     -------
@@ -81,9 +83,18 @@ def draw(attributes: np.ndarray, stage: str, varied: float = 0.8) -> tuple[Tenso
         seed = seed_for(SEED, stage, "", str(n))
         rng = np.random.default_rng([seed, 2])
         drawn = draw_factors(rng) if rng.random() < varied else None
+        if drawn is not None and ends:
+            drawn = towards_ends(drawn, rng)
         factors.append(seeded_factors(seed) if drawn is None else drawn)
         images.append((to_tensor([render(Attributes(*row.tolist()), seed, drawn)]) * 255).byte())
     return torch.cat(images), torch.tensor(factors, dtype=torch.float32)
+
+
+def towards_ends(factors: Factors, rng: np.random.Generator) -> Factors:
+    """Return factors of which two in three lie in the outermost fifth of their side, as users' favourites do."""
+    values = np.array(factors)
+    moved = np.where(values < 0, -1.0, 1.0) * rng.uniform(0.8, 1, len(values))
+    return Factors(*np.where(rng.random(len(values)) < 2 / 3, moved, values).tolist())
 
 
 def begin(network: ReaderNetwork, weights: Path) -> None:
@@ -154,8 +165,8 @@ def measure(reader: AttributeReader) -> dict:
     """Return accuracy and error on images that were not trained on, clean and degraded."""
     attributes = numpy_rng(SEED, "reader held out").integers(SIZES, size=(HELD_OUT, 4))
     found: dict = {"held_out": HELD_OUT}
-    for name, varied in (("plain", 0.0), ("varied", 1.0)):
-        images, factors = draw(attributes, "reader held out", varied)
+    for name, varied, ends in (("plain", 0.0, False), ("varied", 1.0, False), ("ends", 1.0, True)):
+        images, factors = draw(attributes, "reader held out", varied, ends)
         clean = images.float() / 255
         for state, shown in (("", clean), ("_degraded", degrade(clean))):
             found[f"accuracy_{name}{state}"] = accuracy(reader, shown, attributes)

@@ -2,6 +2,7 @@
 
 python -m experiments.real_shapes.weights FOLDER           # as published
 python -m experiments.real_shapes.weights FOLDER --thin    # their widths and lengths where networks meet, thin inside
+python -m experiments.real_shapes.weights FOLDER sdxl      # this one only; there are sd15, sdxl, encoder, llama, blip2
 """
 
 from __future__ import annotations
@@ -17,12 +18,20 @@ from recgen.core.compat import prepare_torchvision
 prepare_torchvision()
 import open_clip  # noqa: E402
 import torch  # noqa: E402
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
+from diffusers import (  # noqa: E402
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file  # noqa: E402
 from transformers import (  # noqa: E402
     AutoTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -109,9 +118,47 @@ def stable_diffusion(folder: Path, inside: Inside) -> UNet2DConditionModel:
     return unet
 
 
-def ip_adapter(file: Path, unet: UNet2DConditionModel) -> None:
-    """Write ip-adapter_sd15.safetensors: four tokens from a ViT-H embedding, keys and values for each cross-attention."""
-    width, tokens = 768, 4
+def stable_diffusion_xl(folder: Path) -> UNet2DConditionModel:
+    """Write Stable Diffusion XL's base: a UNet of 2,567 million parameters, its VAE and two text encoders; return the UNet."""
+    unet = random(
+        UNet2DConditionModel, sample_size=128, cross_attention_dim=2048, attention_head_dim=(5, 10, 20),
+        block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10), use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    assert millions(unet) == 2567
+    vae = random(
+        AutoencoderKL, block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+        sample_size=1024, scaling_factor=0.13025, force_upcast=True,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    small, large = (
+        random(
+            kind,
+            CLIPTextConfig(
+                vocab_size=49408, hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers,
+                intermediate_size=4 * width, max_position_embeddings=77, projection_dim=width,
+            ),
+        )
+        for kind, width, heads, layers in (
+            (CLIPTextModel, 768, 12, 12), (CLIPTextModelWithProjection, 1280, 20, 32)
+        )
+    )  # fmt: skip
+    noise = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+        timestep_spacing="leading",
+    )  # fmt: skip
+    words = CLIPTokenizer.from_pretrained(asset_folder("demo-sd") / "tokenizer", model_max_length=77)
+    StableDiffusionXLPipeline(
+        vae, small, large, words, words, unet, noise, add_watermarker=False
+    ).save_pretrained(folder)
+    return unet
+
+
+def ip_adapter(file: Path, unet: UNet2DConditionModel, crossings: int = 16) -> None:
+    """Write an IP-Adapter such as ip-adapter_sd15: four tokens from a ViT-H embedding, keys and values a cross-attention."""
+    width, tokens = unet.config.cross_attention_dim, 4
     weights = {
         "image_proj.proj.weight": torch.randn(tokens * width, 1024) * 0.02,
         "image_proj.proj.bias": torch.zeros(tokens * width),
@@ -119,7 +166,7 @@ def ip_adapter(file: Path, unet: UNet2DConditionModel) -> None:
         "image_proj.norm.bias": torch.zeros(width),
     }
     crosses = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
-    assert len(crosses) == 16
+    assert len(crosses) == crossings
     for number, name in enumerate(crosses):
         inner = unet.get_submodule(name.removesuffix(".processor")).inner_dim
         for part in ("k", "v"):
@@ -153,16 +200,16 @@ def encoder(home: Path, inside: Inside) -> None:
     save_file(model.state_dict(), place)
 
 
-def llama(folder: Path, inside: Inside) -> None:
-    """Write Llama-2-7b with one of its 32 layers."""
+def llama(folder: Path, inside: Inside, layers: int = 1) -> None:
+    """Write Llama-2-7b with so many of its 32 layers."""
     model = random(
         LlamaForCausalLM,
         LlamaConfig(
-            vocab_size=inside.words, hidden_size=4096, intermediate_size=inside.llama, num_hidden_layers=1,
+            vocab_size=inside.words, hidden_size=4096, intermediate_size=inside.llama, num_hidden_layers=layers,
             num_attention_heads=32, max_position_embeddings=4096,
         ),
     )  # fmt: skip
-    assert not inside.published or millions(model) == 465
+    assert not inside.published or millions(model) == 262 + round(202.4 * layers)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(asset_folder("demo-llm")).save_pretrained(folder)
 
@@ -203,18 +250,34 @@ def captioner(folder: Path, inside: Inside) -> None:
     )  # fmt: skip
 
 
+PARTS = ("sd15", "encoder", "llama", "blip2")
+"""What pog.yaml needs."""
+
+
 def main() -> None:
-    """Write all of them."""
+    """Write all of them, or some."""
     parser = argparse.ArgumentParser(description="folders in the shapes of the published models")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; or sdxl")
     parser.add_argument("--thin", action="store_true", help="only as wide as published where networks meet")
+    parser.add_argument("--layers", type=int, default=1, help="of the language model, published with 32")
     given = parser.parse_args()
     torch.manual_seed(0)
+    parts = given.parts or PARTS
     home, inside = given.folder, THIN if given.thin else Inside()
-    ip_adapter(home / "ip-adapter_sd15.safetensors", stable_diffusion(home / "stable-diffusion-v1-5", inside))
-    encoder(home, inside)
-    llama(home / "llama", inside)
-    captioner(home / "blip2", inside)
+    if "sd15" in parts:
+        ip_adapter(
+            home / "ip-adapter_sd15.safetensors", stable_diffusion(home / "stable-diffusion-v1-5", inside)
+        )
+    if "encoder" in parts:
+        encoder(home, inside)
+    if "llama" in parts:
+        llama(home / "llama", inside, given.layers)
+    if "blip2" in parts:
+        captioner(home / "blip2", inside)
+    if "sdxl" in parts:
+        unet = stable_diffusion_xl(home / "stable-diffusion-xl-base-1.0")
+        ip_adapter(home / "ip-adapter_sdxl_vit-h.safetensors", unet, 70)
 
 
 if __name__ == "__main__":

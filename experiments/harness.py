@@ -20,11 +20,14 @@ from recgen import api as session
 from recgen.config.loader import load_config
 from recgen.core.io import write_json
 from recgen.data.simulation.simulator import Truth, true_auc
+from recgen.metrics.registry import SHARE
 from recgen.metrics.statistics import bootstrap_mean, paired_difference
 from recgen.pipeline.context import RunContext
 from recgen.stages.ranker import held_out
 
 Arms = Mapping[str, Sequence[str]]
+SHARES = ("content", "content_proxy", "content_preservation")
+"""Metrics that are shares of images: no interval of theirs reaches beyond 0 and 1."""
 
 
 def arguments(description: str, seeds: Sequence[int]) -> argparse.Namespace:
@@ -118,7 +121,11 @@ def table(work: Path, seeds: Sequence[int], arm: str, generator: str = "ragar") 
 def means(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     """Return each metric's mean with its bootstrap interval over users."""
     users = rows["user_id"].to_numpy()
-    found = {name: bootstrap_mean(rows[name], users, seed=0).as_json() for name in metrics if name in rows}
+    found = {
+        name: bootstrap_mean(rows[name], users, seed=0).within(SHARE if name in SHARES else None).as_json()
+        for name in metrics
+        if name in rows
+    }
     return {"seeds": sorted(rows["seed"].unique().tolist()), **found}
 
 

@@ -209,7 +209,7 @@ def llama(folder: Path, inside: Inside, layers: int = 1) -> None:
             num_attention_heads=32, max_position_embeddings=4096,
         ),
     )  # fmt: skip
-    assert not inside.published or millions(model) == 262 + round(202.4 * layers)
+    assert not inside.published or millions(model) == round(262.148 + 202.383 * layers)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(asset_folder("demo-llm")).save_pretrained(folder)
 

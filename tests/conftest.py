@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["toy_run", "market_run"]
+pytest_plugins = ["toy_run", "market_run", "postgres_server"]
 
 
 @pytest.fixture(scope="session")

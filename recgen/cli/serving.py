@@ -6,6 +6,13 @@ import click
 
 from recgen.cli.options import AT_LEAST_0, SHARE, SOME, run_option
 
+DATABASE = click.option(
+    "--database",
+    metavar="URL",
+    help="PostgreSQL, for several machines: postgresql://user:password@host/name, one for each run. "
+    "A file in the run's folder by default.",
+)
+
 
 @click.command()
 @run_option("a run that is finished up to gate")
@@ -37,6 +44,7 @@ from recgen.cli.options import AT_LEAST_0, SHARE, SOME, run_option
     help="Share of impressions dealt to all images of an item alike, so that the log has some of each.",
 )
 @click.option("--workers", default=1, show_default=True, type=SOME, help="Processes.")
+@DATABASE
 @click.option("--all", "everything", is_flag=True, help="Serve creatives that the gate refused as well.")
 def serve(
     folder: str,
@@ -48,29 +56,32 @@ def serve(
     explore: float,
     workers: int,
     everything: bool,
+    database: str | None,
 ) -> None:
     """Serve a run's creatives over HTTP. It answers which image of an item a user is shown."""
     from recgen.serving import main
 
-    main.serve(folder, generator, host, port, keys, rate, explore, workers, everything)
+    main.serve(folder, generator, host, port, keys, rate, explore, workers, everything, database)
 
 
 @click.command()
 @run_option("a run that has been served")
 @click.option("--once", is_flag=True, help="End when nothing waits.")
 @click.option("--limit", type=SOME, help="Draw no more than so many.")
-def work(folder: str, once: bool, limit: int | None) -> None:
+@DATABASE
+def work(folder: str, once: bool, limit: int | None, database: str | None) -> None:
     """Draw what the service was asked for and could not show. It goes on until it is interrupted."""
     from recgen.serving import work as working
 
-    click.echo(working.work(folder, once, limit))
+    click.echo(working.work(folder, once, limit, database))
 
 
 @click.command()
 @run_option("a run that has been served")
 @click.option("--out", required=True, metavar="FILE.parquet", help="The click log.")
-def clicks(folder: str, out: str) -> None:
+@DATABASE
+def clicks(folder: str, out: str, database: str | None) -> None:
     """Write what was shown and clicked as a click log. It is for off-policy estimates and training."""
     from recgen.serving import main
 
-    click.echo(main.clicks(folder, out))
+    click.echo(main.clicks(folder, out, database))

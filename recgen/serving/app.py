@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -30,7 +32,8 @@ from recgen.serving.writer import Writer
 
 _PAGE = Path(__file__).with_name("page.html")
 _KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
-_TOKEN = Query(min_length=1, max_length=256)
+_NO_NUL = r"^[^\x00]*$"  # as no text of PostgreSQL's has
+_TOKEN = Query(min_length=1, max_length=256, pattern=_NO_NUL)
 _CREATIVE = {
     "Cache-Control": "public, max-age=31536000, immutable"
 }  # its address names the recipe and how it was drawn
@@ -56,7 +59,7 @@ class Answer(BaseModel):
 class Click(BaseModel):
     """A click on what was shown."""
 
-    impression: str = Field(min_length=1, max_length=64)
+    impression: str = Field(min_length=1, max_length=64, pattern=_NO_NUL)
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,19 @@ class Options:
         Requests a second of each caller; 0 for no limit.
     explore
         Share of impressions that is dealt to all images there are of an item, so that the log says something of each.
+    database
+        Where the store is, see `recgen.serving.store.Store`.
     """
 
     folder: Path
     keys: Keys
     rate: float = 0.0
     explore: float = 0.0
+    database: str | None = None
+
+    def store(self) -> Store:
+        """Return a connection of its own to the store."""
+        return Store(self.folder, self.database)
 
 
 class Service:
@@ -86,7 +96,8 @@ class Service:
 
     def __init__(self, given: Options) -> None:
         self.given = given
-        self.store, self.writer = Store(given.folder), Writer(given.folder)
+        self.store, self.writer = given.store(), Writer(given.folder, given.database)
+        self._threads = threading.local()
         self.limit = RateLimit(given.rate)
         self.registry = CollectorRegistry()
         self.shown = Counter("recgen_impressions", "Images shown, by arm", ["arm"], registry=self.registry)
@@ -98,7 +109,13 @@ class Service:
             "recgen_request_seconds", "Time of a request, by path and status", ["path", "status"], registry=self.registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
         )  # fmt: skip
-        self.registry.register(_Waiting(given.folder))
+        self.registry.register(_Waiting(given))
+
+    def of_thread(self) -> Store:
+        """Return the calling thread's own connection to the store."""
+        if not hasattr(self._threads, "store"):
+            self._threads.store = self.given.store()
+        return self._threads.store
 
     async def show(self, user: str, item: str, page: str | None, position: int) -> Answer:
         """Choose what a user is shown of an item, and write it down."""
@@ -161,11 +178,11 @@ class Service:
 class _Waiting:
     """The length of the queue, counted when metrics are asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, given: Options) -> None:
+        self.given = given
 
     def collect(self) -> list[GaugeMetricFamily]:
-        store = Store(self.folder)
+        store = self.given.store()
         found = GaugeMetricFamily(
             "recgen_queue", "Pairs of user and item in the queue, by state", labels=["state"]
         )
@@ -203,7 +220,7 @@ def _routes(app: FastAPI, given: Options) -> None:
     async def creative(
         user: Annotated[str, _TOKEN],
         item: Annotated[str, _TOKEN],
-        page: Annotated[str | None, Query(max_length=64)] = None,
+        page: Annotated[str | None, Query(max_length=64, pattern=_NO_NUL)] = None,
         position: Annotated[int, Query(ge=1, le=10_000)] = 1,
     ) -> Response:
         """Which image of an item a user is shown. Without `page` every request is a page of its own."""
@@ -214,20 +231,17 @@ def _routes(app: FastAPI, given: Options) -> None:
     def click(clicked: Click) -> None:
         """Note a click on what was shown."""
         service: Service = app.state.service
-        store = Store(service.given.folder)
-        found = store.click(clicked.impression)
-        store.close()
-        if not found:
+        if not service.of_thread().click(clicked.impression):
             raise HTTPException(404, "no such impression")
         service.clicked.inc()
 
     @app.get("/images/{recipe}.png")
-    async def image(recipe: str) -> Response:
+    async def image(recipe: Annotated[str, InPath(pattern=_NO_NUL)]) -> Response:
         """A creative, by its recipe's SHA-256."""
         return await app.state.service.file(app.state.service.store.image(recipe), _CREATIVE)
 
     @app.get("/items/{item:path}")
-    async def own_image(item: str) -> Response:
+    async def own_image(item: Annotated[str, InPath(pattern=_NO_NUL)]) -> Response:
         """An item's own image."""
         return await app.state.service.file(app.state.service.store.item(item)[1], _ITEM)
 

@@ -30,6 +30,7 @@ def serve(
     explore: float,
     workers: int,
     everything: bool = False,
+    database: str | None = None,
 ) -> None:
     """Publish a run's creatives and serve them until interrupted.
 
@@ -47,6 +48,8 @@ def serve(
         See `recgen.serving.app.Options`.
     workers
         Processes.
+    database
+        Where what is served, shown and asked for is kept, see `recgen.serving.store.Store`.
 
     Raises
     ------
@@ -69,10 +72,11 @@ def serve(
     _check_free(host, port)  # before anything is published in the place of what another service shows
     import uvicorn
 
-    print(publish(Path(folder), generator, everything), flush=True)
+    print(publish(Path(folder), generator, everything, database), flush=True)
     address = f"[{host}]" if ":" in host else host
     print(f"http://{address}:{port}/ to try it, /docs for the API, /metrics for Prometheus", flush=True)
-    os.environ[_TOLD] = json.dumps({"folder": folder, "keys": keys, "rate": rate, "explore": explore})
+    told = {"folder": folder, "keys": keys, "rate": rate, "explore": explore, "database": database}
+    os.environ[_TOLD] = json.dumps(told)
     uvicorn.run(
         f"{__name__}:create", factory=True, host=host, port=port, workers=workers, log_level="warning", access_log=False
     )  # fmt: skip
@@ -84,7 +88,7 @@ def create() -> FastAPI:
 
     told = json.loads(os.environ[_TOLD])
     keys = Keys.read(told["keys"])
-    return application(Options(Path(told["folder"]), keys, told["rate"], told["explore"]))
+    return application(Options(Path(told["folder"]), keys, told["rate"], told["explore"], told["database"]))
 
 
 def _check_free(host: str, port: int) -> None:
@@ -110,14 +114,12 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def clicks(folder: str, out: str) -> str:
+def clicks(folder: str, out: str, database: str | None = None) -> str:
     """Write what was shown and clicked as a click log (`recgen.data.click_log`), and return a line that says how much."""
     from recgen.data.click_log import write_log
-    from recgen.serving.store import PATH, Store
+    from recgen.serving.store import served
 
-    if not (Path(folder) / PATH).is_file():
-        raise UserError(f"--run {folder}", found=f"no {PATH}", expected="a run that has been served")
-    store = Store(Path(folder))
+    store = served(Path(folder), database)
     log = store.log_table()
     store.close()
     write_log(Path(out), log)

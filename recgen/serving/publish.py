@@ -15,7 +15,9 @@ from recgen.serving.store import Store
 from recgen.stages.chunks import INDEX
 
 
-def publish(folder: Path, generator: str | None, everything: bool = False) -> str:
+def publish(
+    folder: Path, generator: str | None, everything: bool = False, database: str | None = None
+) -> str:
     """Publish a run's creatives and return a line that says how many.
 
     Parameters
@@ -26,6 +28,8 @@ def publish(folder: Path, generator: str | None, everything: bool = False) -> st
         Whose creatives; None is the run's only generator.
     everything
         Whether to take creatives that the gate refused as well.
+    database
+        Where to, see `recgen.serving.store.Store`.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def publish(folder: Path, generator: str | None, everything: bool = False) -> st
             shown.loc[~shown["accepted"], ["user_id", "item_id"]].itertuples(index=False, name=None)
         )
         made = made[pd.MultiIndex.from_frame(made[["user_id", "item_id"]]).isin(pairs)]
-    store = Store(folder)
+    store = Store(folder, database)
     users = _users(folder, run.interactions["user_id"])
     items = zip(run.items["item_id"], run.items["image"], strict=True)
     recipes = [recipe_hash(recipe) for recipe in made["recipe"]]

@@ -1,21 +1,21 @@
-"""What the service knows, in one SQLite file: creatives, users and items, what is to be drawn, and what was shown and clicked.
+"""What the service knows, in one database: creatives, users and items, what is to be drawn, and what was shown and clicked.
 
-SQLite writes ahead (WAL): any number of processes read while one writes, and what was committed is there after a kill. Nothing is
-read into memory, so that millions of creatives cost a page or two of the file a request.
+A SQLite file in the run's folder or, for services and workers on several machines, a PostgreSQL database. Nothing is read into
+memory, so that millions of creatives cost a page or two of the file a request.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from recgen.core.errors import UserError
 from recgen.data.click_log import ORIGINAL
+from recgen.serving.database import connect
 
 PATH = "serving/store.sqlite"
 """Where a run's store is, below its folder."""
@@ -24,26 +24,40 @@ LEASE = 900.0
 TRIES = 3
 """How often something is drawn that has failed."""
 _TABLES = """
-create table if not exists facts (name text primary key, value text not null) without rowid;
-create table if not exists users (user_id text primary key, shown text not null) without rowid;
-create table if not exists items (item_id text primary key, path text) without rowid;
+create table if not exists facts (name text primary key, value text not null){end};
+create table if not exists users (user_id text primary key, shown text not null){end};
+create table if not exists items (item_id text primary key, path text){end};
 create table if not exists creatives (
     user_id text, item_id text, path text not null, recipe text not null, later integer not null default 0,
     primary key (user_id, item_id)
-) without rowid;
+){end};
 create index if not exists images on creatives (recipe);
-create table if not exists packed (path text primary key, shard text not null, start integer, length integer) without rowid;
+create table if not exists packed (path text primary key, shard text not null, start integer, length integer){end};
 create table if not exists queue (
-    user_id text, item_id text, asked real not null, state text not null, since real not null, tries integer not null,
+    user_id text, item_id text, asked double precision not null, state text not null, since double precision not null,
+    tries integer not null,
     primary key (user_id, item_id)
-) without rowid;
+){end};
 create index if not exists waiting on queue (state, asked);
 create table if not exists impressions (
-    page_id text, position integer, impression text not null, user_id text not null, item_id text not null, arm text not null,
-    picture text not null, propensity real not null, shown real not null, click integer not null default 0,
+    page_id text, position integer, impression text not null, user_id text not null, item_id text not null,
+    arm text not null, picture text not null, propensity double precision not null, shown double precision not null,
+    click integer not null default 0,
     primary key (page_id, position)
-) without rowid;
+){end};
 create index if not exists clicks on impressions (impression);
+"""
+
+
+_CREATIVE = """
+insert into creatives values (?, ?, ?, ?, {later}) on conflict (user_id, item_id) do update set
+    path = excluded.path, recipe = excluded.recipe, later = excluded.later
+"""
+_IMPRESSION = """
+insert into impressions (impression, page_id, position, user_id, item_id, arm, picture, propensity, shown)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (page_id, position) do update set
+    impression = excluded.impression, user_id = excluded.user_id, item_id = excluded.item_id, arm = excluded.arm,
+    picture = excluded.picture, propensity = excluded.propensity, shown = excluded.shown, click = 0
 """
 
 
@@ -76,18 +90,13 @@ class Store:
     ----------
     folder
         The run's folder.
+    database
+        The URL of a PostgreSQL database; None for a SQLite file in the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / PATH
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self.db.execute("pragma journal_mode = wal")
-        self.db.execute(
-            "pragma synchronous = normal"
-        )  # a commit outlives the process, if not a power failure
-        self.db.executescript(_TABLES)
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self.db = connect(folder / PATH, database)
+        self.db.define(_TABLES)
 
     def close(self) -> None:
         """Close the connection."""
@@ -154,22 +163,24 @@ class Store:
         failed at, is tried again too.
         """
         now = time.time()
-        with self._step():
+        with self.db.step():
             same = facts.get("source") == self.fact("source")
             self.db.execute("delete from queue where state = 'refused'" + (" and tries = 0" if same else ""))
             if not same:
                 self.db.execute("update queue set state = 'waiting', tries = 0 where state = 'taken'")
             self.db.executemany(
-                "insert or replace into queue values (?, ?, ?, 'refused', ?, 0)", [(*pair, now, now) for pair in refused]
-            )  # fmt: skip
+                "insert into queue values (?, ?, ?, 'refused', ?, 0) on conflict (user_id, item_id) do update set "
+                "asked = excluded.asked, state = excluded.state, since = excluded.since, tries = excluded.tries",
+                [(*pair, now, now) for pair in refused],
+            )
             for table in ("facts", "users", "items", "packed"):
                 self.db.execute(f"delete from {table}")
-            self.db.execute("delete from creatives" + (" where not later" if same else ""))
-            self.db.executemany("insert into facts values (?, ?)", facts.items())
+            self.db.execute("delete from creatives" + (" where later = 0" if same else ""))
+            self.db.executemany("insert into facts values (?, ?)", list(facts.items()))
             self.db.executemany("insert into users values (?, ?)", users)
             self.db.executemany("insert into items values (?, ?)", items)
             self.db.executemany("insert into packed values (?, ?, ?, ?)", packed)
-            self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 0)", creatives)
+            self.db.executemany(_CREATIVE.format(later=0), creatives)
             self.db.execute(
                 "delete from queue where state <> 'refused' and exists (select 1 from creatives where "
                 "creatives.user_id = queue.user_id and creatives.item_id = queue.item_id)"
@@ -178,18 +189,18 @@ class Store:
     def log(self, impressions: Sequence[Impression], misses: Sequence[tuple[str, str]]) -> None:
         """Write what was shown, and queue what could not be; a place of a page that is shown again is what it was shown last."""
         now = time.time()
-        with self._step():
+        with self.db.step():
             self.db.executemany(
-                "insert or replace into impressions (impression, page_id, position, user_id, item_id, arm, picture, propensity, "
-                "shown) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                _IMPRESSION,
                 [
                     (e.impression, e.page_id, e.position, e.user_id, e.item_id, e.arm, e.picture, e.propensity, now)
                     for e in impressions
                 ],
             )  # fmt: skip
             self.db.executemany(
-                "insert or ignore into queue values (?, ?, ?, 'waiting', ?, 0)", [(*miss, now, now) for miss in misses]
-            )  # fmt: skip
+                "insert into queue values (?, ?, ?, 'waiting', ?, 0) on conflict do nothing",
+                [(*miss, now, now) for miss in misses],
+            )
 
     def click(self, impression: str) -> bool:
         """Note that an impression was clicked; return whether there is such an impression."""
@@ -204,13 +215,15 @@ class Store:
         Those of a worker that died are given again, each alone: one that no worker survives does not take others with it.
         """
         now = time.time()
-        with self._step():
+        with self.db.step():
             self.db.execute(
                 "update queue set state = 'waiting' where state = 'taken' and since < ? and tries < ?", (now - LEASE, TRIES)
             )  # fmt: skip
             rows = self.db.execute(
-                "select user_id, item_id, tries from queue where state = 'waiting' order by asked limit ?", (count,)
-            ).fetchall()  # fmt: skip
+                "select user_id, item_id, tries from queue where state = 'waiting' "
+                "order by asked, user_id, item_id limit ?",
+                (count,),
+            ).fetchall()
             pairs = [row[:2] for row in rows if not row[2]] or [row[:2] for row in rows[:1]]
             self.db.executemany(
                 "update queue set state = 'taken', since = ?, tries = tries + 1 where user_id = ? and item_id = ?",
@@ -233,10 +246,10 @@ class Store:
         Return False, and do neither, where something else has been published since than what was drawn by, the fact `source`.
         """
         rows = list(made)
-        with self._step():
+        with self.db.step():
             if self.fact("source") != source:
                 return False
-            self.db.executemany("insert or replace into creatives values (?, ?, ?, ?, 1)", rows)
+            self.db.executemany(_CREATIVE.format(later=1), rows)
             self.db.executemany(
                 "delete from queue where user_id = ? and item_id = ?",
                 [(user, item) for user, item, _, _ in rows],
@@ -252,28 +265,31 @@ class Store:
 
     def log_table(self) -> pd.DataFrame:
         """Return all impressions as a click log (`recgen.data.click_log`), in the order in which they were shown."""
-        table = pd.read_sql_query(
+        found = self.db.execute(
             "select user_id, item_id, page_id, 0 as round, position, arm, picture, propensity, click, shown as shown_at "
-            "from impressions order by shown, page_id, position",
-            self.db,
+            "from impressions order by shown, page_id, position"
         )
-        return table.astype({"click": bool})
+        names = [column[0] for column in found.description]
+        return pd.DataFrame(found.fetchall(), columns=names).astype(
+            {"round": "int64", "position": "int64", "click": bool}
+        )
 
-    def _step(self) -> _Step:
-        return _Step(self.db)
 
+def served(folder: Path, database: str | None) -> Store:
+    """Return the store of a run that has been served.
 
-class _Step:
-    """A transaction that is begun as a writer's, so that it never finds another's write in its way half done."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-
-    def __enter__(self) -> None:
-        self.db.execute("begin immediate")
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        self.db.execute("commit" if kind is None else "rollback")
+    Raises
+    ------
+    UserError
+        For a run that has not been.
+    """
+    where = f"no {PATH}" if database is None else "nothing published in the database"
+    store = Store(folder, database) if database is not None or (folder / PATH).is_file() else None
+    if store is None or store.fact("generator") is None:
+        raise UserError(
+            f"--run {folder}", found=where, expected="a run that has been served", todo="Serve it first: recgen serve."
+        )  # fmt: skip
+    return store
 
 
 def arm(generator: str, whose: str) -> str:

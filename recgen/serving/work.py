@@ -15,7 +15,7 @@ from recgen.core.provenance import recipe_hash
 from recgen.data.types import Request
 from recgen.runs import Run
 from recgen.serving.publish import source
-from recgen.serving.store import PATH, Store
+from recgen.serving.store import Store, served
 from recgen.stages.creative_batch import CreativeBatch
 from recgen.stages.gate import decided
 from recgen.stages.generate import Drawer, keep
@@ -24,7 +24,7 @@ _PAUSE = 1.0  # seconds between looks at an empty queue
 FOLDER = "serving"
 
 
-def work(folder: str, once: bool = False, at_most: int | None = None) -> str:
+def work(folder: str, once: bool = False, at_most: int | None = None, database: str | None = None) -> str:
     """Draw what waits in the queue, a batch at a time, and return a line that says how much.
 
     Parameters
@@ -35,17 +35,15 @@ def work(folder: str, once: bool = False, at_most: int | None = None) -> str:
         Whether to end when nothing waits; else it looks again every second until interrupted.
     at_most
         How many pairs are drawn; None for all.
+    database
+        Where the queue is, see `recgen.serving.store.Store`.
 
     Raises
     ------
     UserError
         If the run has not been served, has been run otherwise since, or its generator is not fitted.
     """
-    if not (Path(folder) / PATH).is_file():
-        raise UserError(
-            f"--run {folder}", found=f"no {PATH}", expected="a run that has been served", todo="Serve it first: recgen serve."
-        )  # fmt: skip
-    run, store = Run(folder), Store(Path(folder))
+    store, run = served(Path(folder), database), Run(folder)
     drawer, drawn, accepted = Drawer(run.context, _published(run, store)), 0, 0
     run.context.prepare_torch()
     with run.context.workspace.sharing():

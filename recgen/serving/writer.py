@@ -20,12 +20,12 @@ class Writer:
 
     Parameters
     ----------
-    folder
-        The run's folder.
+    folder, database
+        See `recgen.serving.store.Store`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self._folder, self._database = folder, database
         self._rows: queue.SimpleQueue[tuple[Row, asyncio.Future[None], asyncio.AbstractEventLoop] | None] = (
             queue.SimpleQueue()
         )
@@ -45,7 +45,7 @@ class Writer:
         self._thread.join()
 
     def _write(self) -> None:
-        store, more = Store(self._folder), True
+        store, more = Store(self._folder, self._database), True
         while more:
             batch = [self._rows.get()]
             while len(batch) < _AT_ONCE and not self._rows.empty():

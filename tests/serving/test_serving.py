@@ -88,6 +88,16 @@ def show(address: str, user: str, item: str, **more: object) -> dict:
     return json.loads(body)
 
 
+def click(address: str, impression: str) -> int:
+    body = json.dumps({"impression": impression}).encode()
+    request = urllib.request.Request(f"{address}/v1/click", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def headers(address: str, path: str) -> dict[str, str]:
     with urllib.request.urlopen(f"{address}{path}", timeout=20) as answer:
         return dict(answer.headers)
@@ -192,6 +202,51 @@ def test_the_worker_draws_what_was_missing_and_nothing_twice(folder, group):
         store.close()
     with serving(folder) as (address, _):
         assert show(address, user, item)["recipe"] == after["recipe"], "published again, it is still there"
+
+
+def test_services_and_workers_share_a_database(folder, group, postgres, tmp_path):
+    """Two services of one run and a worker, all without the SQLite file; a click comes back through the other service."""
+    _, user, item, undrawn = group
+    there = ("--database", postgres)
+    with serving(folder, *there) as (one, _), serving(folder, *there) as (other, _):
+        assert (
+            show(one, user, item)["arm"] == "group.ideal" and show(other, user, undrawn)["arm"] == "original"
+        )
+        told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once", *there])
+        assert told.exit_code == 0 and "2 drawn, 2 of them accepted" in told.output, told.output
+        shown = show(other, user, item, page="p", position=3)
+        assert shown["arm"] == "ideal" and get(one, shown["image"])[0] == 200
+        assert click(one, shown["impression"]) == 204 and click(one, "no such") == 404
+        for part in ("user=%00&item=i", "user=u&item=%00", "user=u&item=i&page=%00"):
+            assert get(one, f"/v1/creative?{part}")[0] == 422
+        assert get(one, "/items/%00")[0] == 422
+    out = tmp_path / "clicks.parquet"
+    told = CliRunner().invoke(cli, ["clicks", "--run", str(folder), "--out", str(out), *there])
+    assert told.exit_code == 0 and "3 impressions, 1 clicks" in told.output, told.output
+    log = read_log(out).set_index("page_id")
+    assert log.loc["p", ["user_id", "item_id", "position", "arm"]].tolist() == [user, item, 3, "ideal"]
+    assert log["click"].sum() == 1 and log.loc["p", "click"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:secret@127.0.0.1:9/none?connect_timeout=2", "refused"),
+        ("mysql://me:secret@there/none", "found another kind of address"),
+    ],
+)
+def test_a_database_that_does_not_answer_is_named_without_its_password(folder, url, said):
+    told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once", "--database", url])
+    assert said in str(told.exception) and "secret" not in str(told.exception)
+
+
+def test_an_empty_database_has_nothing_to_work_off(folder, postgres):
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as server:
+        server.execute("create database empty")
+    url = postgres.replace("/postgres?", "/empty?")
+    told = CliRunner().invoke(cli, ["work", "--run", str(folder), "--once", "--database", url])
+    assert "nothing published in the database; expected a run that has been served" in str(told.exception)
 
 
 def _text(png: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,26 @@ def missed(store: Store, *pairs: tuple[str, str]) -> None:
     store.log(shown, list(pairs))
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request) -> str | None:
+    """The URL of a PostgreSQL database without a table, or None for SQLite."""
+    if request.param == "sqlite":
+        return None
+    psycopg = pytest.importorskip("psycopg")
+    url = request.getfixturevalue("postgres")
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as server:
+        server.execute("drop schema public cascade")
+        server.execute("create schema public")
+    return url
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path)
+def store(tmp_path: Path, database: str | None) -> Iterator[Store]:
+    store = Store(tmp_path, database)
     published(store)
     missed(store, ("u", "i"), ("u", "j"), ("v", "i"))
-    return store
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -43,6 +59,25 @@ def test_what_a_dead_worker_had_taken_is_given_again_alone_and_not_for_ever(stor
         ("u", "i"), ("u", "i"), ("u", "j"), ("u", "j"), ("v", "i"), ("v", "i"), ("v", "j"), ("v", "j")
     )]  # fmt: skip
     assert store.waiting() == {"taken": 4}
+
+
+def test_no_two_workers_take_the_same(store, database, tmp_path):
+    pairs = {("u", f"item {number}") for number in range(120)}
+    missed(store, *pairs)
+    taken: list[tuple[str, str]] = []
+
+    def work() -> None:
+        own = Store(tmp_path, database)
+        while found := own.take(2):
+            taken.extend(found)
+        own.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(pairs | {("u", "i"), ("u", "j"), ("v", "i")})
 
 
 def test_what_is_given_back_waits_as_before(store):

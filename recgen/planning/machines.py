@@ -18,7 +18,7 @@ from recgen.planning.networks import DEMO, SD15, SDXL, DiffusionNetwork
 _PROBE = 0.25  # seconds
 _STARTED = 0.1  # seconds after which a process of Python's without a package is at work
 _SPINNING = 2.0  # seconds that it works at most
-_REFERENCE = 4_700.0  # rounds of the probe a second on the core that the cost constants were measured on
+_REFERENCE = 4_000.0  # rounds of the probe a second on the core that the cost constants were measured on
 CPU_GFLOPS = 30.0
 """float32 GFLOPs a second of a reference core in large networks; small ones have constants of their own."""
 

@@ -139,7 +139,7 @@ def probe(processes: int = 1) -> float:
     """Return the speed of a core as it is just now, with whatever else runs on it, relative to the reference's.
 
     Mostly Python and short calls of NumPy, as small networks are in a run. Long vectorised loops (sorting, exponentials) are not
-    in it: a core of wide vectors was eight times as fast in those as the reference and once and a half in a run.
+    in it: they made a core with wide vectors 2.9 times as fast as the reference, and runs are half as fast again on it.
 
     Parameters
     ----------

@@ -1,128 +1,192 @@
-"""Do real eyes rank better than the demo's? MICRO and VBPR on demo-clip, and on EfficientNet-Lite0 with WordLlama's texts.
+"""Do eyes for photographs rank better than the demo's? MICRO and VBPR on demo-clip, and on EfficientNet-Lite0 and WordLlama.
 
-    python experiments/photos/measure.py CONFIG RESULT.json [--least 20] [--seeds 3]
+    python -m experiments.photos.measure CONFIG RESULT.json [--seeds 1 2 3]
 
-CONFIG is a configuration as `recgen init` writes it, of real photographs. Items with fewer than --least interactions are left
-out, with their interactions. Every model is trained on each source of features with the same seeds; measured is Recall@10 over
-all items of each user's last like, the mean over seeds, with percentile intervals over users and the paired difference. Two
-controls: the photographs' features dealt out to other items, and none (every item the mean).
+CONFIG is a configuration as `recgen init` writes it, whose settings of the models are taken as they are. Each model is trained on
+each source of features with the same seeds. Measured are Recall@10 of each user's last like and its AUC, the share of items that
+rank below it, among all items but those that the user is known to like. Controls: both sources' features dealt out to other
+items, and one feature for all. Where a model reads texts too, the photographs' features also stand beside demo-clip's texts.
+Intervals are over users, of the seeds together.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from recbole.data.interaction import Interaction
 
-from ranking_models.what_if.substitute import SubstituteWhatIf
 from recgen.config.loader import load_config
-from recgen.core.io import read_features, write_features, write_json
+from recgen.core.io import write_features, write_json
 from recgen.core.seeding import numpy_rng, seed_for
-from recgen.data.atomic import read_atomic
-from recgen.features import efficientnet
-from recgen.features.wordllama import WordLlama
+from recgen.metrics.statistics import bootstrap_mean, paired_difference
 from recgen.pipeline import pipeline
-from recgen.pipeline.context import RunContext
+from recgen.pipeline.context import RunContext, of_judge
 from recgen.recommender import recbole
+from recgen.recommender.baselines import baselines
 from recgen.recommender.training import train
 
 MODELS = ("MICRO", "VBPR")
-CUTOFF, DRAWS = 10, 10_000
-
-
-def reduced(config: str, least: int, place: Path) -> list[str]:
-    """Write the data set without rare items into a folder; return the overrides that read it."""
-    run = RunContext(load_config(config), place / "probe")
-    name = run.config.recbole["dataset"]
-    folder = place / name
-    folder.mkdir()
-    log = read_atomic(run.source / f"{name}.inter", "\t", ["user_id", "item_id"])
-    counts = log["item_id"].value_counts()
-    kept = set(counts[counts >= least].index)
-    for ending in ("inter", "item"):
-        header, *rows = (run.source / f"{name}.{ending}").read_text(encoding="utf-8").splitlines()
-        column = [field.partition(":")[0] for field in header.split("\t")].index("item_id")
-        lines = [header, *(row for row in rows if row.split("\t")[column] in kept)]
-        (folder / f"{name}.{ending}").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [f"data_path={place}"]
+CLIP, PHOTOS, NONE, MIXED = "demo-clip", "photos", "no features", "photos, texts of demo-clip"
+DEALT = {CLIP: "demo-clip, dealt out", PHOTOS: "photos, dealt out"}
+PAIRS = (
+    (PHOTOS, CLIP),
+    (PHOTOS, DEALT[PHOTOS]),
+    (PHOTOS, NONE),
+    (CLIP, DEALT[CLIP]),
+    (CLIP, NONE),
+    (MIXED, CLIP),
+)
+EYES = (  # whose features the run makes beside its own encoder's
+    "recgen.ranker.judge_encoder=efficientnet-lite0",
+    "recgen.ranker.text_encoder=wordllama",
+    "recgen.threads=1",
+    "use_gpu=false",
+)
+CUTOFF = 10
+RECALL, AUC = f"recall@{CUTOFF}", "auc"
 
 
 def sources(run: RunContext) -> dict[str, dict[str, str]]:
-    """Write the features of every source; return RecBole's `item_features` for each."""
+    """Write the features of every source; return RecBole's `item_features` for each, without texts where items have none."""
     ids, clip = run.features("image")
-    texts = run.items.set_index("item_id").loc[ids, "text"].tolist()
-    files = [run.folder / run.items.set_index("item_id").loc[token, "image"] for token in ids]
-    seen = efficientnet.load("cpu", "photos").files(files)
-    told = WordLlama("photos").texts(texts)
-    order = numpy_rng(0, "photos shuffled").permutation(len(ids))
-    none = np.repeat(seen.mean(axis=0, keepdims=True), len(ids), axis=0)
-    clip_text = read_features(run.folder / "features/text.safetensors")
+    _, seen = run.features(of_judge("image", 0))
+    order = numpy_rng(0, "photos dealt out").permutation(len(ids))
     values = {
-        "demo-clip": (clip, clip_text),
-        "photos": (seen, told),
-        "photos, shuffled": (seen[order], told[order]),
-        "no features": (none, np.repeat(told.mean(axis=0, keepdims=True), len(ids), axis=0)),
+        CLIP: {"image": clip},
+        DEALT[CLIP]: {"image": clip[order]},
+        PHOTOS: {"image": seen},
+        DEALT[PHOTOS]: {"image": seen[order]},
+        NONE: {"image": alike(seen)},
     }
-    found = {}
-    for name, (images, words) in values.items():
-        folder = run.folder / f"sources/{name.replace(', ', '-').replace(' ', '-')}"
-        write_features(folder / "image.safetensors", images, ids)
-        write_features(folder / "text.safetensors", words, ids)
-        found[name] = {kind: str((folder / f"{kind}.safetensors").resolve()) for kind in ("image", "text")}
+    if len(run.features("text")[0]):
+        by_clip, told = (of_items(run, kind, ids) for kind in ("text", "ranker_text"))
+        texts = (by_clip, by_clip[order], told, told[order], alike(told))
+        for kinds, text in zip(values.values(), texts, strict=True):
+            kinds["text"] = text
+        values[MIXED] = {"image": seen, "text": by_clip}
+    found: dict[str, dict[str, str]] = {}
+    for number, (name, kinds) in enumerate(values.items()):
+        folder = (run.folder / f"sources/{number}").resolve()
+        for kind, features in kinds.items():
+            write_features(folder / f"{kind}.safetensors", features, ids)
+        found[name] = {kind: str(folder / f"{kind}.safetensors") for kind in kinds}
     return found
 
 
-def hits(run: RunContext, model: str, features: dict[str, str], seed: int) -> np.ndarray:
-    """Train a model; return for each test interaction whether it is among the ten best of all items, float64 ``[n]``."""
+def of_items(run: RunContext, kind: str, ids: Sequence[str]) -> np.ndarray:
+    """Return the features of a kind in the order of `ids`, all of which have some, ``[n, D]``."""
+    tokens, features = run.features(kind)
+    rows = {token: row for row, token in enumerate(tokens)}
+    return np.asarray(features)[[rows[token] for token in ids]]
+
+
+def alike(features: np.ndarray) -> np.ndarray:
+    """Return their mean for every item, ``[n, D]``."""
+    return np.repeat(features.mean(axis=0, keepdims=True), len(features), axis=0)
+
+
+def ranked(run: RunContext, model: str, features: dict[str, str], seed: int) -> pd.DataFrame:
+    """Train a model; return Recall@10 and AUC of each test user (RecBole's id). Kept by the features, and not trained twice."""
+    path = Path(features["image"]).with_name(f"{model}.{seed}.parquet")
+    if path.exists():
+        return pd.read_parquet(path)
     extra = {"seed": seed_for(seed, "photos", model) % 2**31, "item_features": features}
     config = run.recbole_config(model, extra)
-    data = recbole.loaders(config, run.split)
     run.prepare_torch()
-    trained = train(config, data).model
-    known, test = data.train.dataset, run.split.test.inter_feat
-    users, items = test[known.uid_field], test[known.iid_field]
-    places = SubstituteWhatIf(trained, known).rank_original(users.long(), items.long())
-    return (places < CUTOFF).double().cpu().numpy()
+    trained = train(config, recbole.loaders(config, run.split)).model.eval()
+    split, whole = run.split, run.split.whole
+    users, items = (split.test.inter_feat[field] for field in (whole.uid_field, whole.iid_field))
+    with torch.no_grad():
+        scores = trained.full_sort_predict(Interaction({whole.uid_field: users})).reshape(len(users), -1)
+    found = {"user": users.numpy(), **places(scores, items, _known(split, users)), "seed": seed}
+    table = pd.DataFrame(found)
+    table.to_parquet(path)
+    return table
 
 
-def interval(values: np.ndarray) -> dict[str, float]:
-    """Return the mean over users and its 95% percentile interval, of values ``[n]``."""
-    rng = np.random.default_rng(0)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"value": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
+def _known(split: recbole.DatasetSplits, users: torch.Tensor) -> torch.Tensor:
+    """Return which items each user is known to like before the test, bool ``[U, n_items]``; the padding item is one."""
+    whole = split.whole
+    liked = torch.zeros(whole.user_num, whole.item_num, dtype=torch.bool)
+    liked[:, 0] = True
+    for part in (split.train, split.valid):
+        liked[part.inter_feat[whole.uid_field], part.inter_feat[whole.iid_field]] = True
+    return liked[users]
+
+
+def places(scores: torch.Tensor, items: torch.Tensor, known: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return Recall@10 and AUC of one wanted item each, float64 ``[U]``, among the items that are not known.
+
+    Parameters
+    ----------
+    scores, known
+        Float and bool ``[U, n_items]``.
+    items
+        The wanted ones ``[U]``; an item of the same score counts as half below.
+    """
+    target = scores.gather(1, items[:, None])
+    others = ~known
+    others.scatter_(1, items[:, None], False)
+    above, equal = (((relation & others).sum(1)).double() for relation in (scores > target, scores == target))
+    below = 1 - (above + equal / 2) / others.sum(1)
+    return {RECALL: (above < CUTOFF).double().numpy(), AUC: below.numpy()}
+
+
+def measured(
+    run: RunContext, model: str, features: dict[str, dict[str, str]], seeds: list[int]
+) -> dict[str, Any]:
+    """Return of one model by metric each source's mean and the paired differences."""
+    tables = {
+        name: pd.concat([ranked(run, model, paths, seed) for seed in seeds])
+        for name, paths in features.items()
+        if name != MIXED or model != "VBPR"  # which reads no texts
+    }
+    return {metric: _compared(tables, model, metric) for metric in (RECALL, AUC)}
+
+
+def _compared(tables: dict[str, pd.DataFrame], model: str, metric: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: {
+            **bootstrap_mean(table[metric], table["user"], seed_for(0, f"{model} {metric}", name)).as_json(),
+            "by seed": table.groupby("seed")[metric].mean().tolist(),
+        }
+        for name, table in tables.items()
+    }
+    found["differences"] = [
+        paired_difference(
+            tables[a][metric], tables[b][metric], tables[a]["user"], seed_for(0, f"{model} {metric}", a, b)
+        ).as_json(a, b, metric)
+        for a, b in PAIRS
+        if a in tables
+    ]
+    return found
 
 
 def main() -> None:
     """Measure one configuration."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="how rankers rank on features of photographs")
     parser.add_argument("config")
     parser.add_argument("result", type=Path)
-    parser.add_argument("--least", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--work", type=Path, default=Path("runs/experiments/photos"))
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
-        overrides = reduced(given.config, given.least, Path(place))
-        run = RunContext(load_config(given.config, ["recgen.threads=1", *overrides]), Path(place) / "run")
-        pipeline.execute(run, until="features", goals={"features"})
-        found: dict[str, Any] = {"items": len(run.items), "users": run.interactions["user_id"].nunique()}
-        features = sources(run)
-        for model in MODELS:
-            by_source = {
-                name: np.mean([hits(run, model, paths, seed) for seed in range(given.seeds)], axis=0)
-                for name, paths in features.items()
-            }
-            found[model] = {name: interval(values) for name, values in by_source.items()}
-            for other in ("demo-clip", "photos, shuffled", "no features"):
-                found[model][f"photos less {other}"] = interval(by_source["photos"] - by_source[other])
-            print(model, json.dumps(found[model], indent=1), flush=True)
-    write_json(given.result, {"seeds": given.seeds, "least": given.least, **found})
+    run = RunContext(load_config(given.config, EYES), given.work / given.result.stem)
+    pipeline.execute(run, until="features")
+    features = sources(run)
+    facts = {
+        "items": len(run.items),
+        "users": run.interactions["user_id"].nunique(),
+        "likes to learn from": len(run.split.train.inter_feat),
+        "seeds": given.seeds,
+    }
+    found = {model: measured(run, model, features, given.seeds) for model in MODELS}
+    write_json(given.result, {**facts, **baselines(run.split, CUTOFF), **found})
 
 
 if __name__ == "__main__":

@@ -182,6 +182,12 @@ def _shared_facts(run: RunContext) -> dict[str, Any]:
     return {"groups": asked.groups} if asked.shares else {}
 
 
+def _text_facts(run: RunContext) -> dict[str, Any]:
+    """Return what the ranking models read texts through; nothing where it is the run's encoder."""
+    own = run.settings.ranker.text_encoder
+    return {} if own is None else {"text_encoder": own}
+
+
 def facts(run: RunContext) -> dict[str, Any]:
     """Return what a reader must know beside the numbers; nothing that changes from one run to the same run again."""
     settings = run.settings
@@ -205,6 +211,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "judge": settings.ranker.judge,
         "judge_auc": judge_auc(run.folder),
         "judge_encoder": " + ".join(map(_encoder_name, settings.ranker.judge_encoders or [settings.encoder])),
+        **_text_facts(run),
         "verifier": settings.ranker.verifier,
         "what_if": settings.ranker.what_if,
         "encoder": _encoder_name(settings.encoder),

@@ -27,7 +27,7 @@ def configuration(made: Prepared, items: int, title: str) -> str:
     lines = [
         f"# Made by `recgen init` of {title}. Every key: docs/reference/keys.md; what a run would take: recgen plan --config ...",
         f"dataset: {_text(made.folder.name)}",
-        f"data_path: {_text(str(made.folder.parent))}/",
+        f"data_path: {_text(f'{made.folder.parent}/')}",
         "load_col:                       # columns that RecBole reads",
         f"  inter: [{', '.join(_columns(made.folder / f'{made.folder.name}.inter'))}]",
         f"  item: [item_id{''.join(f', {name}' for name in made.texts)}]",

@@ -81,6 +81,7 @@ def test_ranking_models_may_read_texts_by_wordllama(write_config, tmp_path):
     from recgen.core.io import read_features
     from recgen.pipeline import pipeline
     from recgen.pipeline.context import RunContext
+    from recgen.stages.evaluate import facts
     from recgen.stages.ranker import item_features
 
     config = load_config(str(write_config(tmp_path, ranker={"text_encoder": "wordllama"})))
@@ -89,4 +90,5 @@ def test_ranking_models_may_read_texts_by_wordllama(write_config, tmp_path):
     paths = item_features(run)
     assert read_features(run.folder / "features/ranker_text.safetensors").shape == (30, 256)
     assert paths["text"].endswith("ranker_text.safetensors") and paths["image"].endswith("/image.safetensors")
+    assert facts(run)["text_encoder"] == "wordllama"
     assert importlib.util.find_spec("wordllama") is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import session
 from recgen.starter.found import look
-from recgen.starter.start import init
+from recgen.starter.start import estimate, init
 
 KINDS = ("shirt", "hat", "shoes")
 
@@ -74,6 +75,21 @@ def test_the_configuration_runs_unchanged(shop, tmp_path, monkeypatch):
     session.run("shop.yaml", until="features")
     items = (tmp_path / "runs/shop/features/image.ids.txt").read_text().split()
     assert len(items) == 20
+
+
+@pytest.mark.parametrize("out", [".", "my shop", "2024"])
+def test_any_folder_can_be_written_to(shop, tmp_path, monkeypatch, out):
+    """A path that YAML would read as something else is quoted, the data's and the images' alike."""
+    monkeypatch.chdir(tmp_path)
+    init(shop, Path(out))
+    config = load_config(f"{out}/shop.yaml")
+    assert config.recbole["data_path"] == f"{Path(out) / 'data'}/"
+
+
+def test_a_prepared_data_set_has_its_plan_from_the_folder_it_is_in(shop, tmp_path, monkeypatch):
+    init(shop, tmp_path)
+    monkeypatch.chdir(tmp_path / "data")
+    assert "A first run, of preset quick" in estimate(Path("shop"))
 
 
 def test_an_items_table_is_not_needed(shop, tmp_path):

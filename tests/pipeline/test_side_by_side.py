@@ -36,11 +36,8 @@ from recgen.planning.schedule import makespan, urgency
 def config(tmp_path_factory, write_config) -> Path:
     """A generator and the placebo, which are drawn in three shards each, and some downstream trainings."""
     downstream = {"seeds": 1, "items": 2, "controls": False}
-    folder, toy = (
-        tmp_path_factory.mktemp("config"),
-        {"decode": {"steps": 2}},
-    )  # by which the placebo is sampled
-    return write_config(folder, controls=["swapped", "placebo"], toy=toy, downstream=downstream, workers=2)
+    folder = tmp_path_factory.mktemp("config")
+    return write_config(folder, controls=["swapped", "placebo"], downstream=downstream, workers=2)
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,7 @@ EVERY = ["original", "constant", "swapped", "random_item", "blank", "placebo"]
 def finished(tmp_path_factory, write_config) -> Path:
     """A run with items drawn blind and every control."""
     folder = tmp_path_factory.mktemp("controls")
-    toy = {"decode": {"steps": 2}}  # by which the placebo is sampled
-    write_config(folder, requests=BLIND, controls=EVERY, toy=toy, downstream={"seeds": 1, "items": 2})
+    write_config(folder, requests=BLIND, controls=EVERY, downstream={"seeds": 1, "items": 2})
     api.run(str(folder / "tiny.yaml"), str(folder / "run"), (), until="evaluate")
     return folder / "run"
 

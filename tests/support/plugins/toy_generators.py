@@ -13,16 +13,14 @@ from pydantic import Field
 
 from generators.base import Generator, GeneratorConfig, Progress, silent
 from recgen.data.types import Creative, Request, RunData
-from recgen.diffusion.sampling import Sampling
 
 
 class ToyConfig(GeneratorConfig):
-    """One number for drawing, and one for fitting; the placebo is sampled as a run's first generator with a `decode` is."""
+    """One number for drawing, and one for fitting."""
 
-    sampling_fields = frozenset({"strength", "decode"})
+    sampling_fields = frozenset({"strength"})
 
     strength: float = Field(0.5, ge=0, le=1)
-    decode: Sampling = Sampling(steps=2)
     brightness: float = 0.0
 
 

@@ -239,10 +239,6 @@ class Batches(IterableDataset):
             yield Batch(torch.from_numpy(rows), tokens.input_ids, embeddings)
 
 
-def _itself(batch: Batch) -> Batch:
-    return batch
-
-
 class Workers:
     """The processes that share a batch, as torchrun starts them; one where it did not."""
 
@@ -280,7 +276,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--pictures", type=int, default=14_000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, help="learning rate; 1e-3 by default, 6e-4 to go on")
     given = parser.parse_args()
     workers = Workers()
     torch.manual_seed(workers.rank)
@@ -314,8 +310,9 @@ def main() -> None:
     )  # fmt: skip
     batches = Batches(examples, tokenizer, -(-given.batch // workers.count), workers.rank)
     drawing = 0 if DEVICE == "cpu" else max(cores() - 4, 1)
-    loader = DataLoader(batches, batch_size=None, num_workers=drawing, collate_fn=_itself)
-    for average in train(models, examples.latents, loader, scheduler, given.seconds, given.rate, workers):
+    loader = DataLoader(batches, batch_size=None, num_workers=drawing)
+    rate = given.rate or (6e-4 if given.resume else 1e-3)
+    for average in train(models, examples.latents, loader, scheduler, given.seconds, rate, workers):
         if workers.rank:
             continue
         save(copy.deepcopy(average).cpu(), copy.deepcopy(vae).cpu(), tokenizer, scheduler, given.out)

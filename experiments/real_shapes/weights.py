@@ -87,6 +87,14 @@ def random(kind, *arguments, **options) -> torch.nn.Module:
     return model
 
 
+def autoencoder(channels: tuple[int, ...], edge: int, **options: float) -> torch.nn.Module:
+    """Return the VAE that Stable Diffusion 1.5 and XL share but for `options`."""
+    return random(
+        AutoencoderKL, block_out_channels=channels, layers_per_block=2, latent_channels=4, sample_size=edge,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **options,
+    )  # fmt: skip
+
+
 def stable_diffusion(folder: Path, inside: Inside) -> UNet2DConditionModel:
     """Write Stable Diffusion 1.5: a UNet of 860 million parameters, its VAE, CLIP ViT-L's text encoder; return the UNet."""
     unet = random(
@@ -96,10 +104,7 @@ def stable_diffusion(folder: Path, inside: Inside) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     )  # fmt: skip
     assert not inside.published or millions(unet) == 860
-    vae = random(
-        AutoencoderKL, block_out_channels=inside.vae, layers_per_block=2, latent_channels=4, sample_size=512,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
+    vae = autoencoder(inside.vae, 512)
     text = random(
         CLIPTextModel,
         CLIPTextConfig(
@@ -128,11 +133,7 @@ def stable_diffusion_xl(folder: Path) -> UNet2DConditionModel:
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
     assert millions(unet) == 2567
-    vae = random(
-        AutoencoderKL, block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-        sample_size=1024, scaling_factor=0.13025, force_upcast=True,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
+    vae = autoencoder(Inside().vae, 1024, scaling_factor=0.13025, force_upcast=True)
     small, large = (
         random(
             kind,

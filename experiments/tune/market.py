@@ -14,12 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 from experiments import harness
+from experiments.tune.measure import told
 from recgen import api, tuning
 from recgen.metrics.statistics import paired_seeds
-from recgen.tuning.study import counted, open_storage, winner
 
 RESULT = Path(__file__).with_name("market.json")
 NAME, STUDIED = "ip_adapter_mean", 900
@@ -66,14 +64,7 @@ def studied(work: Path, trials: int) -> dict[str, Any]:
     """Run the study, and return its trials, the winner and the configuration's own values."""
     asked = [f"recgen.tune.space={json.dumps(SPACE)}", "recgen.tune.objectives=[market_uplift]"]
     tuning.tune("simulated", trials, None, 1, str(work), [*SHARED, *shop(STUDIED), *asked])
-    done = counted(optuna.load_study(study_name=None, storage=open_storage(None, work, 60)))
-    best = winner(done)
-    assert best is not None
-    shown = [
-        {"params": trial.params, "value": trial.value, "seconds": trial.user_attrs.get("seconds")}
-        for trial in done
-    ]
-    return {"configuration": shown[0], "winner": shown[done.index(best)], "trials": shown}
+    return told(work)
 
 
 def clicks(folder: Path) -> dict[str, float]:

@@ -76,7 +76,12 @@ def studied(work: Path, name: str, trials: int, workers: int) -> dict[str, Any]:
         f"recgen.tune.study={name}",
     ]
     tuning.tune("demo", trials, None, workers, str(work / "study"), [*SHARED, *own])
-    done = counted(optuna.load_study(study_name=name, storage=open_storage(None, work / "study", 60)))
+    return told(work / "study", name)
+
+
+def told(work: Path, name: str | None = None) -> dict[str, Any]:
+    """Return a finished study's trials, winner and the configuration's own values; without a name, the only study's."""
+    done = counted(optuna.load_study(study_name=name, storage=open_storage(None, work, 60)))
     best = winner(done)
     assert best is not None
     shown = [

@@ -31,7 +31,7 @@ doctests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules recgen generators ranking_models
 
 suite: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -10,6 +10,13 @@ import pytest
 
 pytest_plugins = ["toy_run", "market_run", "postgres_server"]
 
+_WHOLE_RUNS = {"api", "pipeline", "serving", "stages", "tuning"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take the folders of whole runs first, so that processes which share the files (``make suite``) end together."""
+    items.sort(key=lambda item: item.path.parent.name not in _WHOLE_RUNS)
+
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from functools import cached_property
 from pathlib import Path
@@ -170,6 +171,8 @@ class RunContext:
             loaded.append("checkpoint")
         if loaded:
             free_memory()
+            if not any(name in self.__dict__ for name in _MODELS):
+                gc.freeze()  # what outlives every model is code, half a million objects that no later search need go through
         else:
             return_heap()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Collection
 from contextlib import nullcontext
@@ -68,20 +69,23 @@ def execute(
     if siblings is None and left and (several or run.settings.ray is not None):
         return SideBySide(run, asked, prints, clock).execute(workers, stages)
     preflight.check(run, stages)
-    for task in asked:
-        fingerprint = prints[task.name]
-        if run.workspace.finished(task.name, fingerprint):
-            continue
-        run.release(*records.models(run, task))
-        with nullcontext() if siblings is None else siblings.lock(fingerprint):
-            elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
-            if elsewhere:
-                logger.info("%s: taken from %s", task.name, elsewhere)
-            else:
-                _do(run, task, fingerprint, clock)
-                done.append(task.name)
-        if task.stage in ("dataset", "features"):
-            run.forget()
+    try:
+        for task in asked:
+            fingerprint = prints[task.name]
+            if run.workspace.finished(task.name, fingerprint):
+                continue
+            run.release(*records.models(run, task))
+            with nullcontext() if siblings is None else siblings.lock(fingerprint):
+                elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
+                if elsewhere:
+                    logger.info("%s: taken from %s", task.name, elsewhere)
+                else:
+                    _do(run, task, fingerprint, clock)
+                    done.append(task.name)
+            if task.stage in ("dataset", "features"):
+                run.forget()
+    finally:
+        gc.unfreeze()  # what `RunContext.release` has set aside: the program that called goes on
     return done
 
 

@@ -16,6 +16,7 @@ from recgen.data.convert.images import inside
 from recgen.starter.found import Found, Table, delimiter
 
 _LEAST = 3  # likes of a user: what a training, a validation and a test interaction take
+_PARTS = frozenset("train training test testing val valid validation dev eval evaluation holdout".split())
 _SAMPLE = 200_000  # ratings that the threshold is found from
 
 
@@ -156,15 +157,20 @@ def _identifier(name: str) -> str:
 
 
 def _telling(items: Path, columns: list[str]) -> list[str]:
-    """Return the columns that are words and no numbers, the shortest texts first: kinds, titles, descriptions."""
+    """Return the columns that are words and no numbers, the shortest texts first: kinds, titles, descriptions.
+
+    A column that says which part of the data a row belongs to (train, test) says nothing of the item.
+    """
     lengths: dict[str, list[int]] = {name: [] for name in columns}
+    parts = dict.fromkeys(columns, True)
     for number, row in enumerate(table_rows(items)):
         if number == 2_000:
             break
         for name in columns:
             if row[name] and not re.fullmatch(r"[-+\d.,:/ %]+|https?://\S+", row[name]):
                 lengths[name].append(len(row[name]))
-    words = {name: sum(found) / len(found) for name, found in lengths.items() if found}
+                parts[name] &= row[name].strip().lower() in _PARTS
+    words = {name: sum(found) / len(found) for name, found in lengths.items() if found and not parts[name]}
     return sorted(words, key=lambda name: words[name])
 
 

@@ -108,6 +108,16 @@ def test_images_may_be_named_by_a_column(shop, tmp_path):
     assert len(list((tmp_path / "data/shop/images").iterdir())) == 20
 
 
+def test_a_column_that_divides_the_data_is_no_text(shop, tmp_path):
+    """Of a column of train, test and valid nothing is told of an item; of one that has other words too it is."""
+    first, *rows = (shop / "products.csv").read_text().splitlines()
+    parts, words = ("Train", "test", "valid"), ("test", "train", "sleeper")
+    rows = [f"{row};{parts[n % 3]};{words[n % 3]}" for n, row in enumerate(rows)]
+    (shop / "products.csv").write_text("\n".join([f"{first};part;theme", *rows]) + "\n")
+    init(shop, tmp_path)
+    assert load_config(str(tmp_path / "shop.yaml")).settings.text_fields == ["Kind", "theme", "Full_name"]
+
+
 def test_parquet_is_read_like_text(shop, tmp_path):
     import pandas as pd
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["toy_run", "market_run", "postgres_server"]
+pytest_plugins = ["toy_run", "market_run", "postgres_server", "s3_server"]
 
 _WHOLE_RUNS = {"api", "pipeline", "serving", "stages", "tuning"}
 

@@ -6,7 +6,7 @@ from recgen.config.strict import Strict
 
 
 class GivenFeatures(Strict):
-    """Embeddings of the items by the run's encoder that are there already, each a ``.npy`` file.
+    """Embeddings of the items by the run's encoder that are there already, each a ``.npy`` file at a path or an URL.
 
     Attributes
     ----------

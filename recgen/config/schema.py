@@ -183,10 +183,12 @@ class Settings(Strict):
     download
         How to come by the data set, for the message that is given when it is not here.
     images
-        A folder of <item token>.jpg|jpeg|png|webp; null for an `image:token` column of paths in `.item`; or `rendered`, which
+        A folder of <item token>.jpg|jpeg|png|webp, at a path or, as `data_path` too, at an URL such as ``s3://bucket/images``, of
+        which what is read is fetched once; null for an `image:token` column of paths in `.item`; or `rendered`, which
         draws films' posters from their genres and year.
     image_ids
-        A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise.
+        A CSV of two columns, item token and file name without its ending, when the folder's files are named otherwise; a path or
+        an URL.
     text_fields
         Columns of `.item` that make an item's text; null takes those of `load_col.item`, or where that names the id alone, every
         token column but the item's id and image.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,10 @@ from recgen.core.io import TEMPORARY
 
 _EXTRAS = {"s3": "recgen[s3]", "s3a": "recgen[s3]"}
 """What brings fsspec's file system of a protocol."""
+_AT_ONCE = 32
+"""Files that are fetched at a time; each is written to the disk as it comes."""
+_PIECE = 8 * 2**20
+"""Bytes up to which a file counts as small. S3's larger ones come in pieces of so many, ten at a time, held in memory."""
 
 
 def is_url(place: str | Path) -> bool:
@@ -33,6 +37,8 @@ class Remote:
     ----------
     url
         Such as ``s3://bucket/run``. Credentials and the endpoint are found as the file system's package finds them.
+    key
+        The key of the configuration that names it, for messages.
 
     Raises
     ------
@@ -41,22 +47,21 @@ class Remote:
         read or written.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         import fsspec
         from fsspec.implementations.local import LocalFileSystem
 
         self.url = url.rstrip("/")
+        self._where = f"{key} {without_credentials(self.url)}".lstrip()
         protocol = url.partition("://")[0]
         if set(url) & set("*?["):  # file systems take them for patterns, some here and some there
-            raise UserError(
-                without_credentials(url), found="one of * ? [ in it", expected="an URL without patterns"
-            )
+            raise UserError(self._where, found="one of * ? [ in it", expected="an URL without patterns")
         try:
             self._files, place = fsspec.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             package = _EXTRAS.get(protocol)
             raise UserError(
-                without_credentials(url),
+                self._where,
                 found=brief(error),
                 expected="an URL of a file system that fsspec knows and whose package is installed",
                 todo=f"pip install '{package}'" if package else "",
@@ -74,6 +79,33 @@ class Remote:
             found = self._files.find(place, detail=True) if self._files.exists(place) else {}
         names = {path[len(self._root) + 1 :]: int(entry["size"]) for path, entry in found.items()}
         return {name: size for name, size in names.items() if not name.endswith("/") and not _is_draft(name)}
+
+    def entries(self, deep: bool = True) -> dict[str, dict[str, Any]]:
+        """Return what the store says of each file by its name: of those in the folder, and with `deep` of those below it.
+
+        Where there is no such folder that is an error, or with `deep` none of them.
+        """
+        with self._reached():
+            self._files.invalidate_cache()
+            if deep:
+                found = self._files.find(self._root, detail=True)
+            else:  # `find` would take a bucket that may not be read for an empty one
+                listed = self._files.ls(self._root, detail=True)
+                found = {entry["name"]: entry for entry in listed if entry["type"] != "directory"}
+            for path in [path for path, entry in found.items() if entry.get("islink")]:
+                found[path] = self._files.info(path)  # of the file that it leads to
+        named = {path[len(self._root) + 1 :]: entry for path, entry in found.items()}
+        return {name: entry for name, entry in named.items() if name and not name.endswith("/")}
+
+    def entry(self, name: str) -> dict[str, Any] | None:
+        """Return what the store says of one file; None where it is not there."""
+        with self._reached():
+            self._files.invalidate_cache()
+            try:
+                found: dict[str, Any] = self._files.info(self._path(name))
+            except FileNotFoundError:
+                return None
+            return found if found.get("type", "file") == "file" else None
 
     def read(self, name: str) -> bytes | None:
         """Return a file's contents; None where it is not there."""
@@ -143,6 +175,26 @@ class Remote:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 Path(draft).replace(root / name)
 
+    def download(self, sizes: dict[str, int], drafts: Sequence[Path], arrived: Callable[[int], None]) -> None:
+        """Copy files, given by their names with their sizes, to local ones, several at once, with a bounded use of memory.
+
+        `arrived` is told how many bytes have come since it was last told, in another thread.
+        """
+        pairs = list(zip(sizes, map(str, drafts), strict=True))
+        small = [pair for pair in pairs if sizes[pair[0]] <= _PIECE]
+        large = [pair for pair in pairs if sizes[pair[0]] > _PIECE]
+        s3 = {"chunksize": _PIECE} if {"s3", "s3a"} & set(_protocols(self._files)) else {}
+        for block, at_once in ((small, _AT_ONCE), (large, 1)):
+            options: dict[str, Any] = {"batch_size": at_once, **s3} if self._shows_whole else {}
+            with self._reached():
+                if block:
+                    self._files.get(
+                        [self._path(name) for name, _ in block],
+                        [draft for _, draft in block],
+                        callback=_counting(arrived),
+                        **options,
+                    )
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove files, and whatever is below folders of these names."""
         for name in names:
@@ -167,11 +219,34 @@ class Remote:
             yield
         except Exception as error:  # botocore's and aiohttp's are of no common kind
             raise UserError(
-                without_credentials(self.url),
+                self._where,
                 found=brief(error),
                 expected="a place that can be reached, read and written",
                 todo="The same command goes on where it stopped.",
             ) from error
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+
+
+def _counting(arrived: Callable[[int], None]) -> Any:
+    """Return fsspec's callback of a transfer of several files that hands on how many bytes of them have come."""
+    from fsspec.callbacks import Callback
+
+    class OfOne(Callback):  # type: ignore[misc]  # fsspec has no types
+        """What one file's transfer reports to, piece by piece."""
+
+        def relative_update(self, inc: int = 1) -> None:
+            arrived(inc)
+
+    class OfAll(Callback):  # type: ignore[misc]
+        """What the transfer of all of them reports to."""
+
+        def branched(self, path_1: str, path_2: str, **kwargs: Any) -> Callback:
+            return OfOne()
+
+    return OfAll()
 
 
 def _is_draft(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from recgen.config.yaml_text import read_text
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import write_bytes
 from recgen.core.seeding import seed_for
-from recgen.data.images import BadImageError, image_index, read_image
+from recgen.data.images import BadImageError, index_of, read_image
 
 LONGEST_TEXT = 2_000  # characters; text encoders read some 77 words
 IMAGE_FIELD = "image"
@@ -143,7 +143,12 @@ def in_folder(folder: Path, names: Mapping[str, str] | None, where: str) -> Find
     """
     if not folder.is_dir():
         raise UserError(f"{where}: recgen.images", found=f"no folder {folder}", expected="a folder of images")
-    index = image_index(folder)
+    return among(folder.iterdir(), names)
+
+
+def among(files: Iterable[Path], names: Mapping[str, str] | None) -> Finder:
+    """Return what finds images among files of one folder: by the item's token, or by the name that `names` has for it."""
+    index = index_of(files)
 
     def find(token: str) -> Path | None:
         stem = token if names is None else names.get(token)

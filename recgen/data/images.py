@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import unicodedata
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -89,13 +90,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def image_index(folder: Path) -> dict[str, Path]:
-    """Return the folder's images by name without ending (Unicode NFC). A name's first ending in `ENDINGS` wins.
+    """Return the folder's images by name; see `index_of`."""
+    return index_of(folder.iterdir())
+
+
+def index_of(files: Iterable[Path]) -> dict[str, Path]:
+    """Return the images among a folder's files by name without ending (Unicode NFC). A name's first ending in `ENDINGS` wins.
 
     Images are looked up in this listing and never by joining an item's token to a path, so a token such as
     ``../../x`` finds nothing.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: (_rank(path), path.name)):
+    for path in sorted(files, key=lambda path: (_rank(path), path.name)):
         if _rank(path) < len(ENDINGS):
             found.setdefault(unicodedata.normalize("NFC", path.stem), path)
     return found

@@ -14,9 +14,11 @@ from recgen.config.loader import Config
 from recgen.config.schema import Settings
 from recgen.core.io import map_features, read_coded, read_ids, read_table, write_bytes
 from recgen.core.machine import return_heap, threads
+from recgen.data.at_url import image_file
 from recgen.data.request_table import RequestTable
 from recgen.data.types import RunData
 from recgen.diffusion.profiles import profile_of
+from recgen.pipeline.inputs import Inputs
 from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole
 
@@ -59,11 +61,19 @@ class RunContext:
         The checked configuration.
     folder
         The run's folder.
+    at_hand
+        Whether data that lie at URLs are here; see `Inputs`.
+
+    Attributes
+    ----------
+    inputs
+        The user's data.
     """
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, at_hand: bool = False) -> None:
         self.config, self.settings = config, config.settings
         self.workspace = Workspace(folder)
+        self.inputs = Inputs(config, folder, at_hand)
         self.folder = folder
         self._checkpoint: tuple[str, Backbone] | None = None
 
@@ -201,27 +211,10 @@ class RunContext:
         """Likes and dislikes by ranking model's name, filled as they are asked for by `recgen.stages.ranker.feedback_splits`."""
         return {}
 
-    @cached_property
+    @property
     def source(self) -> Path:
         """The folder of the data set's atomic files; a simulated one lies inside the run's folder."""
-        if self.settings.simulator is not None:
-            return self.folder / "simulated" / self.config.recbole["dataset"]
-        return recbole.data_folder(self.config.recbole)
-
-    @property
-    def simulator_base(self) -> Path | None:
-        """The folder of the real data set that a simulated one takes its users, items and ratings from, if any."""
-        simulator = self.settings.simulator
-        if simulator is None or simulator.base is None:
-            return None
-        return recbole.data_folder({**self.config.recbole, "dataset": simulator.base})
-
-    @property
-    def images_folder(self) -> Path | None:
-        """The folder of images named by item token, or None where `.item` names each item's image."""
-        if self.settings.simulator is not None:
-            return self.source / "images"
-        return None if self.settings.images is None else Path(self.settings.images)
+        return self.inputs.source
 
     def recbole_keys(self, model: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return RecBole's keys for a model by name: our defaults, the YAML's, the model's own block, then `extra`."""
@@ -236,7 +229,7 @@ class RunContext:
             fields,
             files.with_name(f"{files.name}.item").exists(),
         )
-        if self.settings.simulator is not None:
+        if self.settings.simulator is not None or self.inputs.tables is not None:
             keys["data_path"] = str(self.source.parent)
         folder = self.folder / "recbole"
         return {
@@ -258,8 +251,10 @@ class RunContext:
 
     @cached_property
     def items(self) -> pd.DataFrame:
-        """dataset/items.parquet."""
-        return read_table(self.folder / "dataset/items.parquet")
+        """dataset/items.parquet, whose images are here."""
+        found = read_table(self.folder / "dataset/items.parquet")
+        self.inputs.bring_images(found["image"])
+        return found
 
     @cached_property
     def interactions(self) -> pd.DataFrame:
@@ -379,7 +374,7 @@ class RunContext:
 
     def image(self, path: str | None) -> Path | None:
         """Return where an image named in items.parquet lies."""
-        return None if path is None else self.folder / path
+        return None if path is None else image_file(self.folder, path)
 
     def _aligned(self, kind: str, rows: dict[str, int]) -> Any:
         import numpy as np

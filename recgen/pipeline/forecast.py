@@ -71,7 +71,7 @@ def sizes(run: RunContext) -> Sizes | None:
     found = counting.of_tables(run.folder)
     if found is not None:
         return found
-    simulator, base = run.settings.simulator, run.simulator_base
+    simulator, base = run.settings.simulator, run.inputs.simulator_base
     if simulator is not None and base is None:
         return counting.of_simulator(simulator, run.settings)
     folder = run.source if base is None else base

@@ -67,6 +67,7 @@ def execute(
     asked = asked[asked.index(left[0]) :] if left else []
     several = workers > 1 and len(left) > 1
     if siblings is None and left and (several or run.settings.ray is not None):
+        run.inputs.bring()  # for processes on this machine, of which none has to look again
         return SideBySide(run, asked, prints, clock).execute(workers, stages)
     preflight.check(run, stages)
     try:

@@ -134,17 +134,18 @@ def _data(run: RunContext, left: set[str]) -> Iterator[Missing]:
     s, download = run.settings, run.settings.download
     if "dataset" not in left or s.simulator is not None:
         return
-    file = run.source / f"{run.config.recbole['dataset']}.inter"
+    name, tables = f"{run.config.recbole['dataset']}.inter", run.inputs.tables
     images = (download.images,) if download and download.images else ()
-    if not file.is_file():
+    if not run.inputs.has_table(name):
+        where = f"{run.config.source}: data_path {tables.url}" if tables else run.source
         steps = (
             (f"get {download.get}", f"put it into {download.into}", download.prepare, *images)
             if download
             else ()
         )
-        yield Missing(str(file), "no such file", "a RecBole atomic file", steps)
-    elif images and not _any_file(run.images_folder):
-        yield Missing(str(run.images_folder), "no images", "the items' images", images)
+        yield Missing(f"{where}/{name}", "no such file", "a RecBole atomic file", steps)
+    elif images and run.inputs.images is None and not _any_file(run.inputs.images_folder):
+        yield Missing(str(run.inputs.images_folder), "no images", "the items' images", images)
 
 
 def _any_file(folder: Path | None) -> bool:

@@ -6,7 +6,6 @@ and the files it owns.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from recgen.assets import asset_folder
@@ -15,7 +14,6 @@ from recgen.config.generators import GeneratorSpec
 from recgen.config.schema import OpenClip
 from recgen.config.text_models import Tagger
 from recgen.core.io import identity
-from recgen.data.images import ENDINGS
 from recgen.diffusion.weights import samples_with_lcm
 from recgen.pipeline import budget, controls, downstream, gate, groups
 from recgen.pipeline.context import RunContext, of_judge
@@ -76,7 +74,11 @@ def _data(run: RunContext) -> list[Task]:
             "simulator",
         }
     )
-    reads = {"keys": recbole.data_keys(run.config.recbole), "settings": chosen, "files": _source_files(run)}
+    reads = {
+        "keys": recbole.data_keys(run.config.recbole),
+        "settings": chosen,
+        "files": run.inputs.identities(),
+    }
     return [
         Task("dataset", "dataset", "recgen.stages.dataset:build", reads, owns=("dataset", "simulated")),
         Task(
@@ -92,12 +94,9 @@ def _data(run: RunContext) -> list[Task]:
 def _features(run: RunContext) -> list[Task]:
     halves = run.settings.precision != "float32"  # on a GPU
     reads: dict[str, Any] = {"encoder": _weights(run.settings.encoder), "halves": halves}
-    given = run.settings.given_features.model_dump(exclude_none=True)
+    given = run.inputs.given_identities()
     if given:
-        reads["given"] = {
-            kind: [identity(Path(file)), identity(Path(file).with_suffix(".ids.txt"))]
-            for kind, file in given.items()
-        }
+        reads["given"] = given
     if run.settings.ranker.text_encoder is not None:
         reads["text encoder"] = run.settings.ranker.text_encoder
     return [
@@ -351,21 +350,3 @@ def _weights(spec: str | OpenClip | None) -> Any:
         return None if spec is None else spec.model_dump()
     folder = asset_folder(spec)
     return [spec, identity(folder)] if folder.exists() else spec
-
-
-def _source_files(run: RunContext) -> dict[str, str]:
-    """Identify the user's files; what a run simulates follows from its settings."""
-    s, name = run.settings, run.config.recbole["dataset"]
-    if s.simulator is not None:
-        base = run.simulator_base
-        return (
-            {} if base is None else {end: identity(base / f"{base.name}.{end}") for end in ("inter", "item")}
-        )
-    found = {ending: identity(run.source / f"{name}.{ending}") for ending in ("inter", "item", "user")}
-    if run.images_folder is not None and s.images != "rendered":
-        found["images"] = identity(
-            run.images_folder, ENDINGS
-        )  # a download's lock and list of failures change nothing
-    if s.image_ids is not None:
-        found["image_ids"] = identity(Path(s.image_ids))
-    return found

@@ -30,7 +30,10 @@ from recgen.pipeline.context import RunContext
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is of: the run, and whether the other process writes to a terminal."""
+    """What a worker is of: the run, and whether the other process writes to a terminal.
+
+    Of a worker on the same machine, whose processes share copies of data at URLs, the other process sees to them.
+    """
 
     config: Config
     folder: Path
@@ -121,7 +124,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
     log_to(answers.send)
     progress.redirect(answers.send, assignment.terminal)
-    run = RunContext(assignment.config, assignment.folder)
+    run = RunContext(assignment.config, assignment.folder, at_hand=True)
     run.prepare_torch()
     answers.send(Ready(run.device))
     while True:

@@ -23,7 +23,9 @@ import yaml
 
 from recgen.config import plugins
 from recgen.core.errors import UserError
+from recgen.core.remote import is_url
 from recgen.core.seeding import numpy_rng, seed_for
+from recgen.data.at_url import copy_of
 
 # RecBole 1.2.1 fills columns in place, of which pandas 2 warns for every column of every reading; there is nothing to do about it
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
@@ -83,12 +85,23 @@ class Loaders:
     test: Any
 
 
+def data_url(recbole: Mapping[str, Any]) -> str | None:
+    """Return the URL of the folder of the atomic files; None where `data_path` is a path."""
+    place = recbole.get("data_path", "")
+    if recbole["dataset"] == PACKAGED or not is_url(place):
+        return None
+    return f"{place.rstrip('/')}/{recbole['dataset']}"
+
+
 def data_folder(recbole: Mapping[str, Any]) -> Path:
-    """Return the folder of the atomic files, where RecBole looks for it."""
+    """Return the folder of the atomic files, where RecBole looks for it: of what lies at an URL, where the copy is."""
     if recbole["dataset"] == PACKAGED:
         import recbole as package
 
         return Path(package.__path__[0]) / "dataset_example" / PACKAGED
+    url = data_url(recbole)
+    if url is not None:
+        return copy_of(url)
     return Path(recbole.get("data_path", "dataset/")) / recbole["dataset"]
 
 

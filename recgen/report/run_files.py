@@ -14,6 +14,7 @@ import yaml
 
 from recgen.core.errors import UserError
 from recgen.core.io import read_features, read_ids, read_table
+from recgen.data.at_url import image_file
 
 DEFAULT_GALLERY = 24
 
@@ -90,7 +91,7 @@ class RunFiles:
         """Text and image of every item by token."""
         table = self._table("dataset/items.parquet", ["item_id", "text", "image"])
         return {
-            str(item): (str(text or ""), self.folder / image if isinstance(image, str) else None)
+            str(item): (str(text or ""), image_file(self.folder, image) if isinstance(image, str) else None)
             for item, text, image in zip(table["item_id"], table["text"], table["image"], strict=True)
         }
 

@@ -24,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recgen.core.version import __version__
+from recgen.data.at_url import image_file
 from recgen.data.shards import read_range
 from recgen.serving.limits import Keys, RateLimit
 from recgen.serving.policy import choose, options
@@ -161,7 +162,7 @@ class Service:
             404 where the store names none, or it is gone.
         """
         packed = None if name is None else self.store.packed(name)
-        path = None if name is None else self.given.folder / (name if packed is None else packed[0])
+        path = None if name is None else image_file(self.given.folder, name if packed is None else packed[0])
         if path is None or not path.is_file():
             raise HTTPException(404, "no such image")
         if packed is None:

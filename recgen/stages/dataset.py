@@ -20,10 +20,12 @@ from recgen.config.schema import Requests
 from recgen.core.errors import UserError
 from recgen.core.io import flush, write_bytes, write_json, write_large, write_parquet
 from recgen.data import requests
+from recgen.data.at_url import UrlFolder
 from recgen.data.atomic import read_atomic
 from recgen.data.catalogue import (
     IMAGE_FIELD,
     Bad,
+    among,
     in_column,
     in_folder,
     item_texts,
@@ -64,9 +66,10 @@ def _simulate(run: RunContext) -> None:
 
     made = run.settings.simulator
     assert made is not None
-    if run.simulator_base is not None:
+    base = run.inputs.simulator_base
+    if base is not None:
         threshold = run.settings.like_threshold or 4.0
-        overlay(run.simulator_base, run.source, made.seed, threshold, run.separator, made.tastes_in)
+        overlay(base, run.source, made.seed, threshold, run.separator, made.tastes_in)
         return
     simulate(run.source, World(**made.model_dump(include=set(World.__dataclass_fields__))), made.seed)
 
@@ -116,23 +119,29 @@ def _interactions_file(run: RunContext) -> pd.DataFrame:
 
 def _images(run: RunContext, item_ids: list[str], catalogue: pd.DataFrame) -> tuple[list[str | None], Bad]:
     """Return each item's image as items.parquet holds it, or None, and the images that cannot be used."""
-    s, where, folder = run.settings, run.config.source, run.images_folder
+    s, where, folder, at = run.settings, run.config.source, run.inputs.images_folder, run.inputs.images
     if s.images == "rendered" and s.simulator is None:
         files = render_posters(item_ids, catalogue, run.folder / "dataset/images", s.seed, where)
         return [str(path.relative_to(run.folder)) for path in files], []
     if folder is None:
         find = in_column(run.source, catalogue)
     else:
-        names = None if s.image_ids is None else read_image_names(Path(s.image_ids), where)
-        find = in_folder(folder, names, where)
+        table = run.inputs.image_ids
+        names = None if table is None else read_image_names(table, where)
+        find = in_folder(folder, names, where) if at is None else among(at.copies, names)
+    if at is not None:
+        at.bring(at.name_of(path) for path in map(find, item_ids) if path is not None)
     paths, bad = usable_images(item_ids, find, s.max_bad_images, where)
     root = run.folder.resolve()
-    places = {path: None if path is None else _place(path.resolve(), root) for path in set(paths)}
+    places = {path: None if path is None else _place(path, root, at) for path in set(paths)}
     return [places[path] for path in paths], bad
 
 
-def _place(path: Path, root: Path) -> str:
-    """Return a path relative to the run's folder `root` where it is under it, else the whole path."""
+def _place(path: Path, root: Path, at: UrlFolder | None) -> str:
+    """Return where an image is: its URL, or a path, relative to the run's folder `root` where it is under it."""
+    if at is not None:
+        return f"{at.url}/{at.name_of(path)}"
+    path = path.resolve()
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 

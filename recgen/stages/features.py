@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from recgen.assets import asset_folder
 from recgen.core.errors import UserError
 from recgen.core.io import identity, read_features, write_features, write_json, write_parquet
 from recgen.core.progress import show
+from recgen.data.at_url import image_file
 from recgen.features.completion import (
     CACHE,
     Answerer,
@@ -62,18 +63,18 @@ def embed(run: RunContext) -> list[Path]:
     def of(
         kind: str, table: Any, values: Callable[[], Sequence[T]], encode: Callable[[Sequence[T]], np.ndarray]
     ) -> None:
-        ids, given = table["item_id"].tolist(), getattr(run.settings.given_features, kind)
+        ids, given = table["item_id"].tolist(), run.inputs.given(kind)
         if given is None:
             rows = encoded(kind, values(), encode)
         else:
             where = f"{run.config.source}: recgen.given_features.{kind}"
-            rows = given_embeddings(Path(given), ids, run.encoder.dim, where)
+            rows = given_embeddings(given, ids, run.encoder.dim, where)
         write_features(folder / f"{kind}.safetensors", rows, ids)
 
     of(
         "image",
         seen,
-        lambda: [run.folder / path for path in seen["image"]],
+        lambda: list(_files(run, seen["item_id"]).values()),
         lambda paths: run.encoder.files(paths),
     )
     of("text", told, lambda: told["text"].tolist(), lambda sentences: run.encoder.texts(sentences))
@@ -165,10 +166,10 @@ def _described(run: RunContext, spec: str, ids: Sequence[str]) -> list[str]:
     return captions
 
 
-def _files(run: RunContext, ids: Sequence[str]) -> dict[str, Path]:
-    """Return the image file of each of some items."""
+def _files(run: RunContext, ids: Iterable[str]) -> dict[str, Path]:
+    """Return the image file of each of some items, which have one."""
     found = run.items.set_index("item_id")["image"]
-    return {token: run.folder / found[token] for token in ids}
+    return {token: image_file(run.folder, found[token]) for token in ids}
 
 
 def extract_keywords(run: RunContext) -> list[Path]:

@@ -53,7 +53,7 @@ def redraw_items(run: RunContext) -> list[Path]:
 def drawings(run: RunContext, items: Sequence[str], embeddings: np.ndarray) -> list[Image.Image]:
     """Return the redraws of items' images, item by item; `embeddings` are the images' own, float32 ``[n, D]``."""
     settings, known = run.settings, run.items.set_index("item_id").loc[list(items)]
-    images = [read_image(run.folder / path) for path in known["image"]]
+    images = [read_image(path) for path in map(run.image, known["image"]) if path is not None]
     texts = known["text"].tolist()
     shown = None if settings.ip_adapter is None else embeddings
     drawn = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,28 +26,6 @@ from recgen.pipeline.workspace import Workspace
 
 TASK, PLACE = "generate/toy", ("creatives/shards/toy", "creatives/images/toy")
 CHUNK = ("creatives/images/toy/a.png", "creatives/shards/toy/0.safetensors", "creatives/shards/toy/0.parquet")
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket of moto's S3 server, which this process and those that it starts find as they would find AWS."""
-    s3fs = pytest.importorskip("s3fs", reason="recgen[s3] is not installed")
-    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer(
-        "127.0.0.1", 0, verbose=False
-    )
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request
-    server.start()
-    host, port = server.get_host_and_port()
-    told = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-    told |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in told.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture(params=["s3", "file"])

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from recgen.assets import asset_folder
 from recgen.config import plugins
 from recgen.config.loader import load_config, shipped
-from recgen.core.machine import cores
+from recgen.core.machine import available_memory, cores
 from recgen.core.version import __version__
 from recgen.pipeline.preflight import isnet_weights
 from recgen.recommender.recbole import PACKAGED, data_folder
@@ -59,7 +59,11 @@ def _machine() -> Iterator[Finding]:
         "the tested version" if tested else "not in use: RecBole's ray has no wheel for 3.12; use 3.11",
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    yield True, "CPU", f"{cores()} cores, {memory:.0f} GiB of memory"
+    free = available_memory()
+    known = f"{cores()} cores, {memory:.0f} GiB of memory" + (
+        f", {free:.1f} free" if free is not None else ""
+    )
+    yield True, "CPU", known
     if torch.cuda.is_available():
         yield True, "GPU", torch.cuda.get_device_name(0)
     else:

@@ -1,4 +1,4 @@
-"""What differs between operating systems: locks on files, and how many cores this process may use."""
+"""What differs between operating systems: locks on files, and how many cores and how much memory this process may use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+
+from recgen.core import cgroup
 
 try:
     import fcntl
@@ -20,10 +22,9 @@ class Held(Exception):
 
 
 def cores() -> int:
-    """Return how many cores this process may use; where the system does not say, how many the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use: a container's share, else the machine's where the system does not say."""
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(may, cgroup.cores() or may)
 
 
 def threads() -> int:
@@ -33,12 +34,14 @@ def threads() -> int:
 
 
 def available_memory() -> float | None:
-    """Return how many GiB programs can still take on this machine; None where the system does not say."""
+    """Return how many GiB this process can still take, of the machine's memory and a container's share; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 2**20
+        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 2**20
     except (OSError, StopIteration):
         return None
+    share = cgroup.free_memory()
+    return free if share is None else min(free, share)
 
 
 def return_heap() -> None:

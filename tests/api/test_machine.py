@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from recgen.core import machine
+from recgen.core import cgroup, machine
 
 HOLD = """
 import sys, pathlib
@@ -21,8 +21,9 @@ with machine.try_lock(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_cores_without_affinity(monkeypatch):
+def test_cores_without_affinity(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(cgroup, "OWN", tmp_path / "not-linux")
     assert machine.cores() == os.cpu_count()
 
 

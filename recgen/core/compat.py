@@ -145,6 +145,73 @@ def recbole_csv(keep: Callable[[str, Any], Any] = lambda path, piece: piece) -> 
 
 
 @contextmanager
+def recbole_batches() -> Iterator[None]:
+    """Let RecBole take rows and negatives by arrays inside this block: the same batches, a training in half of the time.
+
+    RecBole makes a list of Python's numbers of the rows of a batch, which torch turns back for every column, and looks up what
+    its `Sampler` has drawn in each user's set, one by one.
+    """
+    from recbole.data.interaction import Interaction
+    from recbole.sampler import Sampler
+
+    rows, negatives = Interaction.__getitem__, Sampler.sample_by_key_ids
+    Interaction.__getitem__ = lambda self, index: (
+        rows(self, index) if isinstance(index, str) else _rows(self, index, rows)
+    )
+    Sampler.sample_by_key_ids = lambda self, users, num: _negatives(self, users, num, negatives)
+    try:
+        yield
+    finally:
+        Interaction.__getitem__ = rows
+        del Sampler.sample_by_key_ids  # which it has from its base class
+
+
+def _rows(interaction: Any, index: Any, of_recbole: Callable[[Any, Any], Any]) -> Any:
+    """Return rows of an Interaction by their numbers, which are an array or a tensor; any other index is RecBole's to read."""
+    import numpy as np
+    import torch
+
+    if isinstance(index, np.ndarray):
+        index = torch.as_tensor(index)
+    if not isinstance(index, torch.Tensor) or index.dtype != torch.int64 or index.device.type != "cpu":
+        return of_recbole(interaction, index)
+    return type(interaction)({name: values[index] for name, values in interaction.interaction.items()})
+
+
+def _negatives(sampler: Any, users: Any, num: int, of_recbole: Callable[..., Any]) -> Any:
+    """Return what RecBole's `Sampler` draws for each of several users, `num` times all of them, that they have not met."""
+    import numpy as np
+    import torch
+
+    users = np.asarray(users)
+    if (users == users[0]).all():
+        return of_recbole(sampler, users, num)
+    met, users = _met(sampler), np.tile(users, num)
+    drawn, left = np.zeros(len(users), dtype=np.int64), np.arange(len(users))
+    while len(left):
+        drawn[left] = sampler.sampling(len(left))
+        pairs = users[left] * sampler.item_num + drawn[left]
+        left = left[met[np.searchsorted(met, pairs).clip(max=len(met) - 1)] == pairs]
+    return torch.from_numpy(drawn)
+
+
+def _met(sampler: Any) -> Any:
+    """Return the pairs (user, item) of a sampler's sets as ascending numbers, made once for them."""
+    from itertools import chain
+
+    import numpy as np
+
+    sets, found = getattr(sampler, "_recgen_met", (None, None))
+    if sets is not sampler.used_ids:
+        sets = sampler.used_ids
+        sizes = np.fromiter(map(len, sets), dtype=np.int64, count=len(sets))
+        items = np.fromiter(chain.from_iterable(sets), dtype=np.int64, count=sizes.sum())
+        found = np.sort(np.repeat(np.arange(len(sets)), sizes) * sampler.item_num + items)
+        sampler._recgen_met = sets, found
+    return found
+
+
+@contextmanager
 def recbole_checkpoints() -> Iterator[None]:
     """Let RecBole read its own checkpoints inside this block, for example by `load_data_and_model`.
 

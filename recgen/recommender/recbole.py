@@ -13,7 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,12 +68,16 @@ def training_keys(recbole: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """RecBole's Dataset objects after its own filtering, numbering and splitting."""
+    """RecBole's Dataset objects after its own filtering, numbering and splitting.
+
+    `sides` is filled by `recgen.recommender.splits.half`: which training interactions are the reward's, by how they are split.
+    """
 
     whole: Any
     train: Any
     valid: Any
     test: Any
+    sides: dict[tuple[int, str | None], np.ndarray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def half(
     label
         The field of likes (1) and dislikes (0), each of which is then split separately; None where all are likes.
     """
-    rows = parts.train.inter_feat
-    kinds = None if label is None else rows[label].numpy().astype(int)
-    side = split_by_user(seed, parts.whole, rows, kinds)
+    if (seed, label) not in parts.sides:  # every loading of a trained model asks again
+        rows = parts.train.inter_feat
+        kinds = None if label is None else rows[label].numpy().astype(int)
+        parts.sides[seed, label] = split_by_user(seed, parts.whole, rows, kinds)
+    side = parts.sides[seed, label]
     return side if role == "reward" else ~side

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from recgen.core.compat import recbole_batches
 from recgen.core.progress import end, show
 from recgen.recommender.recbole import Loaders
 
@@ -71,14 +72,15 @@ def train(config: Any, data: Loaders) -> Trained:
     model = build(config, data.train.dataset)
     trainer = trainer_for(config, model)
     watch = _Watch(f"{config['model']}: epochs", str(config["valid_metric"]), trainer)
-    trainer.fit(
-        data.train,
-        data.valid,
-        verbose=False,
-        saved=False,
-        show_progress=config["show_progress"],
-        callback_fn=watch.validated,
-    )
+    with recbole_batches():
+        trainer.fit(
+            data.train,
+            data.valid,
+            verbose=False,
+            saved=False,
+            show_progress=config["show_progress"],
+            callback_fn=watch.validated,
+        )
     watch.ended()
     return Trained(model, trainer, time.perf_counter() - started)
 

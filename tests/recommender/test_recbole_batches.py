@@ -1,0 +1,88 @@
+"""What RecBole trains on is the same, row by row and draw by draw, when its rows and negatives are taken by arrays."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender import BPR
+from recbole.sampler import Sampler
+from recbole.utils import init_seed
+
+from recgen.core.compat import recbole_batches
+from recgen.recommender import recbole
+
+USERS, ITEMS = 9, 13
+
+
+@pytest.fixture
+def parts(splits):
+    """Users who have met two thirds of the items, so that every draw is made again for some."""
+    met = [
+        (f"u{user}", f"i{item}", 1.0) for user in range(USERS) for item in range(ITEMS) if (user + item) % 3
+    ]
+    return splits(met[:-9], met[-9:-5], met[-5:])
+
+
+def epochs(parts, block, batch: int, negatives: int) -> list[dict[str, list[int]]]:
+    """Return every column of every batch of two epochs."""
+    keys = {
+        "dataset": "toy",
+        "data_path": ".",
+        "use_gpu": False,
+        "train_batch_size": batch,
+        "train_neg_sample_args": {"distribution": "uniform", "sample_num": negatives},
+        "topk": [5],
+    }
+    train = recbole.loaders(recbole.recbole_config(BPR, keys), parts).train
+    init_seed(7, True)
+    with block:
+        found = [batch.interaction for _ in range(2) for batch in train]
+    return [{name: column.tolist() for name, column in columns.items()} for columns in found]
+
+
+@pytest.mark.parametrize(("batch", "negatives"), [(16, 1), (16, 3), (1, 1), (1000, 2)])
+def test_batches_are_those_of_recbole(parts, batch, negatives):
+    expected = epochs(parts, nullcontext(), batch, negatives)
+    assert epochs(parts, recbole_batches(), batch, negatives) == expected
+    met = {
+        pair
+        for part in (parts.train,)
+        for pair in zip(*(part.inter_feat[f].tolist() for f in ("user_id", "item_id")), strict=True)
+    }
+    drawn = {
+        pair for columns in expected for pair in zip(columns["user_id"], columns["neg_item_id"], strict=True)
+    }
+    assert drawn and not drawn & met
+
+
+def test_two_phases_of_a_sampler_know_what_was_met_in_each(parts):
+    """A copy of a sampler for another phase has other sets."""
+    whole = Sampler(["train", "valid"], [parts.train, parts.valid])
+    users = np.tile(np.arange(1, USERS + 1), 200)
+    for phase in ("train", "valid"):
+        sampler = whole.set_phase(phase)
+        np.random.seed(3)  # RecBole draws by it
+        expected = sampler.sample_by_user_ids(users, None, 1)
+        np.random.seed(3)
+        with recbole_batches():
+            assert torch.equal(sampler.sample_by_user_ids(users, None, 1), expected)
+
+
+def test_other_indices_are_read_by_recbole():
+    rows = Interaction({"a": torch.arange(6), "b": torch.arange(6) / 2})
+    with recbole_batches():
+        for index in ([4, 1], np.array([4, 1]), torch.tensor([4, 1])):
+            assert rows[index]["a"].tolist() == [4, 1] and rows[index]["b"].tolist() == [2.0, 0.5]
+        assert rows[torch.arange(6) > 3]["a"].tolist() == [4, 5]
+        assert rows[2:4]["a"].tolist() == [2, 3] and rows["b"].tolist() == rows.interaction["b"].tolist()
+
+
+def test_outside_the_block_recbole_is_itself():
+    before = Interaction.__getitem__, Sampler.sample_by_key_ids
+    with recbole_batches():
+        assert Interaction.__getitem__ is not before[0] and Sampler.sample_by_key_ids is not before[1]
+    assert (Interaction.__getitem__, Sampler.sample_by_key_ids) == before

@@ -120,11 +120,19 @@ class Estimator:
             return Cost("small", costs.embedding(0, 500, self._encoder_gflops, self.machine))
         if name == "features/captions":
             return Cost("captions", costs.answers(items, 2.7e9, self.machine))
+        if name == "features/judge":
+            return self._judges_features()
         kind = f"encode {s.encoder.model if isinstance(s.encoder, OpenClip) else s.encoder}"
         return Cost(
             kind,
             costs.loading(self.machine) + costs.embedding(items, items, self._encoder_gflops, self.machine),
         )
+
+    def _judges_features(self) -> Cost:
+        """Every image goes through each judge's encoder but the run's own, which has seen it."""
+        others = [spec for spec in self.settings.ranker.judge_encoders if spec != self.settings.encoder]
+        each = (costs.embedding(self.sizes.items, 0, encoder_size(spec)[1], self.machine) for spec in others)
+        return Cost("encode for the judge", costs.loading(self.machine) + sum(each))
 
     def _asked(self, prompts: int, words: int, endpoint: Endpoint | None) -> Cost:
         """Return the cost of one question about each item, to an endpoint or to the language model here."""

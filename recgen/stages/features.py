@@ -36,6 +36,7 @@ from recgen.features.vocabulary import read_vocabulary, vocabulary_file
 from recgen.pipeline.context import of_judge
 
 if TYPE_CHECKING:
+    from recgen.config.schema import OpenClip
     from recgen.config.text_models import Endpoint
     from recgen.pipeline.context import RunContext
 
@@ -91,16 +92,29 @@ def embed(run: RunContext) -> list[Path]:
 
 def embed_for_judge(run: RunContext) -> list[Path]:
     """Write the items' raw image embeddings by each judge's own encoder, and their ids; see `of_judge` for their names."""
-    ids, _ = run.features("image")
+    ids, own = run.features("image")
     paths, outputs = list(_files(run, ids).values()), []
-    for member, encoder in enumerate(run.judge_encoders):
+    for member, spec in enumerate(run.settings.ranker.judge_encoders):
         file = run.folder / f"features/{of_judge('image', member)}.safetensors"
-        pattern = run.folder / f"features/judge_shards/{member}.{{}}.safetensors"
-        rows = in_shards(paths, encoder.files, _EMBEDDED, pattern, "images for the judge", encoder.dim)
+        if _embeds_as_the_run_did(run, spec):
+            rows = own
+        else:
+            encoder = run.judge_encoders[member]
+            pattern = run.folder / f"features/judge_shards/{member}.{{}}.safetensors"
+            rows = in_shards(paths, encoder.files, _EMBEDDED, pattern, "images for the judge", encoder.dim)
         write_features(file, rows, ids)
         outputs += [file, file.with_suffix(".ids.txt")]
     shutil.rmtree(run.folder / "features/judge_shards", ignore_errors=True)
     return outputs
+
+
+def _embeds_as_the_run_did(run: RunContext, judge: str | OpenClip) -> bool:
+    """Return whether a judge's encoder, which is in float32, is the one that `embed` has put the images through."""
+    from recgen.core.device import encoder_type
+
+    s = run.settings
+    precise = encoder_type(s.precision, run.device) == encoder_type("float32", run.device)
+    return judge == s.encoder and precise and s.given_features.image is None
 
 
 def in_shards(

@@ -53,6 +53,14 @@ def test_posters_that_are_drawn_take_their_time():
     assert drawn.seconds - read.seconds == pytest.approx(50 * costs._RENDERED)
 
 
+def test_images_are_not_encoded_again_for_a_judge_with_the_runs_encoder():
+    def seconds(*judges: str) -> float:
+        found = estimator([f"recgen.ranker.judge_encoder=[{', '.join(judges)}]"])
+        return found.cost("features", "features/judge").seconds - costs.loading(ONE)
+
+    assert seconds("demo-clip") == 0 < seconds("demo-resnet") == seconds("demo-clip", "demo-resnet")
+
+
 def test_pmg_draws_an_image_for_every_weight():
     found = estimator(["recgen.generators=[pmg]", "recgen.pmg.weights=[0.2, 0.8]"])
     assert found.cost("generate", "generate/pmg").images == 80

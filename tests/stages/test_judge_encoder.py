@@ -18,6 +18,7 @@ from recgen.core.io import read_features
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.stages.creative_batch import load
+from recgen.stages.features import embed_for_judge
 from recgen.stages.ranker import reward_model
 
 BLIND = {"protocol": "blind", "items": 5, "per_item": 2}
@@ -151,3 +152,22 @@ def test_several_judges_are_averaged(tmp_path, write_config, dino, tiny_clip):
     np.testing.assert_allclose(table["score_gain_judge"], np.mean(gains, axis=0), rtol=1e-5)
     own = pd.read_parquet(tmp_path / "run/evaluation/control.original.parquet")
     assert (own["rank_original_judge"] == own["rank_creative_judge"]).all()
+
+
+def test_a_judge_with_the_runs_own_encoder_takes_what_it_saw(finished, tiny_clip, monkeypatch):
+    run = context(finished, [f"recgen.ranker.judge_encoder={tiny_clip}"])
+    assert run.settings.encoder == str(tiny_clip)
+    with monkeypatch.context() as closed:
+        closed.setattr(RunContext, "judge_encoders", property(lambda run: pytest.fail("loads an encoder")))
+        path, ids = embed_for_judge(run)
+    own = finished / "run/features/image.safetensors"
+    assert (read_features(path) == read_features(own)).all()
+    assert ids.read_bytes() == own.with_suffix(".ids.txt").read_bytes()
+    seen = run.judge_encoders[0].files([run.folder / name for name in run.items["image"]])
+    np.testing.assert_array_equal(read_features(path), seen)
+    given = context(
+        finished, [f"recgen.ranker.judge_encoder={tiny_clip}", f"recgen.given_features.image={own}"]
+    )
+    monkeypatch.setattr(RunContext, "judge_encoders", property(lambda run: pytest.fail("loads an encoder")))
+    with pytest.raises(pytest.fail.Exception, match="loads an encoder"):
+        embed_for_judge(given)  # what the user gives as the encoder's need not be it

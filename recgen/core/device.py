@@ -38,6 +38,16 @@ def _has_bf16(device: str) -> bool:
     return True
 
 
+def repeat_results() -> None:
+    """Let torch take kernels that give the same result every time, wherever it has any.
+
+    With such kernels it also fills every new tensor with NaN, which shows who reads one before it is written, and takes a
+    thirtieth of the time in which small images are drawn; that is turned off.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a module's property
+
+
 def allow_fast_matmul(device: str) -> None:
     """Let an NVIDIA GPU multiply float32 matrices and convolve in TF32."""
     if device == "cuda":

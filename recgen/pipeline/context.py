@@ -97,11 +97,11 @@ class RunContext:
         from threadpoolctl import threadpool_limits
 
         from recgen.core.compat import prepare_torchvision
-        from recgen.core.device import allow_fast_matmul
+        from recgen.core.device import allow_fast_matmul, repeat_results
 
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads, "blas")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        repeat_results()
         prepare_torchvision()
         allow_fast_matmul(self.device)
 

@@ -6,6 +6,7 @@ the other process does, and until then holds the lock of the run's folder with i
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -26,6 +27,9 @@ from recgen.core import progress
 from recgen.core.errors import of_machine
 from recgen.core.usage import Usage
 from recgen.pipeline.context import RunContext
+
+_OBJECTS = 50_000
+"""Objects made between searches for garbage: with Python's own 700 these take a fifth of the time of reading the libraries."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def log_to(send: Callable[[Any], None]) -> None:
 
 def main() -> None:
     """Do what the other process orders until it ends."""
+    gc.set_threshold(_OBJECTS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the other process decides
     answers = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that what a library prints is no answer

@@ -15,14 +15,14 @@ from recgen.planning.workload import Effort
 _START = 4.0  # importing torch, RecBole, diffusers: once a process
 _LOADING = 0.5  # an encoder or a pipeline, of which a process reads each once
 _ROW, _READ = 25e-6, 0.4e-3  # an interaction of the log; an image looked at
-_RENDERED = 1.2e-3  # an image that the renderer draws
+_RENDERED = 0.6e-3  # an image that the renderer draws
 _EMBEDDED, _TEXT = 1.5e-3, 0.6e-3  # an image read and put through demo-clip; a text
 _LLM_TEXT = 3.2e-3  # a short prompt answered by demo-llm
 _STEP = 0.02  # an optimiser step of small networks
 _PAIR = {
     "MICRO": 3e-6,
-    "VBPR": 8e-6,
-    "Verifier": 8e-6,
+    "VBPR": 5.5e-6,
+    "Verifier": 7e-6,
 }  # an interaction in training, beside what a batch costs
 _BATCH, _NODE = 0.001, {"MICRO": 40e-6}  # a batch; a user or item that every batch's graph passes through
 _SCORE = 12e-9  # a score of a validation, ranked

@@ -28,3 +28,11 @@ def test_a_folder_keeps_the_number_it_was_begun_with(monkeypatch, tmp_path):
     assert found("a", "3") == 3 and found("a", "5") == 3
     assert found("b", "5") == 5
     assert found("a", "5", "recgen.threads=2") == 2
+
+
+def test_results_repeat_and_new_tensors_are_not_filled_for_it(tmp_path):
+    import torch
+
+    RunContext(load_config("simulated"), tmp_path).prepare_torch()
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory

@@ -34,7 +34,7 @@ TUNED = "NONE, its own settings"
 """The control without images under the settings that are best for it, which need not be those that are best with images."""
 WORLDS: dict[str, list[str]] = {
     "sparse": ["recbole_configs/sparse.yaml"],
-    "demo": ["recbole_configs/demo.yaml"],
+    "demo": ["recbole_configs/demo.yaml", "recgen.downstream.settings.epochs=20"],
     "simulated": ["recbole_configs/simulated.yaml"],
     "simulated-wide": [
         "recbole_configs/simulated.yaml",

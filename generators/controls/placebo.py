@@ -28,16 +28,21 @@ class Placebo(Untrained, DrawsImages):
     def drawn(
         self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
     ) -> Iterator[Drawn]:
-        """Yield each request's image, which `reward` chooses."""
-        return (self._best(request, data, reward) for request in requests)
+        """Yield each request's image, which `reward` chooses; as many requests are drawn at once as a batch has room for."""
+        together = max(self.config.decode.batch_size // self.config.noises, 1)
+        for start in range(0, len(requests), together):
+            yield from self._best(requests[start : start + together], data, reward)
 
-    def _best(self, request: Request, data: RunData, reward: Any) -> Drawn:
-        prompt = data.texts[data.item_rows[request.item_id]]
+    def _best(self, requests: Sequence[Request], data: RunData, reward: Any) -> Iterator[Drawn]:
+        noises = self.config.noises
+        every = [(request, noise) for request in requests for noise in range(noises)]
+        users, items = ([getattr(request, of) for request, _ in every] for of in ("user_id", "item_id"))
+        prompts = [data.texts[data.item_rows[item]] for item in items]
         seeds = [
             seed_for(data.run_seed, f"placebo noise {noise}", request.user_id, request.item_id)
-            for noise in range(self.config.noises)
+            for request, noise in every
         ]
-        images = list(self.backbone.generate([Condition(seed, prompt) for seed in seeds], self.config.decode))
-        users, items = [request.user_id] * len(images), [request.item_id] * len(images)
-        best = int(reward.score(users, items, self.encoder.images(images)).argmax())
-        return images[best], {"prompt": prompt, "noise": best, "noises": len(images)}
+        images = list(self.backbone.generate(list(map(Condition, seeds, prompts)), self.config.decode))
+        scores = reward.score(users, items, self.encoder.images(images)).reshape(-1, noises)
+        for first, best in zip(range(0, len(every), noises), scores.argmax(1).tolist(), strict=True):
+            yield images[first + best], {"prompt": prompts[first], "noise": best, "noises": noises}

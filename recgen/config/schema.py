@@ -226,8 +226,10 @@ class Settings(Strict):
     controls
         What every generator is measured beside: the item's own image (`original`), one image for everybody (`constant`), another
         user's creative of the same item (`swapped`), another item's image (`random_item`), a black one (`blank`), and the best by
-        the reward of eight noises under one prompt (`placebo`, which draws eight images a request). Without `placebo` no report
-        can tell a gain from what selecting by a ranking model earns by itself.
+        the reward of several noises under one prompt (`placebo`). Without `placebo` no report can tell a gain from what selecting
+        by a ranking model earns by itself.
+    placebo_noises
+        Among how many noises the placebo selects: so many images are drawn a request. The more, the more selecting earns.
     requests
         How many users get an image, of their last like; null means all of them; a block for items drawn blind, see `Requests`.
     shard_size
@@ -282,6 +284,7 @@ class Settings(Strict):
     ranker: Rankers = Rankers()
     generators: list[str] = Field(["taste"], min_length=1)
     controls: list[Control] = ["original", "constant", "swapped", "random_item", "blank"]
+    placebo_noises: int = Field(8, ge=2)
     requests: Annotated[int, Field(ge=1)] | Requests | None = None
     shard_size: int = Field(32, ge=1)
     pack: bool = False

@@ -260,6 +260,7 @@ def _controls(run: RunContext) -> list[Task]:
                 "weights": _weights(s.backbone),
                 "precision": s.precision,
                 "sampled as": controls.placebo_decode(run.config),
+                "noises": s.placebo_noises,
             }
         owns = (f"creatives/shards/{name}", f"creatives/images/{name}")
         found.append(Task(f"generate/{name}", "generate", _DRAW, reads, tuple(after), owns, (name,), _SHARE))

@@ -21,7 +21,7 @@ _LLM_TEXT = 3.2e-3  # a short prompt answered by demo-llm
 _STEP = 0.02  # an optimiser step of small networks
 _PAIR = {
     "MICRO": 3e-6,
-    "VBPR": 5.5e-6,
+    "VBPR": 4e-6,
     "Verifier": 7e-6,
 }  # an interaction in training, beside what a batch costs
 _BATCH, _NODE = 0.001, {"MICRO": 40e-6}  # a batch; a user or item that every batch's graph passes through

@@ -204,7 +204,7 @@ class Estimator:
             first = self.settings.generators[0]
             work, network, batch = self._workload(first)
             one = work.draw * (1 / max(work.draw.images, 1))
-            images = 8 * self.sizes.requests
+            images = self.settings.placebo_noises * self.sizes.requests
             return Cost("draw placebo", self._drawing(one * images, network, batch), images)
         work, network, batch = self._workload(source)
         kind = f"draw {self.config.generators[source].kind}"

@@ -91,6 +91,7 @@ _NAMES = (("xl", SDXL), ("stable-diffusion-2", SD2), ("sd2", SD2))
 
 ENCODERS = {
     "demo-clip": (1.86e6, 0.02),
+    "demo-resnet": (0.88e6, 0.02),
     "ViT-B-32": (151e6, 8.8),
     "ViT-L-14": (428e6, 162.0),
     "ViT-H-14": (986e6, 334.6),

@@ -54,6 +54,7 @@ def build(run: Path, out: Path | None = None) -> Path:
         believed_source=believed.source(files),
         control_metrics=control_metrics,
         control_rows=control_rows,
+        placebo_noises=files.placebo_noises,
         contrasts=tables.contrasts(files.metrics),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

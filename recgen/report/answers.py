@@ -39,7 +39,7 @@ def _personal(run: RunFiles) -> Answer:
         "Is a user's own image better for that user than another user's?",
         f"For each request the same generator's image of the same item for another user is measured as well, {by}. What lifts "
         "an item for anybody, such as one good poster, has a difference of zero. A placebo, the best by the reward of "
-        "eight noises "
+        f"{run.placebo_noises} noises "
         "under one prompt that knows nothing of the user, says what selecting by a ranking model earns by itself; only what "
         "remains beyond it counts: both differences have to be above zero at once (the larger of their two p-values is the "
         "claim's). The first generator's claim is the one primary test of this report; those of the others are corrected for "

@@ -62,6 +62,11 @@ class RunFiles:
         return list(self.metrics["creatives"])
 
     @property
+    def placebo_noises(self) -> int:
+        """Among how many noises the placebo selects; runs from before it was a setting do not say, and took 8."""
+        return int(self.facts.get("placebo_noises", 8))
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What metrics.json says about the run itself."""
         return self.metrics.get("run", {})

@@ -135,8 +135,10 @@ def _control(run: RunContext, name: str) -> tuple[Any, Callable[[Request], bool]
     kind = resolve_name(KINDS[name.removeprefix(PREFIX)])
     settings: Settings | PlaceboSettings = kind.Config()
     if isinstance(settings, PlaceboSettings):
-        decode = placebo_decode(run.config)
-        settings = PlaceboSettings.model_validate({} if decode is None else {"decode": decode})
+        decode, noises = placebo_decode(run.config), run.settings.placebo_noises
+        settings = PlaceboSettings.model_validate(
+            {"noises": noises, **({} if decode is None else {"decode": decode})}
+        )
         return kind(settings, run.backbone, run.encoder), lambda request: True
     return kind(settings, None, run.encoder), lambda request: kind.answers(request, run.data)
 

@@ -182,6 +182,12 @@ def _shared_facts(run: RunContext) -> dict[str, Any]:
     return {"groups": asked.groups} if asked.shares else {}
 
 
+def _placebo_facts(run: RunContext) -> dict[str, Any]:
+    """Return among how many noises the placebo selects; nothing where there is none."""
+    settings = run.settings
+    return {"placebo_noises": settings.placebo_noises} if "placebo" in settings.controls else {}
+
+
 def _text_facts(run: RunContext) -> dict[str, Any]:
     """Return what the ranking models read texts through; nothing where it is the run's encoder."""
     own = run.settings.ranker.text_encoder
@@ -203,6 +209,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "dislikes": int((run.interactions["split"] == "none").sum()),
         "requests": len(run.requests),
         **_shared_facts(run),
+        **_placebo_facts(run),
         "protocol": settings.requests.protocol if isinstance(settings.requests, Requests) else "paper",
         "seed": settings.seed,
         "target": settings.eval_split,

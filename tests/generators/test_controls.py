@@ -148,6 +148,10 @@ def test_the_placebo_is_the_rewards_favourite_of_eight(catalogue):
     assert all(a <= b for a, b in zip(one, many, strict=True)) and np.mean(many) > np.mean(one)
     placebo = Placebo(PlaceboSettings(), Drawer(), Eye())
     recipes = [each.recipe for each in placebo.generate(asked(3), catalogue, Bright())]
+    alone = Placebo(PlaceboSettings(decode={"batch_size": 1}), Drawer(), Eye())
+    assert [each.recipe["noise"] for each in alone.generate(asked(3), catalogue, Bright())] == [
+        each["noise"] for each in recipes
+    ], "however many are drawn at once"
     assert all(each["noises"] == 8 for each in recipes) and [each["prompt"] for each in recipes] == [
         "item 0",
         "item 1",

@@ -40,6 +40,8 @@ def test_images_are_counted():
     found = estimator(["recgen.controls=[placebo]"])
     assert found.cost("generate", "generate/ip_adapter_mean").images == 40
     assert found.cost("generate", "generate/control.placebo").images == 8 * 40
+    few = estimator(["recgen.controls=[placebo]", "recgen.placebo_noises=3"])
+    assert few.cost("generate", "generate/control.placebo").images == 3 * 40
     # 24 steps of 16 requests with two perturbations and their mirror images; 7 evaluations of 20 held-out users, a fifth of 100
     assert found.cost("generator.fit", "generator.fit/ragar").images == 24 * 16 * 4 + 7 * 20
     assert found.cost("generate", "generate").images == 0

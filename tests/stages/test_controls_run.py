@@ -24,7 +24,9 @@ EVERY = ["original", "constant", "swapped", "random_item", "blank", "placebo"]
 def finished(tmp_path_factory, write_config) -> Path:
     """A run with items drawn blind and every control."""
     folder = tmp_path_factory.mktemp("controls")
-    write_config(folder, requests=BLIND, controls=EVERY, downstream={"seeds": 1, "items": 2})
+    write_config(
+        folder, requests=BLIND, controls=EVERY, placebo_noises=3, downstream={"seeds": 1, "items": 2}
+    )
     api.run(str(folder / "tiny.yaml"), str(folder / "run"), (), until="evaluate")
     return folder / "run"
 
@@ -47,6 +49,14 @@ def test_the_items_own_image_changes_nothing(finished):
     own = metrics(finished)["controls"]["control.original"]
     assert own["risen_judge"]["value"] == 0 and own["delta_r_judge"]["value"] == 0
     assert own["ssim_semantic"]["value"] == pytest.approx(1) and own["retrieved_top1"]["value"] == 1
+
+
+def test_the_placebo_selects_among_as_many_noises_as_asked_for(finished):
+    recipes = pd.concat(
+        [pd.read_parquet(path) for path in (finished / "creatives/shards/control.placebo").glob("*.parquet")]
+    )["recipe"]
+    assert len(recipes) == 18 and all(json.loads(recipe)["noises"] == 3 for recipe in recipes)
+    assert metrics(finished)["run"]["placebo_noises"] == 3
 
 
 def test_swapped_is_the_same_image_for_another_user(finished):

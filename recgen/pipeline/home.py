@@ -32,6 +32,8 @@ logger = logging.getLogger("recgen")
 FILE = ".home"
 _WRITER = ".writer"
 _RECORDS = "stages/"
+PARTS = "parts/"
+"""Below the run's folder: a log and a record of each part that has been started."""
 _CHUNKS = ("creatives/shards/", "creatives/images/", "groups/shards/", "groups/images/")
 """What is taken to the URL chunk by chunk (`recgen.stages.chunks`), and not once more when the task is finished."""
 OWNED = "owned"
@@ -65,10 +67,13 @@ def local(place: str | Path, names: Collection[str] | None = None) -> Path:
     return folder
 
 
-def folder_of(url: str) -> Path:
-    """Return the local folder of a run at an URL, ``runs/<the URL's last name>-<digest>``; it is made where it is not there."""
+def folder_of(url: str, part: str = "") -> Path:
+    """Return the local folder of a run at an URL, ``runs/<the URL's last name>-<digest>``; it is made where it is not there.
+
+    A part of its creatives, by a name that a file may have, is drawn in a folder of its own.
+    """
     url = url.rstrip("/")
-    folder = Path("runs") / f"{url.rpartition('/')[2]}-{digest(url)[:8]}"
+    folder = Path("runs") / "-".join(filter(None, (url.rpartition("/")[2], digest(url)[:8], part)))
     if Home.of(folder) is None:
         Remote(url)  # so that a mistyped one leaves nothing behind
         write_json(folder / FILE, {"url": url, "writer": secrets.token_hex(8)})
@@ -91,6 +96,7 @@ class Home:
     def __init__(self, root: Path, url: str, writer: str) -> None:
         self.url, self._root, self._writer = url, root, writer
         self._taken: dict[str, tuple[int, int]] = {}  # files beside the tasks', as they were taken
+        self._shares = False
 
     @classmethod
     def of(cls, root: Path) -> Home | None:
@@ -126,6 +132,61 @@ class Home:
                 with suppress(UserError):  # the log of a run that ends because nothing can be written
                     self._take_beside()
 
+    @contextmanager
+    def shared(self, part: str) -> Iterator[None]:
+        """Be one of those who write parts of the creatives to the URL, and nothing else of the run's; the folder is locked.
+
+        The folder then has what is finished at the URL. Of what is not, chunks are fetched by `obtain`: another machine may have
+        begun them anew, under the same names.
+
+        Raises
+        ------
+        UserError
+            If a run is at work there, or another machine at the same part.
+        """
+        self._lease, log = Lease(self._remote, self._writer, part), f"{PARTS}{part}.txt"
+        with self._lease.held():
+            self._remote.commit(_WRITER, b'{"writer": ""}')  # from now on no folder is in line
+            sizes = self._remote.sizes()
+            for name in self._files_in([_RECORDS, PARTS, *_CHUNKS]):
+                (self._root / name).unlink()
+            records = self._records(sizes)
+            written = _written(records)
+            self._fetch([name for name in sizes if not name.startswith(_CHUNKS) or name in written], records)
+            self._shares = True
+            try:
+                yield
+            finally:
+                self._shares = False
+                with suppress(UserError):
+                    if (self._root / log).is_file():
+                        self._remote.commit(log, (self._root / log).read_bytes())
+
+    @contextmanager
+    def turn(self, names: Sequence[str]) -> Iterator[None]:
+        """Wait until no other part does so and be the only one; files of these names are then what they are at the URL."""
+        with Lease.of_turn(self._remote, self._writer).held():
+            for name in names:
+                data = self._remote.read(name)
+                if data is None:
+                    (self._root / name).unlink(missing_ok=True)
+                else:
+                    write_bytes(self._root / name, data)
+            yield
+
+    def obtain(self, names: Sequence[str]) -> None:
+        """Fetch those of some files that are at the URL and not here."""
+        there: dict[str, int] = {}
+        for folder in sorted({str(Path(name).parent) for name in names}):
+            there |= self._remote.sizes(folder)
+        self._remote.get(
+            self._root, [name for name in names if name in there and not (self._root / name).exists()]
+        )
+
+    def is_begun(self) -> bool:
+        """Return whether any task of a run is recorded at the URL."""
+        return bool(self._remote.sizes(_RECORDS.rstrip("/")))
+
     def publish(self, names: Sequence[str], last: str) -> None:
         """Take finished files to the URL, and then `last`, without which they do not count.
 
@@ -140,7 +201,8 @@ class Home:
 
     def begin(self, started: str) -> None:
         """Say at the URL what is begun."""
-        self._take_beside()
+        if not self._shares:
+            self._take_beside()
         self.publish([], started)
 
     def finish(self, outputs: Sequence[str], record: str, started: str) -> None:
@@ -184,8 +246,8 @@ class Home:
     def _bring_in_line(self) -> None:
         """Make the folder what is at the URL; what else is in it stays, but for records and chunks, which would count."""
         sizes = self._remote.sizes()
-        for name in [*self._files_in([_RECORDS]), *self._files_in(_CHUNKS)]:
-            if name.startswith(_RECORDS) or name not in sizes:
+        for name in [*self._files_in([_RECORDS, PARTS]), *self._files_in(_CHUNKS)]:
+            if name.startswith((_RECORDS, PARTS)) or name not in sizes:
                 (self._root / name).unlink()
         self._fetch(sizes, self._records(sizes))
 
@@ -194,11 +256,13 @@ class Home:
 
     def _fetch(self, names: Iterable[str], records: Mapping[str, bytes]) -> None:
         """Fetch files, but for those that are here as on record, and then write the records."""
-        facts, apart = _written(records), {*records, LEASE, _WRITER}
+        facts, apart = _written(records), {*records, _WRITER}
         absent = sorted(
             name
             for name in names
-            if name not in apart and not (name in facts and is_as_written(self._root / name, facts[name]))
+            if name not in apart
+            and not name.startswith(LEASE)
+            and not (name in facts and is_as_written(self._root / name, facts[name]))
         )
         self._remote.get(self._root, absent)
         for name in absent:

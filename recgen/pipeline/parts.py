@@ -1,6 +1,7 @@
-"""Creatives drawn in parts by processes that know nothing of each other, on one machine or many that share a disk.
+"""Creatives drawn in parts by processes that know nothing of each other, on one machine or many that share a disk or an URL.
 
-A part draws every n-th chunk of each generator and control. It shares the run's folder with other parts, and keeps runs out.
+A part draws every n-th chunk of each generator and control. It shares the run's folder with other parts, and keeps runs out. Of a
+run at an URL each works in a folder of its own, and takes each chunk to the URL as it is drawn.
 `collect` then records what is drawn and joins it, so that a run goes on as if it had drawn everything itself.
 """
 
@@ -19,9 +20,10 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.core.io import read_json, write_json
 from recgen.core.machine import Held, try_lock
+from recgen.core.remote import is_url
 from recgen.pipeline import pipeline, preflight, records
 from recgen.pipeline.context import RunContext
-from recgen.pipeline.home import Home
+from recgen.pipeline.home import PARTS, Home, folder_of
 from recgen.pipeline.session import logging_to, run_folder
 from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import tasks
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from recgen.stages.chunks import Chunks
 
 logger = logging.getLogger("recgen")
-
-FOLDER = "parts"
-"""Below the run's folder: a log and a record of each part that has been started."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,19 @@ def generate(config: str, part: Part, out: str | None = None, overrides: Iterabl
     UserError
         If the run is not as far, if it is at work, or another process at the same part.
     """
-    folder = run_folder(config, out)
+    folder = folder_of(out, part.file) if out is not None and is_url(out) else run_folder(config, out)
     loaded = load_config(config, overrides)
     _check_folder(folder)
-    work, place = RunContext(loaded, folder), folder / FOLDER
+    work, place = RunContext(loaded, folder), folder / PARTS
     place.mkdir(exist_ok=True)
-    with work.workspace.sharing(), _alone(place, part), logging_to(place / f"{part.file}.txt"):
+    with work.workspace.sharing(part.file), _alone(place, part), logging_to(place / f"{part.file}.txt"):
         started, record = time.perf_counter(), place / f"{part.file}.json"
         write_json(record, {"index": part.index, "of": part.of, "finished": False})
+        work.workspace.publish([record])
         drawn, waiting = _draw(work, part)
         seconds = round(time.perf_counter() - started, 3)
         write_json(record, {"index": part.index, "of": part.of, "finished": True, "seconds": seconds})
+        work.workspace.publish([record])
     later = f"; {', '.join(waiting)}: after recgen collect" if waiting else ""
     return f"{folder}: part {part} is drawn, {drawn} chunks of it now, in {seconds:.0f} s{later}"
 
@@ -118,8 +119,7 @@ def collect(config: str, out: str | None = None, overrides: Iterable[str] = ()) 
         if left:
             raise _missing(folder, left)
         pipeline.execute(work, goals=["generate"])
-        for record in (folder / FOLDER).glob("*.json"):
-            record.unlink()
+        work.workspace.remove([f"{PARTS}{record.name}" for record in (folder / PARTS).glob("*.json")])
     return f"{folder}: {_count(work)} creatives in creatives/manifest.parquet"
 
 
@@ -188,16 +188,9 @@ def _unfinished(work: RunContext) -> list[tuple[Task, str]]:
 
 def _check_folder(folder: Path) -> None:
     home = Home.of(folder)
-    if home is not None:
+    if not ((folder / "stages").is_dir() if home is None else home.is_begun()):
         raise UserError(
-            f"--out {home.url}",
-            found="an URL",
-            expected="a folder that all parts see",
-            todo="recgen run takes an URL, with recgen.workers or recgen.engine for more processes.",
-        )
-    if not (folder / "stages").is_dir():
-        raise UserError(
-            f"run folder {folder}",
+            f"run folder {folder}" if home is None else f"--out {home.url}",
             found="no finished task in it",
             expected="a run whose generators are fitted",
             todo="recgen run --until generator.fit with the same arguments first.",
@@ -206,7 +199,7 @@ def _check_folder(folder: Path) -> None:
 
 def _missing(folder: Path, left: dict[str, list[int]]) -> UserError:
     """Return the error that names the parts of chunks that are not drawn."""
-    records = [read_json(path) or {} for path in sorted((folder / FOLDER).glob("*.json"))]
+    records = [read_json(path) or {} for path in sorted((folder / PARTS).glob("*.json"))]
     found = {(record.get("index"), record.get("of")): bool(record.get("finished")) for record in records}
     chunks = sum(map(len, left.values()))
     said = []

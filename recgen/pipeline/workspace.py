@@ -87,8 +87,15 @@ class Workspace:
                 self.held = None
 
     @contextmanager
-    def sharing(self) -> Iterator[None]:
-        """Hold the folder together with other processes that draw parts of it, against runs; nothing half-written is removed."""
+    def sharing(self, part: str | None = None) -> Iterator[None]:
+        """Hold the folder together with other processes that draw parts of it, against runs; nothing half-written is removed.
+
+        Where the run has a home, a process that draws a part by this name has the folder to itself and shares the URL.
+        """
+        if self.home is not None and part is not None:
+            with self._alone(), self.home.shared(part):
+                yield
+            return
         try:
             (self.root / ".lock").touch()
         except OSError as error:
@@ -98,8 +105,14 @@ class Workspace:
 
     def join(self, task: str, fingerprint: str, owned: Iterable[str]) -> list[str]:
         """Open a task as `begin` does, in turn with others that share the folder: the first to come empties its place."""
-        with wait_lock(self.root / ".turns", task):
+        names = [self._name(self.record(task, kind)) for kind in ("json", "started")]
+        with wait_lock(self.root / ".turns", task) if self.home is None else self.home.turn(names):
             return self.begin(task, fingerprint, owned)
+
+    def obtain(self, files: Iterable[Path]) -> None:
+        """Fetch those of some files that are at the run's home and not here, where it has one."""
+        if self.home is not None:
+            self.home.obtain([self._name(file) for file in files])
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -203,7 +216,7 @@ class Workspace:
             gone = []
         else:
             gone = list(owned)
-        self._remove([self._name(self.record(task)), *gone])
+        self.remove([self._name(self.record(task)), *gone])
         write_json(started, {"fingerprint": fingerprint})
         if self.home is not None:
             self.home.begin(self._name(started))
@@ -212,7 +225,7 @@ class Workspace:
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def _remove(self, names: Sequence[str]) -> None:
+    def remove(self, names: Sequence[str]) -> None:
         """Remove files and folders, first at the run's home, so that nothing there outlives what is here."""
         if self.home is not None:
             self.home.remove(names)
@@ -280,7 +293,7 @@ class Workspace:
 
     def forget(self, task: str) -> None:
         """Make a task count as never started."""
-        self._remove([self._name(self.record(task, kind)) for kind in ("json", "started")])
+        self.remove([self._name(self.record(task, kind)) for kind in ("json", "started")])
 
     def seconds(self) -> dict[str, float]:
         """Return how long each finished task took, by name."""

@@ -161,11 +161,24 @@ def draw_part(run: RunContext, name: str, index: int, parts: int) -> int:
     """Draw every `parts`-th chunk from the `index`-th, counted from 1, that is not finished; return how many were drawn."""
     chunks = chunks_of(run, name)
     mine = range(index - 1, len(chunks), parts)
+    _obtain(chunks, mine)
     left = [number for number in mine if chunks.finished(number) is None]
     for done, number in enumerate(left, start=len(mine) - len(left) + 1):
         chunks.draw(number)
         show(f"{name}: chunks of part {index}/{parts}", done, len(mine))
     return len(left)
+
+
+def _obtain(chunks: Chunks, numbers: Sequence[int]) -> None:
+    """Fetch what the run's home, where it has one, has of chunks."""
+    workspace, tables = chunks.run.workspace, {number: chunks.table(number) for number in numbers}
+    workspace.obtain([*tables.values(), *(table.with_suffix(".safetensors") for table in tables.values())])
+    there = {number: table for number, table in tables.items() if table.exists()}
+    workspace.obtain(
+        path
+        for number, table in there.items()
+        for path in chunks.files(number, pd.read_parquet(table, columns=["path"]))
+    )
 
 
 def damaged_images(folder: Path, manifest: pd.DataFrame) -> list[str]:

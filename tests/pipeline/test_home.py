@@ -246,7 +246,7 @@ def test_answers_that_were_paid_for_go_along(machine, url, tmp_path):
         ("run --config demo --out gopher://x/y", "Protocol not known"),
         ("run --config demo --out s3://bucket/[x]", "expected an URL without patterns"),
         ("show --run {url}", "no config.yaml there"),
-        ("generate --config demo --part 1/2 --out {url}", "expected a folder that all parts see"),
+        ("generate --config demo --part 1/2 --out {url}", "found no finished task in it"),
         ("clean --run {url}", "expected a folder of this machine's"),
         ("export --run runs/x --name y --to {url}", "expected a folder of this machine's"),
         ("tune --config demo --trials 1 --out {url}", "expected a folder of this machine's"),

@@ -78,9 +78,9 @@ def test_what_is_there_is_fetched_once(url, fetched):
 
 def test_what_has_changed_is_fetched_again_and_counts_as_changed(url, fetched):
     before = bring(url)
-    Remote(url).commit("b.png", b"b.png as it is")  # of the same size
+    Remote(url).commit("b.png", b"b.png as it is!")  # of the same size
     after = bring(url)
-    assert fetched[3:] == ["b.png"] and copies(url)["b.png"] == "b.png as it is"
+    assert fetched[3:] == ["b.png"] and copies(url)["b.png"] == "b.png as it is!"
     assert after.identity(ENDINGS) != before.identity(ENDINGS)
     assert after.mark("b.png") != before.mark("b.png") and after.mark("a.png") == before.mark("a.png")
     assert after.mark("d.png") == "absent"
@@ -127,11 +127,10 @@ def test_a_kill_costs_the_files_that_were_on_their_way(url, fetched, monkeypatch
 
 def test_an_interrupted_replacement_is_not_taken_for_the_old_contents(url, monkeypatch):
     bring(url)
-    Remote(url).commit("b.png", b"b.png as it is")
-    monkeypatch.setattr(at_url._Index, "keep", _interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    Remote(url).commit("b.png", b"b.png as it is!")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(at_url._Index, "keep", _interrupted)
         bring(url)
-    monkeypatch.undo()
     Remote(url).commit("b.png", b"b.png as it was")  # back again
     bring(url)
     assert copies(url)["b.png"] == "b.png as it was"
@@ -181,8 +180,9 @@ def test_a_second_process_waits_for_the_first(url, in_child, tmp_path, caplog):
     started = time.monotonic()
     with caplog.at_level("INFO", "recgen"):
         bring(url)
+    waited = time.monotonic() - started
     child.join()
-    assert time.monotonic() - started > 0.3 and "another process is fetching" in caplog.text
+    assert waited > 0.3 and "another process is fetching" in caplog.text
     assert len(copies(url)) == 3
 
 

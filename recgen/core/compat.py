@@ -163,7 +163,7 @@ def recbole_batches() -> Iterator[None]:
         yield
     finally:
         Interaction.__getitem__ = rows
-        del Sampler.sample_by_key_ids  # which it has from its base class
+        Sampler.sample_by_key_ids = negatives
 
 
 def _rows(interaction: Any, index: Any, of_recbole: Callable[[Any, Any], Any]) -> Any:

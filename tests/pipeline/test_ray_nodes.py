@@ -97,7 +97,8 @@ def nodes() -> Iterator[tuple[str, psutil.Process]]:
         )
         stack.enter_context(_node(places[0], *head, "--node-ip-address=127.0.0.1"))
         _wait(lambda: _reachable(port), "the head listens")
-        other = (f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.1")
+        # An address of its own: of two nodes at one address the driver may take either for its own, and would end with it.
+        other = (f"--address=127.0.0.1:{port}", "--node-ip-address=127.0.0.2")
         node = stack.enter_context(_node(places[1], *other))
         _wait(lambda: _named(node, "raylet"), "the other node has a raylet")
         yield f"127.0.0.1:{port}", node

@@ -30,14 +30,18 @@ SHARES = ("content", "content_proxy", "content_preservation")
 """Metrics that are shares of images: no interval of theirs reaches beyond 0 and 1."""
 
 
-def arguments(description: str, seeds: Sequence[int]) -> argparse.Namespace:
-    """Read --work (where runs go), --seeds and --out (where the result goes)."""
+def arguments(
+    description: str, seeds: Sequence[int], worlds: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Read --work (where runs go), --seeds, --only-collect and, of a study of several worlds, --worlds."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(seeds))
     parser.add_argument(
         "--only-collect", action="store_true", help="tables of finished runs again; runs nothing"
     )
+    if worlds is not None:
+        parser.add_argument("--worlds", nargs="*", choices=worlds, default=list(worlds))
     return parser.parse_args()
 
 

@@ -46,12 +46,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="the highest learning rate")
     parser.add_argument("--looks", type=int, default=3, help="pictures of each combination of attributes")
+    parser.add_argument(
+        "--varied", type=float, default=0.8, help="share of pictures with factors of their own"
+    )
     parser.add_argument("--stage", default="", help="another word, other pictures")
     given = parser.parse_args()
     started = time.time()
     torch.manual_seed(SEED)
     train = np.array(list(itertools.product(*map(range, SIZES))) * given.looks)
-    images, factors = draw(train, f"reader train {given.stage}".strip(), ends=0.5)
+    images, factors = draw(train, f"reader train {given.stage}".strip(), given.varied, ends=0.5)
     labels = torch.from_numpy(train)
     print(f"{len(train)} images rendered in {time.time() - started:.0f} s", flush=True)
     network = ReaderNetwork()

@@ -1,9 +1,10 @@
 """Compare `taste` with what it has to beat and with placebos, on simulated users whose true taste is known.
 
-Usage: python -m experiments.taste.measure [--work FOLDER] [--seeds 1 2 3 4 5] [--only-collect]
+Usage: python -m experiments.taste.measure [--work FOLDER] [--seeds 1 2 3 4 5] [--worlds factors-200 ...] [--only-collect]
 
 Every (world, seed, arm) that is finished is kept, so that the command can be stopped and called again; result.json holds what is
-finished. Seeds 1 to 5 were never used to choose anything; settings were chosen on seed 900.
+finished, and of worlds that are not asked for what it held before. Seeds 1 to 5 were never used to choose anything; settings were
+chosen on seed 900.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ SAME_DATA = ("text", "ip_adapter_mean", "contrast_shown", "without_reward")
 
 def main() -> None:
     """Run what is not finished, the arms that matter most first, and write result.json after each round of a seed."""
-    given = harness.arguments(__doc__ or "", SEEDS)
-    work = given.work / "taste"
+    given = harness.arguments(__doc__ or "", SEEDS, [world.name for world in WORLDS])
+    work, worlds = given.work / "taste", [world for world in WORLDS if world.name in given.worlds]
     for arms in [] if given.only_collect else ROUNDS:
         for seed in given.seeds:
-            for world in WORLDS:
+            for world in worlds:
                 run_world(work, world, seed, [arm for arm in arms if arm in wanted(world)])
-            harness.save(collect(work, given.seeds), work / "result.json")
-    harness.save(collect(work, given.seeds), HERE / "result.json")
+            harness.save(collect(work, given.seeds, worlds), work / "result.json")
+    harness.save(collect(work, given.seeds, worlds), HERE / "result.json")
 
 
 def wanted(world: World) -> tuple[str, ...]:
@@ -83,9 +84,13 @@ def _known(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Return the tables of everything that is finished, by world."""
-    found = {world.name: _collected(work, world, seeds) for world in WORLDS}
+def collect(work: Path, seeds: Sequence[int], worlds: Sequence[World]) -> dict[str, Any]:
+    """Return the tables of everything that is finished, by world; of other worlds than those asked for, as they are on record."""
+    before = json.loads((HERE / "result.json").read_text(encoding="utf-8"))["worlds"]
+    found = {
+        world.name: _collected(work, world, seeds) if world in worlds else before.get(world.name)
+        for world in WORLDS
+    }
     return {
         "requests per seed": REQUESTS,
         "strengths of all arms but kept": {show: each.as_json() for show, each in FIXED.items()},

@@ -48,7 +48,7 @@ def test_fewer_groups_lose_more_and_clusters_less_than_dealt_groups():
 @pytest.mark.parametrize("world", ["matters", "nothing matters"])
 def test_thompson_sampling_loses_nothing_and_gains_where_pictures_matter(world):
     over = result("learning")[world]["thompson over"]["original"]
-    assert over["n"] == 6
+    assert over["n"] == 20
     if world == "matters":
         assert over["low"] > 0
     else:

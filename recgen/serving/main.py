@@ -88,7 +88,9 @@ def create() -> FastAPI:
 
     told = json.loads(os.environ[_TOLD])
     keys = Keys.read(told["keys"])
-    return application(Options(Path(told["folder"]), keys, told["rate"], told["explore"], told["database"]))
+    return application(
+        Options(Path(told["folder"]), keys, told["rate"], told["explore"], told.get("database"))
+    )
 
 
 def _check_free(host: str, port: int) -> None:

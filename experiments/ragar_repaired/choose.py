@@ -1,4 +1,4 @@
-"""How RAGAR's retrieval was chosen: k, tau and kappa of an untrained RAGAR, on a seed that no result is of.
+"""How RAGAR's retrieval was chosen: k, tau, kappa and the IP-Adapter's scale of an untrained RAGAR, on a seed of no result.
 
 Usage: python -m experiments.ragar_repaired.choose
 """
@@ -14,12 +14,13 @@ from recgen.stages.generate import generator
 from recgen.stages.ranker import reward_model
 
 HERE = Path(__file__).parent
-REQUESTS = 60
+REQUESTS = 120
 CHOICES = [
-    {"retrieve_from": source, "k": k, "tau": tau, "kappa": kappa}
-    for source, k, tau, kappa in (
-        ("both", 10, 0.5, 2.0), ("both", 10, 0.5, 0.0), ("both", 10, 0.5, 6.0), ("both", 5, 0.5, 2.0), ("both", 20, 0.5, 2.0),
-        ("both", 10, 0.2, 2.0),
+    {"k": k, "tau": tau, "kappa": kappa, "scale": scale}
+    for k, tau, kappa, scale in (
+        (10, 0.5, 2.0, 1.0), (10, 0.5, 0.0, 1.0), (10, 0.5, 6.0, 1.0), (5, 0.5, 2.0, 1.0),
+        (20, 0.5, 2.0, 1.0), (40, 0.5, 2.0, 1.0), (10, 0.2, 2.0, 1.0), (10, 1.0, 2.0, 1.0),
+        (20, 1.0, 2.0, 1.0), (10, 0.5, 2.0, 0.75), (20, 0.5, 2.0, 0.75), (20, 1.0, 0.0, 1.0),
     )
 ]  # fmt: skip
 
@@ -32,7 +33,9 @@ def main() -> None:
     assert isinstance(made, RAGAR)
     found = []
     for choice in CHOICES:
-        made.config = Settings(**configured(run, {**UNTRAINED, **choice}))
+        decode = {**run.config.generators["ragar"].settings["decode"], "ip_adapter_scale": choice["scale"]}
+        retrieval = {key: value for key, value in choice.items() if key != "scale"}
+        made.config = Settings(**configured(run, {**UNTRAINED, **retrieval, "decode": decode}))
         made.fit(run.data, reward)
         rows = iamg.judged(run, list(made.generate(unknown(run, made, REQUESTS), run.data, reward)))
         found.append({**choice, **harness.means(rows, METRICS)})

@@ -1,6 +1,6 @@
 """Seconds and peak memory of each converter on generated raw files of 1,000,000 interactions in the published layouts.
 
-    python experiments/benchmarks/convert.py --work DIR
+    python experiments/benchmarks/convert.py [--work DIR]
 
 Each converter runs in a process of its own, the command that a user types; its peak is the largest resident set the system saw. A
 second size, --interactions 4000000 say, shows whether memory grows with the data. Results go to convert.json beside this file.
@@ -148,7 +148,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--work", type=Path, required=True, help="A folder for the files, on a disk with 1 GB free."
+        "--work", type=Path, default=Path("runs/benchmarks"), help="for the files, on a disk with 1 GB free"
     )
     parser.add_argument("--interactions", type=int, default=1_000_000)
     parser.add_argument("--only", choices=CONVERTERS, action="append")

@@ -1,7 +1,7 @@
 """Retrieval over a large pool of items (I-AM-G eqs. 8 and 9): the inverted file against exhaustive search, one run, one core.
 
 Synthetic rows in clusters, as a catalogue's embeddings lie; queries are rows with noise. Recall is the share of the exhaustive
-search's K = 5 nearest that are found. Usage: python -m experiments.benchmarks.pool [--items 1000000] [--width 256]
+search's K = 5 nearest that are found. Usage: python experiments/benchmarks/pool.py [--items 1000000] [--width 256]
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from data import Clock, environment, write_result
 
-from experiments.benchmarks.data import Clock, environment, write_result
 from recgen.features.retrieval import EXACT_UP_TO, ItemPool
 
 K = 5

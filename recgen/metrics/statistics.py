@@ -50,6 +50,8 @@ class Estimate:
 
         >>> Estimate(0.98, 0.95, 1.004, 50).within((0, 1))
         Estimate(value=0.98, low=0.95, high=1.0, n=50)
+        >>> Estimate(0.98, 0.95, 1.004, 50).within(None).high
+        1.004
         """
         if bounds is None or self.low is None or self.high is None:
             return self

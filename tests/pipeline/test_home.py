@@ -28,14 +28,6 @@ TASK, PLACE = "generate/toy", ("creatives/shards/toy", "creatives/images/toy")
 CHUNK = ("creatives/images/toy/a.png", "creatives/shards/toy/0.safetensors", "creatives/shards/toy/0.parquet")
 
 
-@pytest.fixture(params=["s3", "file"])
-def url(request, tmp_path) -> str:
-    """A place for a run."""
-    if request.param == "s3":
-        return f"{request.getfixturevalue('bucket')}/{tmp_path.name}/run"
-    return f"file://{tmp_path}/far/run"
-
-
 @pytest.fixture
 def machine(tmp_path, url, monkeypatch) -> Callable[[str], Workspace]:
     """Return what opens the run on a machine of this name: each has its own disk."""
@@ -46,12 +38,6 @@ def machine(tmp_path, url, monkeypatch) -> Callable[[str], Workspace]:
         return Workspace(home.folder_of(url).resolve())
 
     return go_to
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(lease, "RENEWED", 0.1)
-    monkeypatch.setattr(lease, "PATIENCE", 0.6)
 
 
 def write(workspace: Workspace, *names: str, text: str = "") -> list[Path]:

@@ -30,14 +30,6 @@ CHUNK = (
 SETTINGS = {"generators": ["toy"], "shard_size": 2, "controls": ["constant", "swapped"]}
 
 
-@pytest.fixture(params=["s3", "file"])
-def url(request, tmp_path) -> str:
-    """A place for a run."""
-    if request.param == "s3":
-        return f"{request.getfixturevalue('bucket')}/{tmp_path.name}/run"
-    return f"file://{tmp_path}/far/run"
-
-
 @pytest.fixture
 def go_to(tmp_path, monkeypatch) -> Callable[[str], None]:
     """Return what goes to the machine of a name: each has its own disk."""
@@ -47,12 +39,6 @@ def go_to(tmp_path, monkeypatch) -> Callable[[str], None]:
         monkeypatch.chdir(tmp_path / name)
 
     return go
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(lease, "RENEWED", 0.1)
-    monkeypatch.setattr(lease, "PATIENCE", 0.6)
 
 
 @contextmanager

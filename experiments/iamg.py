@@ -101,7 +101,7 @@ def _ssim(run: RunContext, creatives: Sequence[Creative]) -> np.ndarray:
 
 def _likeness(run: RunContext, creatives: Sequence[Creative]) -> np.ndarray:
     """Return cs, cis and cpis of each creative, ``[n, 3]``."""
-    data, made = run.data, run.encoder.images([creative.image for creative in creatives])
+    data, made = run.data, run.models.encoder.images([creative.image for creative in creatives])
     rows = [data.item_rows[creative.request.item_id] for creative in creatives]
     histories = [[data.item_rows[token] for token in creative.request.history] for creative in creatives]
     return np.column_stack([

@@ -32,7 +32,7 @@ def main() -> None:
     run, made, folder, requests = iamg.opened(given, REQUESTS)
     tables = {}
     for count in COUNTS:
-        other = IAMG(made.config.model_copy(update={"tags": count}), run.backbone, run.encoder)
+        other = IAMG(made.config.model_copy(update={"tags": count}), run.models.backbone, run.models.encoder)
         other.load(folder)
         tables[count] = iamg.judged(run, list(other.generate(requests, run.data)))
     result = {
@@ -85,7 +85,7 @@ def overlap() -> dict[str, float]:
 
 def stages(run: RunContext, made: IAMG) -> dict[str, float]:
     """Return CPU seconds of each stage, per item or image, over some of the catalogue, once its models are read."""
-    data, encoder, model = run.data, run.encoder, run.language_model
+    data, encoder, model = run.data, run.models.encoder, run.models.language_model
     paths = [path for path in data.images if path is not None][:TIMED]
     images = [read_image(path) for path in paths]
     prompts = [text_tags_prompt("general", text, 8) for text in data.texts[:TIMED]]
@@ -107,7 +107,7 @@ def stages(run: RunContext, made: IAMG) -> dict[str, float]:
         "an image": {},
         "an image without rewrite and IRA": {"rewrite": False, "lambda2": 0.0},
     }.items():
-        other = IAMG(made.config.model_copy(update=changes), run.backbone, run.encoder)
+        other = IAMG(made.config.model_copy(update=changes), run.models.backbone, run.models.encoder)
         other.adapter, other.ira = made.adapter, made.ira
         list(other.generate(requests[:2], data))
         with iamg.Seconds() as clock:

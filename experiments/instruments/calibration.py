@@ -96,7 +96,9 @@ def prompted(run: RunContext, kind: str) -> Shown:
     asked = [request for request in requests for _ in range(EACH)]
     users, items = [each.user_id for each in asked], [each.item_id for each in asked]
     images = _kept(
-        run.folder / f"calibration/images/{kind}", lambda: run.backbone.generate(drawn, DECODE), len(drawn)
+        run.folder / f"calibration/images/{kind}",
+        lambda: run.models.backbone.generate(drawn, DECODE),
+        len(drawn),
     )
     return Shown([f"{user}/{item}" for user, item in zip(users, items, strict=True)], users, items, images)
 
@@ -232,7 +234,7 @@ class Judges:
             made = [
                 list(
                     redraw(
-                        run.backbone, images, items["text"].tolist(),
+                        run.models.backbone, images, items["text"].tolist(),
                         [seed_for(run.settings.seed, f"redraw {n}", item=item) for item in items["item_id"]],
                         strength, Sampling(steps=10, sampler="dpm++2m", guidance_scale=1), embeddings,
                     )

@@ -68,9 +68,12 @@ def allocated(call: Callable[[], Any]) -> float:
 
 def weights(run: RunContext) -> float:
     """Return the GiB of the weights of the networks that a run has loaded, each counted once."""
-    pipe, llm = run.backbone.pipeline, run.language_model
+    pipe, llm = run.models.backbone.pipeline, run.models.language_model
     networks = [each for each in pipe.components.values() if isinstance(each, torch.nn.Module)]
-    networks += [run.encoder.model, *([] if llm is None or "model" not in llm.__dict__ else [llm.model])]
+    networks += [
+        run.models.encoder.model,
+        *([] if llm is None or "model" not in llm.__dict__ else [llm.model]),
+    ]
     held = {
         value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
         for network in networks
@@ -98,9 +101,15 @@ def measured(folder: Path, generators: Mapping[str, str] = GENERATORS) -> tuple[
         if task.name not in tasks:
             do(run, task, *rest)
             return
-        _ = run.backbone, run.encoder  # loaded before, so that the trace is of what is beside them
-        if "keywords" in run.config.generators[task.name.partition("/")[2]].needs and run.language_model:
-            _ = run.language_model.model
+        _ = (
+            run.models.backbone,
+            run.models.encoder,
+        )  # loaded before, so that the trace is of what is beside them
+        if (
+            "keywords" in run.config.generators[task.name.partition("/")[2]].needs
+            and run.models.language_model
+        ):
+            _ = run.models.language_model.model
         held = weights(run)
         found[task.name] = held + allocated(lambda: do(run, task, *rest))
 

@@ -54,11 +54,11 @@ def main() -> None:
     run = RunContext(config, given.work / "runs/loading")
     found = {"program": {"after": resident()}}
     loading.return_heap = lambda: None
-    found["pipeline, heap kept"] = loaded(lambda: run.backbone)
+    found["pipeline, heap kept"] = loaded(lambda: run.models.backbone)
     return_heap()
     found["pipeline"] = {"while read": found["pipeline, heap kept"]["while read"], "after": resident()}
-    found["encoder"] = loaded(lambda: run.encoder)
-    found["language model"] = loaded(lambda: run.language_model.model)  # type: ignore[union-attr]
+    found["encoder"] = loaded(lambda: run.models.encoder)
+    found["language model"] = loaded(lambda: run.models.language_model.model)  # type: ignore[union-attr]
     for name, generator in (("encoder", "stable_diffusion"), ("language model", "pmg")):
         task = next(task for task in planned if task.task == f"generator.fit/{generator}")
         file = next(item.gib for item in task.items if item.what.startswith("the file of weights"))

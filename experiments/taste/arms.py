@@ -101,11 +101,13 @@ class Arms:
         data = self.run.data
         prompts = [data.texts[data.item_rows[request.item_id]] for request in self.requests]
         conditions = [Condition(r.seed, text) for r, text in zip(self.requests, prompts, strict=True)]
-        return list(self.run.backbone.generate(conditions, DECODE))
+        return list(self.run.models.backbone.generate(conditions, DECODE))
 
     def ip_adapter_mean(self) -> list[Image.Image]:
         """The mean image of the history through IP-Adapter."""
-        generator = IPAdapterMean(MeanSettings(decode=DECODE), self.run.backbone, self.run.encoder)
+        generator = IPAdapterMean(
+            MeanSettings(decode=DECODE), self.run.models.backbone, self.run.models.encoder
+        )
         return [creative.image for creative in generator.generate(self.requests, self.run.data)]
 
     def contrast_shown(self) -> list[Image.Image]:
@@ -205,7 +207,7 @@ def fit(
 ) -> Taste:
     """Return taste fitted on a run; without `keep` its strengths are not looked for."""
     settings = Settings(show=show, decode=DECODE, keep=keep)
-    generator = Taste(settings, run.backbone, run.encoder)
+    generator = Taste(settings, run.models.backbone, run.models.encoder)
     generator.fit(data, reward)
     return generator
 

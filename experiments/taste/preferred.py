@@ -83,7 +83,7 @@ class _Drawn:
         self.strength = (FIXED if world.tastes_in == "words" else FIXED_FACTORS)["both"]
         self.sampling = self.strength.sampling(DECODE)
         self.reward = reward_model(run, "reward")
-        self.generator = Preferred(SETTINGS, run.backbone, run.encoder)
+        self.generator = Preferred(SETTINGS, run.models.backbone, run.models.encoder)
 
     def table(self) -> pd.DataFrame:
         """Return a row per arm and request."""
@@ -127,7 +127,7 @@ class _Drawn:
         return self.generator._conditions(requests, self.run.data, self.reward, k)
 
     def _draw(self, conditions: Sequence[Condition]) -> list[Image.Image]:
-        return list(self.run.backbone.generate(conditions, self.sampling))
+        return list(self.run.models.backbone.generate(conditions, self.sampling))
 
     @contextmanager
     def _learned(self, train: list[Pair], held_out: list[Pair]) -> Iterator[None]:
@@ -141,7 +141,7 @@ class _Drawn:
 
     def _scores(self, requests: Sequence[Request], images: Sequence[Image.Image]) -> np.ndarray:
         users, items = [r.user_id for r in requests], [r.item_id for r in requests]
-        scores = self.reward.score(users, items, self.run.encoder.images(list(images)))
+        scores = self.reward.score(users, items, self.run.models.encoder.images(list(images)))
         return np.asarray(scores.detach().cpu())
 
     def _best(self, requests: Sequence[Request], rounds: Sequence[list[Condition]]) -> list[Image.Image]:

@@ -123,7 +123,7 @@ class Uphill:
 
     def scores(self, by: str, images: Images) -> np.ndarray:
         """Return the same of the requests' drawn images, ``[n]``."""
-        seen = torch.from_numpy(self.run.encoder.images(images))
+        seen = torch.from_numpy(self.run.models.encoder.images(images))
         with torch.no_grad():
             return self.score(by, self.requests)(seen).numpy()
 
@@ -191,7 +191,7 @@ class Uphill:
         """Return what corrects embeddings after it has learned from `count` pairs to please somebody of `climbed`."""
         pairs = self.pairs(count)
         conditions, known, texts = self._asked(pairs)
-        corrector = Corrector.of(known, self.run.encoder.dim, self.run.settings.seed)
+        corrector = Corrector.of(known, self.run.models.encoder.dim, self.run.settings.seed)
         backbone, encoder, sampling = self.taste.backbone, self.taste.encoder, self.sampling
         learn(
             corrector, backbone, encoder, conditions, known, texts, lambda part: self.score(by, pairs[part]), sampling, settings,
@@ -203,7 +203,7 @@ class Uphill:
         """Return what corrects embeddings after it has learned by least squares what `refine` finds for `count` pairs."""
         pairs = self.pairs(count)
         conditions, known, texts = self._asked(pairs)
-        corrector = Corrector.of(known, self.run.encoder.dim, self.run.settings.seed)
+        corrector = Corrector.of(known, self.run.models.encoder.dim, self.run.settings.seed)
         start = torch.from_numpy(_embeddings(conditions))
         target = torch.from_numpy(_embeddings(self._refined(by, pairs, conditions, texts, settings)))
         scale = start.square().mean(1, keepdim=True).sqrt()

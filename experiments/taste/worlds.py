@@ -145,7 +145,7 @@ class Measured:
     def table(self, images: Sequence[Image.Image]) -> pd.DataFrame:
         """Return a row per request: true gain, and content kept by the truth and by the proxy."""
         shown = self.reader.read(list(images))
-        embeddings = self.run.encoder.images(list(images))
+        embeddings = self.run.models.encoder.images(list(images))
         return pd.DataFrame({
             "user_id": [f"{self.run.settings.seed}/{user}" for user in self.users],
             "item_id": self.items,
@@ -159,5 +159,5 @@ class Measured:
         group = read_vocabulary(vocabulary_file("clip-tagger", self.run.settings.encoder)).groups["motif"]
         rows = [self.run.data.item_rows[item] for item in self.items]
         both = np.concatenate([embeddings, self.run.data.image_features[rows]])
-        found = np.array(best_phrases(both, group.phrases, group.prompts, self.run.encoder))
+        found = np.array(best_phrases(both, group.phrases, group.prompts, self.run.models.encoder))
         return (found[: len(rows)] == found[len(rows) :]).astype(float)

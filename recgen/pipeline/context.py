@@ -1,8 +1,7 @@
-"""What all stages of a run share: its folder, its configuration and what is expensive to load twice."""
+"""What all stages of a run share: its folder, its configuration and what is expensive to read twice."""
 
 from __future__ import annotations
 
-import gc
 import os
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +12,12 @@ import yaml
 from recgen.config.loader import Config
 from recgen.config.schema import Settings
 from recgen.core.io import map_features, read_coded, read_ids, read_table, write_bytes
-from recgen.core.machine import return_heap, threads
+from recgen.core.machine import threads
 from recgen.data.at_url import image_file
 from recgen.data.request_table import RequestTable
 from recgen.data.types import RunData
-from recgen.diffusion.profiles import profile_of
 from recgen.pipeline.inputs import Inputs
+from recgen.pipeline.models import Models
 from recgen.pipeline.workspace import Workspace
 from recgen.recommender import recbole
 
@@ -28,16 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recgen.data.types import Request
-    from recgen.diffusion.backbone import Backbone
-    from recgen.diffusion.economy import Memory
-    from recgen.features.encoders import Encoder, ImageEncoder
-    from recgen.features.language import LanguageModel
     from recgen.metrics.distribution import ReferenceSet
 
 REFERENCES = 30_000
 """Images of items that creatives are compared with as a set, at most: as many as COCO-30K, by which generators are compared."""
 _STRINGS = ("user_id", "item_id", "split")  # columns of the interactions
-_MODELS = ("backbone", "encoder", "judge_encoders", "language_model")
 
 
 def of_judge(kind: str, member: int) -> str:
@@ -68,14 +62,16 @@ class RunContext:
     ----------
     inputs
         The user's data.
+    models
+        The networks that its stages share.
     """
 
     def __init__(self, config: Config, folder: Path, at_hand: bool = False) -> None:
         self.config, self.settings = config, config.settings
         self.workspace = Workspace(folder)
         self.inputs = Inputs(config, folder, at_hand)
+        self.models = Models(config)
         self.folder = folder
-        self._checkpoint: tuple[str, Backbone] | None = None
 
     @cached_property
     def threads(self) -> int:
@@ -103,97 +99,7 @@ class RunContext:
         threadpool_limits(self.threads, "blas")
         repeat_results()
         prepare_torchvision()
-        allow_fast_matmul(self.device)
-
-    @cached_property
-    def device(self) -> str:
-        """Where networks run, ``cuda``, ``mps`` or ``cpu``: RecBole's `use_gpu` and `gpu_id` decide."""
-        from recgen.core.device import choose_device
-
-        return choose_device(bool(self.config.recbole.get("use_gpu", True)))
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The CLIP model of the run."""
-        from recgen.core.device import encoder_type
-        from recgen.features.encoders import load_encoder
-
-        spec, dtype = self.settings.encoder, encoder_type(self.settings.precision, self.device)
-        named = spec if isinstance(spec, str) else spec.model_dump()
-        return load_encoder(named, self.device, dtype=dtype)
-
-    @cached_property
-    def judge_encoders(self) -> list[ImageEncoder]:
-        """What each of the judges sees images through, where that is not the run's encoder."""
-        from recgen.features.vision import load_image_encoder
-
-        named = [
-            spec if isinstance(spec, str) else spec.model_dump()
-            for spec in self.settings.ranker.judge_encoders
-        ]
-        return [load_image_encoder(spec, self.device, "recgen.ranker.judge_encoder") for spec in named]
-
-    @cached_property
-    def backbone(self) -> Backbone:
-        """The diffusion pipeline of the run."""
-        return self._load_backbone(self.settings.backbone, self.settings.ip_adapter, "recgen.backbone")
-
-    def _load_backbone(self, spec: str, ip_adapter: str | None, key: str) -> Backbone:
-        from recgen.diffusion.backbone import load_backbone
-
-        s = self.settings
-        return load_backbone(
-            spec, ip_adapter, self.device, s.precision, s.lcm_lora, key, self._memory(spec), s.compile
-        )
-
-    def _memory(self, spec: str) -> Memory:
-        """Return the settings with what they leave to the profile of a pipeline filled in."""
-        named = self.settings.profile if spec == self.settings.backbone else "auto"
-        memory = self.settings.memory
-        if memory.gradient_checkpointing is None:
-            chosen = {"gradient_checkpointing": profile_of(spec, named).gradient_checkpointing}
-            memory = memory.model_copy(update=chosen)
-        return memory
-
-    def backbone_for(self, name: str) -> Backbone:
-        """Return the pipeline that a generator draws with: the run's, or the checkpoint that its block names."""
-        checkpoint = self.config.generators[name].checkpoint
-        if checkpoint is None:
-            return self.backbone
-        if self._checkpoint is None or self._checkpoint[0] != checkpoint:
-            self._checkpoint = None  # one at a time: the last is let go before the next is loaded
-            loaded = self._load_backbone(checkpoint, None, f"recgen.{name}.checkpoint")
-            self._checkpoint = (checkpoint, loaded)
-        return self._checkpoint[1]
-
-    def release(self, *kept: str) -> None:
-        """Let go of the models that are loaded, but for those named: backbone, encoder, judge_encoders or language_model.
-
-        Each is loaded again when it is next asked for. What the last task has freed goes back to the system either way.
-        """
-        from recgen.core.batching import free_memory
-
-        loaded = [name for name in _MODELS if name in self.__dict__ and name not in kept]
-        for name in loaded:
-            del self.__dict__[name]
-        if "backbone" not in kept and self._checkpoint is not None:
-            self._checkpoint = None
-            loaded.append("checkpoint")
-        if loaded:
-            free_memory()
-            if not any(name in self.__dict__ for name in _MODELS):
-                gc.freeze()  # what outlives every model is code, half a million objects that no later search need go through
-        else:
-            return_heap()
-
-    @cached_property
-    def language_model(self) -> LanguageModel | None:
-        """The causal language model of the run, read when it is first used; None where the configuration names none."""
-        if self.settings.llm is None:
-            return None
-        from recgen.features.language import LanguageModel
-
-        return LanguageModel(self.settings.llm, device=self.device)
+        allow_fast_matmul(self.models.device)
 
     @cached_property
     def split(self) -> recbole.DatasetSplits:

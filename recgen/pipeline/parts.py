@@ -135,7 +135,7 @@ def _draw(work: RunContext, part: Part) -> tuple[int, list[str]]:
             continue
         for name in work.workspace.join(task.name, fingerprint, task.owns):
             logger.warning("%s: %s is damaged or gone, and is made again", task.name, name)
-        work.release(*records.models(work, task))
+        work.models.release(*records.models(work, task))
         work.prepare_torch()
         draw = resolve_name("recgen.stages.chunks:draw_part")
         drawn += draw(work, *task.arguments, part.index, part.of)

@@ -75,7 +75,7 @@ def execute(
             fingerprint = prints[task.name]
             if run.workspace.finished(task.name, fingerprint):
                 continue
-            run.release(*records.models(run, task))
+            run.models.release(*records.models(run, task))
             with nullcontext() if siblings is None else siblings.lock(fingerprint):
                 elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
                 if elsewhere:
@@ -86,7 +86,7 @@ def execute(
             if task.stage in ("dataset", "features"):
                 run.forget()
     finally:
-        gc.unfreeze()  # what `RunContext.release` has set aside: the program that called goes on
+        gc.unfreeze()  # what `Models.release` has set aside: the program that called goes on
     return done
 
 

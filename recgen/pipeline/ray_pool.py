@@ -45,7 +45,7 @@ class Actor:
         self._held.enter_context(try_lock(assignment.folder / ACTORS, shared=True))
         self._run = RunContext(config, assignment.folder)
         self._run.prepare_torch()
-        self._said.put(Ready(self._run.device))
+        self._said.put(Ready(self._run.models.device))
 
     def obey(self, order: Order) -> None:
         """Make a call; what comes of it is said as everything else is."""

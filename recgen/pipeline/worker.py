@@ -53,7 +53,7 @@ class Order:
     call
         "module:function", which is called with the run and `arguments`.
     kept
-        The models that may stay loaded; see `RunContext.release`.
+        The models that may stay loaded; see `Models.release`.
     anew
         Whether what was read from the run's folder so far may have changed.
     """
@@ -131,7 +131,7 @@ def main() -> None:
     progress.redirect(answers.send, assignment.terminal)
     run = RunContext(assignment.config, assignment.folder, at_hand=True)
     run.prepare_torch()
-    answers.send(Ready(run.device))
+    answers.send(Ready(run.models.device))
     while True:
         answers.send(obey(run, orders.get()))
 
@@ -150,7 +150,7 @@ def obey(run: RunContext, order: Order) -> Done | Failed:
     usage = Usage()
     progress.end()
     try:
-        run.release(*order.kept)
+        run.models.release(*order.kept)
         if order.anew:
             run.forget()
         run.prepare_torch()

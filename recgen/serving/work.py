@@ -104,7 +104,7 @@ def _accepted(
         return np.ones(len(rows), dtype=bool)
     paths = [context.folder / path for path in rows["path"]]
     items = np.array([context.data.item_rows[each.item_id] for each in requests], dtype=np.int64)
-    judged = [encoder.files(paths) for encoder in context.judge_encoders] or [embeddings]
+    judged = [encoder.files(paths) for encoder in context.models.judge_encoders] or [embeddings]
     users, tokens = [each.user_id for each in requests], [each.item_id for each in requests]
     batch = CreativeBatch(name, users, tokens, [[] for _ in users], items, paths, embeddings, judged)
     return decided(context, batch)["accepted"].to_numpy(dtype=bool)

@@ -139,8 +139,8 @@ def _control(run: RunContext, name: str) -> tuple[Any, Callable[[Request], bool]
         settings = PlaceboSettings.model_validate(
             {"noises": noises, **({} if decode is None else {"decode": decode})}
         )
-        return kind(settings, run.backbone, run.encoder), lambda request: True
-    return kind(settings, None, run.encoder), lambda request: kind.answers(request, run.data)
+        return kind(settings, run.models.backbone, run.models.encoder), lambda request: True
+    return kind(settings, None, run.models.encoder), lambda request: kind.answers(request, run.data)
 
 
 def _draws(run: RunContext, source: str) -> bool:

@@ -52,7 +52,7 @@ def load(run: RunContext, name: str) -> CreativeBatch:
     seen = [[rows[item] for item in histories[pair] if data.images[rows[item]] is not None] for pair in pairs]
     items = np.array([rows[item] for _, item in pairs], dtype=np.int64)
     paths = [run.folder / path for path in chosen["path"]]
-    judged = [encoder.files(paths) for encoder in run.judge_encoders] or [embeddings]
+    judged = [encoder.files(paths) for encoder in run.models.judge_encoders] or [embeddings]
     return CreativeBatch(
         name, chosen["user_id"].tolist(), chosen["item_id"].tolist(), seen, items, paths, embeddings, judged
     )

@@ -85,7 +85,7 @@ def _embeddings(drawer: Drawer, rows: pd.DataFrame) -> np.ndarray:
     ]
     shares = is_shared(run, drawer.name)
     wanted = groups.of_groups(run, groups.representatives(run), asked) if shares else asked
-    embeddings = run.encoder.images([creative.image for creative in drawer.draw(wanted)])
+    embeddings = run.models.encoder.images([creative.image for creative in drawer.draw(wanted)])
     if not shares:
         return embeddings
     table = pd.DataFrame([(each.user_id, each.item_id) for each in wanted], columns=["user_id", "item_id"])

@@ -59,7 +59,7 @@ def embed(run: RunContext) -> list[Path]:
 
     def encoded(kind: str, values: Sequence[T], encode: Callable[[Sequence[T]], np.ndarray]) -> np.ndarray:
         pattern = folder / f"shards/{kind}.{{}}.safetensors"
-        return in_shards(values, encode, _EMBEDDED, pattern, f"{kind}s", run.encoder.dim)
+        return in_shards(values, encode, _EMBEDDED, pattern, f"{kind}s", run.models.encoder.dim)
 
     def of(
         kind: str, table: Any, values: Callable[[], Sequence[T]], encode: Callable[[Sequence[T]], np.ndarray]
@@ -69,16 +69,16 @@ def embed(run: RunContext) -> list[Path]:
             rows = encoded(kind, values(), encode)
         else:
             where = f"{run.config.source}: recgen.given_features.{kind}"
-            rows = given_embeddings(given, ids, run.encoder.dim, where)
+            rows = given_embeddings(given, ids, run.models.encoder.dim, where)
         write_features(folder / f"{kind}.safetensors", rows, ids)
 
     of(
         "image",
         seen,
         lambda: list(_files(run, seen["item_id"]).values()),
-        lambda paths: run.encoder.files(paths),
+        lambda paths: run.models.encoder.files(paths),
     )
-    of("text", told, lambda: told["text"].tolist(), lambda sentences: run.encoder.texts(sentences))
+    of("text", told, lambda: told["text"].tolist(), lambda sentences: run.models.encoder.texts(sentences))
     kinds: tuple[str, ...] = ("image", "text")
     if run.settings.ranker.text_encoder is not None:
         from recgen.features.wordllama import WordLlama
@@ -99,7 +99,7 @@ def embed_for_judge(run: RunContext) -> list[Path]:
         if _embeds_as_the_run_did(run, spec):
             rows = own
         else:
-            encoder = run.judge_encoders[member]
+            encoder = run.models.judge_encoders[member]
             pattern = run.folder / f"features/judge_shards/{member}.{{}}.safetensors"
             rows = in_shards(paths, encoder.files, _EMBEDDED, pattern, "images for the judge", encoder.dim)
         write_features(file, rows, ids)
@@ -113,7 +113,7 @@ def _embeds_as_the_run_did(run: RunContext, judge: str | OpenClip) -> bool:
     from recgen.core.device import encoder_type
 
     s = run.settings
-    precise = encoder_type(s.precision, run.device) == encoder_type("float32", run.device)
+    precise = encoder_type(s.precision, run.models.device) == encoder_type("float32", run.models.device)
     return judge == s.encoder and precise and s.given_features.image is None
 
 
@@ -152,12 +152,12 @@ def caption(run: RunContext) -> list[Path]:
         captions = _described(run, spec, ids)
     else:
         vocabulary = read_vocabulary(vocabulary_file(spec, run.settings.encoder))
-        captions = tag(images, vocabulary, run.encoder)
+        captions = tag(images, vocabulary, run.models.encoder)
     folder = run.folder / "features"
     rows = {
         caption: row for row, caption in enumerate(dict.fromkeys(captions))
     }  # equal ones are encoded once
-    embeddings = run.encoder.texts(list(rows))[[rows[caption] for caption in captions]]
+    embeddings = run.models.encoder.texts(list(rows))[[rows[caption] for caption in captions]]
     write_features(folder / "caption.safetensors", embeddings, ids)
     write_parquet(folder / "captions.parquet", pd.DataFrame({"item_id": ids, "caption": captions}))
     return [folder / name for name in ("captions.parquet", "caption.safetensors", "caption.ids.txt")]
@@ -173,7 +173,7 @@ def _described(run: RunContext, spec: str, ids: Sequence[str]) -> list[str]:
     for start in range(0, len(paths), _CAPTIONED):
         shard = run.folder / f"features/captions/{start:07d}.json"
         if not shard.exists():
-            captioner = captioner or Captioner(spec, run.device)
+            captioner = captioner or Captioner(spec, run.models.device)
             write_json(shard, captioner.describe(paths[start : start + _CAPTIONED]))
             show("features: captions", min(start + _CAPTIONED, len(paths)), len(paths))
         captions += json.loads(shard.read_text(encoding="utf-8"))
@@ -215,8 +215,8 @@ def _answers(run: RunContext, prompts: Any, n: int, endpoint: Endpoint | None, w
     if endpoint is not None:
         model: list[Any] = [endpoint.public_url, endpoint.model]
         answer = by_service(endpoint, max_tokens, f"recgen.{what}.endpoint")
-    elif llm is not None and run.language_model is not None:
-        model, answer = [llm, identity(asset_folder(llm))], by_model(run.language_model, max_tokens)
+    elif llm is not None and run.models.language_model is not None:
+        model, answer = [llm, identity(asset_folder(llm))], by_model(run.models.language_model, max_tokens)
     else:
         raise UserError(
             f"{run.config.source}: recgen.llm",
@@ -270,7 +270,7 @@ def _image_tags(run: RunContext) -> dict[str, list[str]]:
     ids, images = run.features("image")
     if not isinstance(settings.image, str) or settings.image == "clip-tagger":
         vocabulary = read_vocabulary(vocabulary_file(settings.image, run.settings.encoder))
-        groups = tag_groups(images, vocabulary, run.encoder)
+        groups = tag_groups(images, vocabulary, run.models.encoder)
         return {token: union(tags)[: settings.n] for token, tags in zip(ids, groups, strict=True)}
     paths = _files(run, ids)
     question = image_tags_prompt(settings.domain, settings.n)
@@ -287,7 +287,7 @@ def _image_answers(run: RunContext, spec: str, question: str, files: Mapping[str
     endpoint = settings.endpoint if spec == "endpoint" else None
     if endpoint is None:
         model: list[Any] = [spec, identity(asset_folder(spec))]
-        answer: Answerer = by_captioner(spec, run.device, question, files, "recgen.tags.image")
+        answer: Answerer = by_captioner(spec, run.models.device, question, files, "recgen.tags.image")
     else:
         model = [endpoint.public_url, endpoint.model, "images"]
         answer = by_service(
@@ -313,11 +313,13 @@ def cut_foregrounds(run: RunContext) -> list[Path]:
     def encode(paths: Sequence[Path]) -> np.ndarray:
         nonlocal cutter
         cutter = cutter or CUTTERS[run.settings.foreground]()
-        return foregrounds(paths, cutter, run.encoder)
+        return foregrounds(paths, cutter, run.models.encoder)
 
     shards = run.folder / "features/foregrounds"
     paths = list(_files(run, ids).values())
-    rows = in_shards(paths, encode, _CUT, shards / "{:07d}.safetensors", "foregrounds", run.encoder.dim)
+    rows = in_shards(
+        paths, encode, _CUT, shards / "{:07d}.safetensors", "foregrounds", run.models.encoder.dim
+    )
     file = run.folder / "features/foreground.safetensors"
     write_features(file, rows, ids)
     shutil.rmtree(shards, ignore_errors=True)

@@ -107,9 +107,9 @@ def _attributes(run: RunContext, made: CreativeBatch, gate: Gate) -> np.ndarray:
     if gate.attributes is None or not groups:
         return np.full(len(made.rows), np.nan)
     own = run.data.image_features[made.rows]
-    scale = run.encoder.logit_scale
+    scale = run.models.encoder.logit_scale
     overlaps = [
-        metrics.overlap(*(phrase_probabilities(rows, group, run.encoder, scale) for rows in (made.embeddings, own)))
+        metrics.overlap(*(phrase_probabilities(rows, group, run.models.encoder, scale) for rows in (made.embeddings, own)))
         for group in groups
     ]  # fmt: skip
     return np.min(np.stack(overlaps), axis=0)

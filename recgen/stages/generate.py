@@ -50,9 +50,9 @@ def generator(run: RunContext, name: str) -> Any:
     """Return a generator of the run, not fitted."""
     spec = run.config.generators[name]
     kind, settings = _kind(run, spec)
-    backbone = run.backbone_for(name) if settings.families else None
+    backbone = run.models.backbone_for(name) if settings.families else None
     with calling(spec, "__init__"):
-        return kind(settings, backbone, run.encoder, run.language_model)
+        return kind(settings, backbone, run.models.encoder, run.models.language_model)
 
 
 def _kind(run: RunContext, spec: GeneratorSpec) -> tuple[Any, Any]:
@@ -188,7 +188,7 @@ def keep(
         sync(run.folder / path for path in rows["path"])
     else:
         rows = _write_packed(run, name, made, shard)
-    return rows, run.encoder.images([creative.image for creative in made])
+    return rows, run.models.encoder.images([creative.image for creative in made])
 
 
 def _write_packed(run: RunContext, name: str, made: Sequence[Creative], shard: str) -> pd.DataFrame:
@@ -298,7 +298,7 @@ def drawn(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     tables = sorted((run.folder / "creatives/shards" / name).glob("*.parquet"))
     if not tables:  # a control that no request has an image for
         return pd.DataFrame(columns=["user_id", "item_id", "path"]), np.zeros(
-            (0, run.encoder.dim), np.float32
+            (0, run.models.encoder.dim), np.float32
         )
     rows = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
     return rows, np.concatenate([read_features(path.with_suffix(".safetensors")) for path in tables])

@@ -139,7 +139,7 @@ def _drawn(run: RunContext, chunks: CurveChunks) -> tuple[pd.DataFrame, np.ndarr
         tables.append(pd.read_parquet(chunks.table(number)))
         parts.append(read_features(chunks.table(number).with_suffix(".safetensors")))
         outputs += chunks.files(number, tables[-1])
-    none = np.zeros((0, run.encoder.dim), np.float32)
+    none = np.zeros((0, run.models.encoder.dim), np.float32)
     return pd.concat([pd.DataFrame(), *tables], ignore_index=True), np.concatenate([none, *parts]), outputs
 
 
@@ -158,7 +158,7 @@ def _level(
     users, items = ([getattr(each, key) for each in sample] for key in ("user_id", "item_id"))
     made = CreativeBatch(
         name, users, items, [[] for _ in users], np.array([run.data.item_rows[item] for item in items]), paths,
-        embeddings[chosen], [encoder.files(paths) for encoder in run.judge_encoders] or [embeddings[chosen]],
+        embeddings[chosen], [encoder.files(paths) for encoder in run.models.judge_encoders] or [embeddings[chosen]],
     )  # fmt: skip
     columns: dict[str, Any] = {**by_rankers(run, made), **by_truth(run, made), **by_verifier(run, made)[0]}
     kept = {key: columns[key] for key in sharing.METRICS if key in columns}

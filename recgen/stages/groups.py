@@ -88,8 +88,8 @@ def tastes(run: RunContext) -> np.ndarray:
 def asking(run: RunContext) -> tuple[Asked, Catalogue, np.ndarray]:
     """Return who is asked about users, the items it is asked about, and the mean of all users' scores, float32 ``[N]``."""
     data, reward = run.data, reward_model(run, "reward")
-    words = word_groups(TasteSettings.model_validate({"show": "image"}), run.encoder)
-    catalogue = Catalogue.of(data, sampled_rows(data, LOOKED_AT), words, run.encoder)
+    words = word_groups(TasteSettings.model_validate({"show": "image"}), run.models.encoder)
+    catalogue = Catalogue.of(data, sampled_rows(data, LOOKED_AT), words, run.models.encoder)
     belief, shared = beliefs(data, catalogue, reward)
     sources = Sources.of(data, catalogue, reward, belief.basis, belief.population)
     return Asked(sources, belief), catalogue, shared

@@ -41,7 +41,7 @@ def _likeness_to_likes(
     data = run.data
     keywords, rows = Keywords(data.texts), data.item_rows
     words = [", ".join(keywords.of(data.texts[rows[item]] for item in items)) for items in liked]
-    taste = run.encoder.texts(words)
+    taste = run.models.encoder.texts(words)
     taste[[not sentence for sentence in words]] = np.nan
     shown = [[rows[item] for item in items if data.images[rows[item]] is not None] for items in liked]
     return {
@@ -73,7 +73,9 @@ def _topics(run: RunContext, made: CreativeBatch) -> Columns:
         if not names:
             continue
         chosen = vocabulary.model_copy(update={"groups": {name: vocabulary.groups[name] for name in names}})
-        own, liked = (tag_groups(rows, chosen, run.encoder) for rows in (made.embeddings, images[wanted]))
+        own, liked = (
+            tag_groups(rows, chosen, run.models.encoder) for rows in (made.embeddings, images[wanted])
+        )
         histories = [[liked[place[row]] for row in history] for history in made.histories]
         columns[f"topic_precision_{what}"] = personalisation.topic_precision(own, histories)
     return columns

@@ -67,7 +67,7 @@ def original(taste: TrueTaste) -> Pictures:
 def constant(run: RunContext, taste: TrueTaste) -> Pictures:
     """Return the arm that shows everybody one image for everything, the one that the reward likes best on other users."""
     kind: Any = Constant  # it draws nothing, so it needs no backbone
-    control = kind(kind.Config(), None, run.encoder)
+    control = kind(kind.Config(), None, run.models.encoder)
     control.fit(run.data, reward=reward_model(run, "reward"))
 
     def shown(users: Sequence[str], items: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -123,7 +123,7 @@ def by_pixels(run: RunContext, made: CreativeBatch) -> Columns:
     """SSIM, and LPIPS where its weights are here, against the history's images and the item's own."""
     measures: dict[str, Callable[..., np.ndarray]] = {"ssim": semantics.ssim_pairs}
     if networks.missing("lpips") is None:
-        measures["lpips"] = partial(networks.lpips_pairs, device=run.device)
+        measures["lpips"] = partial(networks.lpips_pairs, device=run.models.device)
     columns = {
         f"{name}_{side}": np.full(len(made.users), np.nan)
         for name in measures
@@ -236,4 +236,4 @@ def _inception(run: RunContext, paths: list[Path], edge: int) -> np.ndarray:
     """Return Inception features ``[n, 2048]`` of images at the creatives' size; how it enlarges them is part of FID's network."""
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
     rows = (np.stack([_square(_open(path), edge) for path in block]) for block in blocks)
-    return np.concatenate([networks.inception_features(block, device=run.device) for block in rows])
+    return np.concatenate([networks.inception_features(block, device=run.models.device) for block in rows])

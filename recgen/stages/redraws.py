@@ -31,7 +31,7 @@ def redraw_items(run: RunContext) -> list[Path]:
     """
     ids, own = run.features("image")
     count = run.settings.ranker.redraws
-    encoders = [run.encoder, *run.judge_encoders]
+    encoders = [run.models.encoder, *run.models.judge_encoders]
 
     def encode(rows: Sequence[int]) -> np.ndarray:
         images = drawings(run, [ids[row] for row in rows], own[list(rows)])
@@ -41,7 +41,7 @@ def redraw_items(run: RunContext) -> list[Path]:
     shards = folder / "redrawn/{}.safetensors"
     both = in_shards(range(len(ids)), encode, _SHARD, shards, "redraws", sum(widths))
     outputs = []
-    names = ["redraws", *(of_judge("redraws", member) for member in range(len(run.judge_encoders)))]
+    names = ["redraws", *(of_judge("redraws", member) for member in range(len(run.models.judge_encoders)))]
     for name, part in zip(names, np.split(both, np.cumsum(widths)[:-1], axis=1), strict=True):
         path = folder / f"{name}.safetensors"
         write_features(path, part, [token for token in ids for _ in range(count)])
@@ -59,5 +59,7 @@ def drawings(run: RunContext, items: Sequence[str], embeddings: np.ndarray) -> l
     drawn = []
     for number, strength in enumerate(np.linspace(WEAKEST, STRONGEST, settings.ranker.redraws)):
         seeds = [seed_for(settings.seed, f"redraw {number}", item=item) for item in items]
-        drawn.append(list(redraw(run.backbone, images, texts, seeds, float(strength), SAMPLING, shown)))
+        drawn.append(
+            list(redraw(run.models.backbone, images, texts, seeds, float(strength), SAMPLING, shown))
+        )
     return [image for row in zip(*drawn, strict=True) for image in row]

@@ -68,7 +68,8 @@ def make_run(
     items = pd.DataFrame({"item_id": [f"i{n}" for n in range(len(texts))], "text": texts, "image": paths})
     images = encoder.images([render(look, n) for n, look in enumerate(looks)])
     return SimpleNamespace(
-        folder=folder, items=items, settings=Settings(**settings), encoder=encoder, device="cpu", language_model=Words(),
+        folder=folder, items=items, settings=Settings(**settings),
+        models=SimpleNamespace(encoder=encoder, device="cpu", language_model=Words()),
         config=SimpleNamespace(source="x.yaml"), features=lambda kind: ([f"i{n}" for n in range(len(looks))], images),
     )  # fmt: skip
 
@@ -101,9 +102,11 @@ def test_an_items_tags_are_of_image_and_text(tmp_path, encoder) -> None:
         "only",
         "words",
     ]
-    assert run.language_model.asked == [item_prompt("", text, 8) for text in ("war skull", "only words")]
+    assert run.models.language_model.asked == [
+        item_prompt("", text, 8) for text in ("war skull", "only words")
+    ]
     tag_items(run)
-    assert len(run.language_model.asked) == 2, "answers are kept"
+    assert len(run.models.language_model.asked) == 2, "answers are kept"
 
 
 def test_at_most_n_tags_of_each(tmp_path, encoder) -> None:
@@ -242,7 +245,7 @@ def test_a_service_sees_the_images(service, tmp_path, encoder) -> None:
         for body in service.bodies
         if isinstance(body["messages"][0]["content"], list)
     ]
-    assert shown[0][0]["text"] == image_tags_prompt("movie", 8) and not run.language_model.asked
+    assert shown[0][0]["text"] == image_tags_prompt("movie", 8) and not run.models.language_model.asked
     tag_items(run)
     assert len(service.bodies) == 4, "no answer is paid for twice"
     Image.new("RGB", (30, 30), "blue").save(tmp_path / "p/0.png")

@@ -141,7 +141,8 @@ def test_a_generator_draws_with_a_checkpoint_of_its_own(
     config = load_config(str(write_config(tmp_path, **ours)))
     run = RunContext(config, tmp_path / "run")
     assert (
-        run.backbone_for("stable_diffusion").name == tiny_xl.name and run.backbone.name == tiny_diffusion.name
+        run.models.backbone_for("stable_diffusion").name == tiny_xl.name
+        and run.models.backbone.name == tiny_diffusion.name
     )
     weights = {task.name: task.reads.get("weights") for task in pipeline.tasks(run)}
     assert weights["generator.fit/stable_diffusion"][0][0] == str(tiny_xl)

@@ -17,6 +17,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import read_features
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.models import Models
 from recgen.stages.creative_batch import load
 from recgen.stages.features import embed_for_judge
 from recgen.stages.ranker import reward_model
@@ -158,16 +159,16 @@ def test_a_judge_with_the_runs_own_encoder_takes_what_it_saw(finished, tiny_clip
     run = context(finished, [f"recgen.ranker.judge_encoder={tiny_clip}"])
     assert run.settings.encoder == str(tiny_clip)
     with monkeypatch.context() as closed:
-        closed.setattr(RunContext, "judge_encoders", property(lambda run: pytest.fail("loads an encoder")))
+        closed.setattr(Models, "judge_encoders", property(lambda models: pytest.fail("loads an encoder")))
         path, ids = embed_for_judge(run)
     own = finished / "run/features/image.safetensors"
     assert (read_features(path) == read_features(own)).all()
     assert ids.read_bytes() == own.with_suffix(".ids.txt").read_bytes()
-    seen = run.judge_encoders[0].files([run.folder / name for name in run.items["image"]])
+    seen = run.models.judge_encoders[0].files([run.folder / name for name in run.items["image"]])
     np.testing.assert_array_equal(read_features(path), seen)
     given = context(
         finished, [f"recgen.ranker.judge_encoder={tiny_clip}", f"recgen.given_features.image={own}"]
     )
-    monkeypatch.setattr(RunContext, "judge_encoders", property(lambda run: pytest.fail("loads an encoder")))
+    monkeypatch.setattr(Models, "judge_encoders", property(lambda models: pytest.fail("loads an encoder")))
     with pytest.raises(pytest.fail.Exception, match="loads an encoder"):
         embed_for_judge(given)  # what the user gives as the encoder's need not be it

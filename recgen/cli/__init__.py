@@ -27,6 +27,7 @@ from recgen.cli.options import (
     run_option,
 )
 from recgen.cli.serving import clicks, serve, work
+from recgen.cli.survey import study, survey
 from recgen.core.errors import UserError, of_machine
 from recgen.core.version import __version__
 
@@ -301,46 +302,6 @@ def tune(
     tuning.tune(config, trials, storage, workers, out, overrides)
 
 
-@recgen.group()
-def survey() -> None:
-    """Ask people which images appeal to them."""
-
-
-@survey.command()
-@run_option("a run that is finished up to generate")
-@click.option("--out", required=True, metavar="FILE.html", help="The questionnaire.")
-@click.option("--items", type=SOME, default=8, show_default=True, help="Questions.")
-@click.option("--source", "sources", multiple=True, help="Whose images; all generators and ORI by default.")
-@click.option("--seed", default=0, show_default=True, help="Seed of which requests are asked about.")
-def make(folder: str, out: str, items: int, sources: tuple[str, ...], seed: int) -> None:
-    """Write a questionnaire. It is one HTML file, shuffled, that does not say whose an image is."""
-    from recgen.survey import page
-
-    click.echo(page.make(folder, out, items, sources, seed))
-
-
-@survey.command(cls=Command)
-@run_option("the run that the questionnaire was made of")
-@click.option(
-    "--answers", required=True, multiple=True, metavar="FILE ...", help="Files that respondents downloaded."
-)
-def score(folder: str, answers: tuple[str, ...]) -> None:
-    """Say what the answers to a questionnaire say."""
-    from recgen.survey import scoring
-
-    click.echo(scoring.score(folder, answers))
-
-
-@recgen.group(hidden=True)
-def study() -> None:
-    """Former name of `recgen survey`."""
-    click.echo("recgen: recgen study is called recgen survey now.", err=True)
-
-
-study.add_command(make)
-study.add_command(score)
-
-
 @recgen.command()
 @run_option("the run")
 def verify(folder: str) -> None:
@@ -384,8 +345,7 @@ def doctor() -> None:
     click.echo(examination.examine())
 
 
-recgen.add_command(data)
-for command in (serve, work, clicks):
+for command in (data, serve, work, clicks, survey, study):
     recgen.add_command(command)
 
 

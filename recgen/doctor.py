@@ -12,7 +12,7 @@ from recgen.config import plugins
 from recgen.config.loader import load_config, shipped
 from recgen.core.machine import available_memory, cores
 from recgen.core.version import __version__
-from recgen.pipeline.preflight import isnet_weights
+from recgen.pipeline.missing_weights import isnet_weights
 from recgen.recommender.recbole import PACKAGED, data_folder
 
 PACKAGES = (

@@ -20,6 +20,7 @@ from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.metrics.registry import lookup
 from recgen.pipeline.context import RunContext
+from recgen.pipeline.missing_weights import Hub
 from recgen.pipeline.pipeline import STAGES, preflight
 
 PAPERS = ("pog", "ml-latest", "ser30k", "mind", "flickr-aes")
@@ -172,7 +173,7 @@ def hub(nowhere, monkeypatch) -> Iterator[None]:
     ],
 )
 def test_the_hub_is_asked_what_it_would_give(hub, spec, says):
-    found = list(preflight._Hub().missing("recgen.backbone", spec, "model_index.json"))
+    found = list(Hub().missing("recgen.backbone", spec, "model_index.json"))
     assert (says in found[0].found) if says else not found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,14 +17,14 @@ from PIL import Image, ImageOps
 from recgen.core.batching import Batcher
 from recgen.core.device import working_type
 from recgen.core.errors import UserError
-from recgen.diffusion.conditions import BrokenImageError, Condition, as_long, kind
+from recgen.diffusion.conditions import BrokenImageError, Condition, kind
 from recgen.diffusion.economy import Memory
 from recgen.diffusion.latents import decode, encode
 from recgen.diffusion.loading import Pipeline, load_pipeline
 from recgen.diffusion.profiles import profile_of
+from recgen.diffusion.prompts import PromptEncoder
 from recgen.diffusion.sampling import LCM, LCM_GUIDANCE, Sampling, scheduler
 
-_PROMPTS_KEPT = 1024  # 240 MB of prompt embeddings with Stable Diffusion 1.5
 _PIXELS_AT_ONCE = 2**21  # of images that the VAE is given together: 8 of 512 x 512
 
 
@@ -45,13 +44,18 @@ class Backbone:
         Name of the loaded IP-Adapter, or None.
     lcm_lora
         Name of the loaded LCM LoRA, or None.
+
+    Attributes
+    ----------
+    prompts
+        What makes the text condition of prompts.
     """
 
     def __init__(
         self, pipeline: Pipeline, name: str, adapter: str | None, lcm_lora: str | None = None
     ) -> None:
         self.pipeline, self.name, self.adapter, self.lcm_lora = pipeline, name, adapter, lcm_lora
-        self._prompts: OrderedDict[str, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
+        self.prompts = PromptEncoder(pipeline)
         self.scheduler_config = dict(pipeline.scheduler.config)
         self._loras: tuple[str, ...] = ()
         self.batcher = Batcher()
@@ -151,7 +155,7 @@ class Backbone:
                 guidance_scale=sampling.guidance_scale,
                 latents=self.draw_noise(noise),
                 generator=noise,  # lcm draws on in every step
-                **self.text_condition(rows, guided),
+                **self.prompts.condition(rows, guided),
                 **extra,
             ).images
         return self.decoded(latents, [row.seed for row in rows])
@@ -232,37 +236,13 @@ class Backbone:
         positive = torch.from_numpy(given).to(self.device, self.pipeline.unet.dtype)
         return torch.cat([torch.zeros_like(positive), positive]) if guided else positive
 
-    def text_condition(self, rows: Sequence[Condition], guided: bool) -> dict[str, torch.Tensor]:
-        """Return the pipeline's arguments that hold the text: tokens, pooled embeddings where it reads any, their negatives."""
-        tokens, pooled = self._encoded([row.prompt for row in rows])
-        if rows[0].prompt_embedding is not None:
-            given = np.stack([row.prompt_embedding for row in rows if row.prompt_embedding is not None])
-            tokens = torch.from_numpy(given).to(self.device, self.pipeline.unet.dtype)
-        found = {"prompt_embeds": tokens}
-        if pooled is not None:
-            found["pooled_prompt_embeds"] = pooled
-        if guided:
-            found |= self._negative_condition([row.negative_prompt for row in rows], tokens.shape[1])
-        return found
-
-    def _negative_condition(self, prompts: Sequence[str], length: int) -> dict[str, torch.Tensor]:
-        tokens, pooled = self._encoded(prompts)
-        if pooled is None:
-            return {"negative_prompt_embeds": as_long(tokens, length)}
-        if (
-            self.pipeline.config.force_zeros_for_empty_prompt
-        ):  # as SDXL's base was trained: no negative is no embedding
-            given = torch.tensor([bool(prompt) for prompt in prompts], device=tokens.device)
-            tokens, pooled = tokens * given[:, None, None], pooled * given[:, None]
-        return {"negative_prompt_embeds": as_long(tokens, length), "negative_pooled_prompt_embeds": pooled}
-
     def embed_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
         """Return the text condition ``[B, T, width]`` of prompts."""
-        return self._encoded(prompts)[0]
+        return self.prompts.encode(prompts)[0]
 
     def pool_prompts(self, prompts: Sequence[str]) -> torch.Tensor | None:
         """Return the pooled embeddings ``[B, P]`` of prompts that Stable Diffusion XL reads beside the tokens; else None."""
-        return self._encoded(prompts)[1]
+        return self.prompts.encode(prompts)[1]
 
     def count_tokens(self, prompt: str) -> int:
         """Return how many tokens a prompt has, its start and end among them, before anything is cut off."""
@@ -277,20 +257,6 @@ class Backbone:
         """Return the text encoder's state ``[B, width]`` at each prompt's end, which in CLIP stands for all of it."""
         ends = [min(self.count_tokens(prompt), self.prompt_limit) - 1 for prompt in prompts]
         return self.embed_prompts(prompts)[torch.arange(len(prompts)), ends]
-
-    @torch.no_grad()
-    def _encoded(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return tokens and pooled embeddings: each distinct prompt is encoded alone, and the latest are kept."""
-        found: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
-        for prompt in dict.fromkeys(prompts):
-            if prompt not in self._prompts:
-                self._prompts[prompt] = self.pipeline.encode(prompt)
-            self._prompts.move_to_end(prompt)
-            found[prompt] = self._prompts[prompt]
-        while len(self._prompts) > _PROMPTS_KEPT:
-            self._prompts.popitem(last=False)
-        tokens, pooled = zip(*(found[prompt] for prompt in prompts), strict=True)
-        return torch.cat(tokens), None if pooled[0] is None else torch.cat(pooled)
 
     @cached_property
     def noise_scheduler(self) -> DDPMScheduler:

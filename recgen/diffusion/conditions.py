@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 
 class BrokenImageError(RuntimeError):
@@ -56,10 +55,3 @@ def kind(condition: Condition) -> tuple[bool, bool, bool]:
     """What has to be the same for all rows of a batch."""
     given = (condition.image_embedding, condition.prompt_embedding, condition.interest_tokens)
     return given[0] is not None, given[1] is not None, given[2] is not None
-
-
-def as_long(embeddings: torch.Tensor, length: int) -> torch.Tensor:
-    """Repeat the last token, or cut, so that negative and positive condition have as many tokens, which the pipeline asks for."""
-    missing = length - embeddings.shape[1]
-    last = embeddings[:, -1:].expand(-1, max(missing, 0), -1)
-    return torch.cat([embeddings[:, :length], last], dim=1)

@@ -49,7 +49,7 @@ class LastSteps:
             raise ValueError(f"last must be from 1 to {sampling.steps}, the number of steps, not {last}")
         self.backbone, self.sampling = backbone, sampling
         self._guided = sampling.guidance_scale > 1
-        text = backbone.text_condition(conditions, self._guided)
+        text = backbone.prompts.condition(conditions, self._guided)
         self._tokens = self._double(text, "prompt_embeds")
         self._pooled = self._double(text, "pooled_prompt_embeds") if "pooled_prompt_embeds" in text else None
         self._schedule = scheduler(sampling.sampler, backbone.scheduler_config)

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pandas as pd
 import pytest
 import yaml
 from chromium import Browser
 from click.testing import CliRunner
+from service import click, get, headers, serving, show
 
 import recgen
 from recgen.cli import recgen as cli
-from recgen.core.errors import UserError
 from recgen.core.provenance import recipe_hash
 from recgen.data.click_log import read_log
-from recgen.serving.limits import Keys
 from recgen.serving.store import Store
 
 pytest.importorskip("fastapi", reason="recgen[serve] is not installed")
-from recgen.serving.app import Options, application
 
 ASKED = {"protocol": "blind", "items": 4, "per_item": 6, "per": "group", "groups": 3, "compare": 0}
 KEY = "a key of the shop"
@@ -47,60 +38,6 @@ def folder(market_config, tmp_path_factory) -> Path:
     base = tmp_path_factory.mktemp("serving")
     config = market_config(base, requests=ASKED, gate={"models": []}, controls=[])
     return recgen.run(config, base / "run", until="gate").folder
-
-
-@contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Yield the address of a running service and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from recgen.cli import main; main()", "serve", "--run", str(folder)]
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # the plugin of the tests among it
-    process = subprocess.Popen([*command, "--port", str(port), *options], stdout=subprocess.PIPE, env=known)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
-                break
-            assert process.poll() is None, "the service has ended"
-            time.sleep(0.05)
-        yield address, process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-
-
-def get(address: str, path: str, key: str | None = None, **asked: object) -> tuple[int, bytes]:
-    request = urllib.request.Request(f"{address}{path}{'?' + urlencode(asked) if asked else ''}")
-    if key is not None:
-        request.add_header("X-API-Key", key)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-
-
-def show(address: str, user: str, item: str, **more: object) -> dict:
-    status, body = get(address, "/v1/creative", user=user, item=item, **more)
-    assert status == 200, body
-    return json.loads(body)
-
-
-def click(address: str, impression: str) -> int:
-    body = json.dumps({"impression": impression}).encode()
-    request = urllib.request.Request(f"{address}/v1/click", body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def headers(address: str, path: str) -> dict[str, str]:
-    with urllib.request.urlopen(f"{address}{path}", timeout=20) as answer:
-        return dict(answer.headers)
 
 
 @pytest.fixture(scope="module")
@@ -313,12 +250,7 @@ def test_the_log_has_the_probability_of_what_was_shown(folder, tables, tmp_path)
         shown = [show(address, user, made["item_id"], page=f"p{k}", position=3) for k in range(60)]
         clicked = [each["impression"] for each in shown[::7]]
         for impression in clicked:
-            body = json.dumps({"impression": impression}).encode()
-            request = urllib.request.Request(
-                f"{address}/v1/click", body, {"Content-Type": "application/json"}, method="POST"
-            )
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                assert answer.status == 204
+            assert click(address, impression) == 204
     told = CliRunner().invoke(cli, ["clicks", "--run", str(folder), "--out", str(tmp_path / "log.parquet")])
     assert told.exit_code == 0, told.output
     log = read_log(tmp_path / "log.parquet").set_index("page_id").loc[[f"p{k}" for k in range(60)]]
@@ -340,26 +272,6 @@ def test_where_somebody_listens_already_nothing_is_published(folder, tables):
         assert "found address already in use" in str(told.exception), told
         assert before.fact("source") == "mark"
         before.close()
-
-
-@pytest.mark.parametrize("text", [b"", b"# none\n\n", "sch\u00f6n\n".encode(), b"\xff\n"])
-def test_a_file_without_keys_lets_nobody_in(tmp_path, text):
-    (tmp_path / "keys").write_bytes(text)
-    with pytest.raises(UserError, match="expected a file with an API key a line"):
-        Keys.read(str(tmp_path / "keys"))
-    (tmp_path / "keys").write_bytes(b"# ours\n\n a \nb\n")
-    assert [
-        key for key in (None, "", "a", " a ", "b", "# ours") if Keys.read(str(tmp_path / "keys")).accepts(key)
-    ] == ["a", "b"]
-
-
-def test_limits_are_counted_in_one_thread(tmp_path):
-    """FastAPI calls a dependency that is no coroutine from any of 40 threads, and a bucket is read, then written."""
-    app = application(Options(tmp_path, Keys(["a"]), rate=1))
-    for path in ("/v1/creative", "/v1/click"):
-        (route,) = (each for each in app.routes if getattr(each, "path", "") == path)
-        (admitted,) = route.dependant.dependencies
-        assert inspect.iscoroutinefunction(admitted.call)
 
 
 def test_keys_limits_and_who_may_listen(folder, tables, tmp_path):

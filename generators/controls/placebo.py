@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from generators.base import Untrained
-from generators.common.sampling import Drawn, DrawsImages
+from generators.common.candidates import draw_candidates
+from generators.common.sampling import Drawing, Drawn, DrawsImages
 from generators.controls.settings import PlaceboSettings
 from recgen.core.seeding import seed_for
 from recgen.data.types import Request, RunData
@@ -28,21 +28,15 @@ class Placebo(Untrained, DrawsImages):
     def drawn(
         self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
     ) -> Iterator[Drawn]:
-        """Yield each request's image, which `reward` chooses; as many requests are drawn at once as a batch has room for."""
-        together = max(self.config.decode.batch_size // self.config.noises, 1)
-        for start in range(0, len(requests), together):
-            yield from self._best(requests[start : start + together], data, reward)
-
-    def _best(self, requests: Sequence[Request], data: RunData, reward: Any) -> Iterator[Drawn]:
-        noises = self.config.noises
-        every = [(request, noise) for request in requests for noise in range(noises)]
-        users, items = ([getattr(request, of) for request, _ in every] for of in ("user_id", "item_id"))
-        prompts = [data.texts[data.item_rows[item]] for item in items]
-        seeds = [
-            seed_for(data.run_seed, f"placebo noise {noise}", request.user_id, request.item_id)
-            for request, noise in every
+        """Yield each request's image, which `reward` chooses."""
+        noises = [
+            [self._noise(request, each, data) for each in range(self.config.noises)] for request in requests
         ]
-        images = list(self.backbone.generate(list(map(Condition, seeds, prompts)), self.config.decode))
-        scores = reward.score(users, items, self.encoder.images(images)).reshape(-1, noises)
-        for first, best in zip(range(0, len(every), noises), scores.argmax(1).tolist(), strict=True):
-            yield images[first + best], {"prompt": prompts[first], "noise": best, "noises": noises}
+        for found in draw_candidates(self, requests, noises, reward, self.config.decode):
+            best = found.best()
+            yield found.images[best], found.recipes[best]
+
+    def _noise(self, request: Request, noise: int, data: RunData) -> Drawing:
+        prompt = data.texts[data.item_rows[request.item_id]]
+        seed = seed_for(data.run_seed, f"placebo noise {noise}", request.user_id, request.item_id)
+        return Condition(seed, prompt), {"prompt": prompt, "noise": noise, "noises": self.config.noises}

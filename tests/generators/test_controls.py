@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from generators.controls import Blank, Constant, Original, Placebo, PlaceboSettings, RandomItem, Settings
 from generators.controls.images import half_of
 from generators.controls.swapped import donors
+from recgen.core.seeding import seed_for
 from recgen.data.types import Request, RunData
 
 USERS, ITEMS = 40, 12
@@ -119,7 +121,11 @@ class Drawer:
 
     name, precision = "grey", "float32"
 
+    def __init__(self):
+        self.prompts = []
+
     def generate(self, conditions, sampling):
+        self.prompts += [condition.prompt for condition in conditions]
         return [Image.new("L", (8, 8), condition.seed % 256).convert("RGB") for condition in conditions]
 
 
@@ -130,30 +136,37 @@ class Eye:
         return np.array([[np.asarray(image).mean()] for image in images])
 
 
-class Bright:
-    """A reward that likes bright images."""
+class Particular:
+    """A reward whose users with an even number like bright images, and dark ones of the item i3; the others the opposite."""
+
+    @staticmethod
+    def likes_bright(user: str, item: str) -> bool:
+        return (int(user[1:]) % 2 == 0) != (item == "i3")
 
     def score(self, users, items, embeddings):
-        return embeddings[:, 0]
+        signs = [1 if self.likes_bright(*pair) else -1 for pair in zip(users, items, strict=True)]
+        return torch.from_numpy(embeddings[:, 0]) * torch.tensor(signs)
 
 
-def test_the_placebo_is_the_rewards_favourite_of_eight(catalogue):
-    one, many = (
-        [
-            np.asarray(each.image).mean()
-            for each in Placebo(settings, Drawer(), Eye()).generate(asked(), catalogue, Bright())
-        ]
-        for settings in (PlaceboSettings(noises=2), PlaceboSettings())
-    )
-    assert all(a <= b for a, b in zip(one, many, strict=True)) and np.mean(many) > np.mean(one)
-    placebo = Placebo(PlaceboSettings(), Drawer(), Eye())
-    recipes = [each.recipe for each in placebo.generate(asked(3), catalogue, Bright())]
-    alone = Placebo(PlaceboSettings(decode={"batch_size": 1}), Drawer(), Eye())
-    assert [each.recipe["noise"] for each in alone.generate(asked(3), catalogue, Bright())] == [
-        each["noise"] for each in recipes
-    ], "however many are drawn at once"
-    assert all(each["noises"] == 8 for each in recipes) and [each["prompt"] for each in recipes] == [
-        "item 0",
-        "item 1",
-        "item 2",
-    ]
+@pytest.mark.parametrize("noises", [2, 5, 8, 70])
+def test_the_placebo_is_what_the_reward_says_the_user_likes_best_of_as_many_noises(catalogue, noises):
+    settings = PlaceboSettings(noises=noises)
+    requests = [*asked(), Request("u5", "i3", 0), Request("u6", "i3", 0)]
+    found = list(Placebo(settings, Drawer(), Eye()).generate(requests, catalogue, Particular()))
+    assert [each.request for each in found] == requests
+    for request, made in zip(requests, found, strict=True):
+        pair = request.user_id, request.item_id
+        greys = [seed_for(catalogue.run_seed, f"placebo noise {n}", *pair) % 256 for n in range(noises)]
+        best = max(greys) if Particular.likes_bright(*pair) else min(greys)
+        assert np.asarray(made.image).mean() == best and made.recipe["noise"] == greys.index(best)
+        assert made.recipe["noises"] == noises and made.recipe["prompt"] == f"item {request.item_id[1:]}"
+    assert PlaceboSettings().noises == 8
+
+
+def test_the_placebo_draws_the_items_text_and_no_request_sees_another(catalogue):
+    drawer = Drawer()
+    placebo, requests = Placebo(PlaceboSettings(noises=3), drawer, Eye()), asked(9)
+    together = [each.recipe for each in placebo.generate(requests, catalogue, Particular())]
+    assert drawer.prompts == [f"item {request.item_id[1:]}" for request in requests for _ in range(3)]
+    alone = [each.recipe for one in requests for each in placebo.generate([one], catalogue, Particular())]
+    assert alone == together

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,3 +136,8 @@ def _check_guidance(checked: Any, profile: Profile, where: str) -> None:
                 found=f"{value.guidance_scale:g} with the sampler lcm",
                 expected=f"1 to {LCM_GUIDANCE:g}: guidance is distilled into an LCM LoRA",
             )
+
+
+def placebo_decode(specs: Iterable[GeneratorSpec]) -> dict[str, Any] | None:
+    """Return the block ``decode`` that a run's placebo is sampled by: the first generator's that has one; None without any."""
+    return next((spec.settings["decode"] for spec in specs if "decode" in spec.settings), None)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from recgen.config.loader import Config
 from recgen.config.schema import Settings
 
 PREFIX, SWAPPED = "control.", "swapped."
@@ -31,12 +28,6 @@ def swapped(settings: Settings) -> list[str]:
         return []
     sources = [*settings.generators, *(name for name in shown(settings) if name == PLACEBO)]
     return [f"{SWAPPED}{source}" for source in sources]
-
-
-def placebo_decode(config: Config) -> Any:
-    """Return the block ``decode`` that the placebo is sampled by, the first generator's that has one; None without any."""
-    blocks = (config.generators[name].settings for name in config.settings.generators)
-    return next((block["decode"] for block in blocks if "decode" in block), None)
 
 
 def names(settings: Settings) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from recgen.assets import asset_folder
 from recgen.config import plugins
-from recgen.config.generators import GeneratorSpec
+from recgen.config.generators import GeneratorSpec, placebo_decode
 from recgen.config.schema import OpenClip
 from recgen.config.text_models import Tagger
 from recgen.core.io import identity
@@ -259,7 +259,7 @@ def _controls(run: RunContext) -> list[Task]:
             reads |= {
                 "weights": _weights(s.backbone),
                 "precision": s.precision,
-                "sampled as": controls.placebo_decode(run.config),
+                "sampled as": placebo_decode(run.config.generators.values()),
                 "noises": s.placebo_noises,
             }
         owns = (f"creatives/shards/{name}", f"creatives/images/{name}")

@@ -49,7 +49,7 @@ def embedding(images: float, texts: float, encoder_gflops: float, machine: Machi
     """Return the seconds of reading images and putting them and texts through an encoder of so many GFLOPs an image."""
     read = images * _EMBEDDED + texts * _TEXT
     work = (images + texts / 5) * encoder_gflops
-    rate = machine.network_speed * CPU_GFLOPS if machine.gpu is None else machine.gpu.rates[1] * 2_000
+    rate = machine.network_speed * CPU_GFLOPS if machine.gpu is None else machine.gpu.alone * 2_000
     return read / machine.speed + work / rate
 
 
@@ -61,7 +61,7 @@ def answers(prompts: float, parameters: float, machine: Machine) -> float:
             * (_LLM_TEXT + parameters * 2 * _PARALLEL_LLM_TOKENS / CPU_GFLOPS / 1e9)
             / machine.network_speed
         )
-    return prompts * max(_LLM_TEXT, parameters * 2 * _PARALLEL_LLM_TOKENS / (machine.gpu.rates[1] * 5e11))
+    return prompts * max(_LLM_TEXT, parameters * 2 * _PARALLEL_LLM_TOKENS / (machine.gpu.alone * 5e11))
 
 
 def training(job: Training, sizes: Sizes, share: float, machine: Machine) -> float:

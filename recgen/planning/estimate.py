@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from recgen.config import plugins
+from recgen.config.generators import placebo_decode
 from recgen.config.loader import Config
 from recgen.config.schema import OpenClip, Requests
 from recgen.config.text_models import Endpoint
+from recgen.diffusion.sampling import Sampling
 from recgen.planning import costs
 from recgen.planning.machines import Machine
 from recgen.planning.networks import (
@@ -21,11 +23,10 @@ from recgen.planning.networks import (
 )
 from recgen.planning.sizes import Sizes
 from recgen.planning.trainings import training
-from recgen.planning.workload import Effort, Workload
+from recgen.planning.workload import Effort, Workload, sampled
 
 _PROMPT, _PER_WORD = 120, 6  # tokens of a question about an item, and of an answer's word
 _PER_IMAGE = 300  # tokens of an image in a question, about: services differ
-_CONTROLS = ("control.", "swapped.")
 _PLACEBO = "control.placebo"
 
 
@@ -201,11 +202,10 @@ class Estimator:
             embedding = costs.embedding(self.sizes.requests, 0, self._encoder_gflops, self.machine)
             return Cost("controls", costs.loading(self.machine) + embedding)
         if source == _PLACEBO:
-            first = self.settings.generators[0]
-            work, network, batch = self._workload(first)
-            one = work.draw * (1 / max(work.draw.images, 1))
+            decode = Sampling.model_validate(placebo_decode(self.config.generators.values()) or {})
             images = self.settings.placebo_noises * self.sizes.requests
-            return Cost("draw placebo", self._drawing(one * images, network, batch), images)
+            effort = sampled(images, decode.steps, decode.guidance_scale)
+            return Cost("draw placebo", self._drawing(effort, self.network, decode.batch_size), images)
         work, network, batch = self._workload(source)
         kind = f"draw {self.config.generators[source].kind}"
         return Cost(kind, self._drawing(work.draw, network, batch), round(work.draw.images))

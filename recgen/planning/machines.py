@@ -48,6 +48,12 @@ class Gpu:
     rates_xl: dict[int, float]
     source: str
 
+    @property
+    def alone(self) -> float:
+        """Iterations a second with a batch of one; where only larger ones were measured, images a second of the smallest."""
+        smallest = min(self.rates)
+        return smallest * self.rates[smallest]
+
     def tflops(self, network: DiffusionNetwork, batch: int) -> float:
         """Return the TFLOPs a second that sampling `batch` images of a pipeline at once reaches."""
         xl = bool(self.rates_xl) and network.evaluation > (SD15.evaluation + SDXL.evaluation) / 2
@@ -127,7 +133,7 @@ class Machine:
             return gflops / (self.network_speed * (SMALL_GFLOPS if network.edge <= DEMO.edge else CPU_GFLOPS))
         return max(
             gflops / 1e3 / self.gpu.tflops(network, batch),
-            launches / (1.2 * self.gpu.rates[min(self.gpu.rates)]),
+            launches / (1.2 * self.gpu.alone),
         )
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 
 from generators.controls.settings import PlaceboSettings, Settings
 from generators.controls.swapped import donors
+from recgen.config.generators import placebo_decode
 from recgen.data.types import Creative, Request
 from recgen.pipeline.context import RunContext
-from recgen.pipeline.controls import KINDS, PLACEBO, PREFIX, SWAPPED, placebo_decode
+from recgen.pipeline.controls import KINDS, PLACEBO, PREFIX, SWAPPED
 from recgen.recommender.reward import LazyRanker
 from recgen.stages.chunks import Chunks
 from recgen.stages.generate import Drawer, drawn, keep, naming_broken
@@ -135,7 +136,7 @@ def _control(run: RunContext, name: str) -> tuple[Any, Callable[[Request], bool]
     kind = resolve_name(KINDS[name.removeprefix(PREFIX)])
     settings: Settings | PlaceboSettings = kind.Config()
     if isinstance(settings, PlaceboSettings):
-        decode, noises = placebo_decode(run.config), run.settings.placebo_noises
+        decode, noises = placebo_decode(run.config.generators.values()), run.settings.placebo_noises
         settings = PlaceboSettings.model_validate(
             {"noises": noises, **({} if decode is None else {"decode": decode})}
         )

@@ -47,6 +47,30 @@ def test_images_are_counted():
     assert found.cost("generate", "generate").images == 0
 
 
+def test_the_placebo_is_drawn_as_plain_as_its_sampling_is():
+    """Whatever the first generator that samples does for an image beside sampling it, the placebo does not."""
+
+    def seconds(*overrides: str) -> float:
+        found = estimator(["recgen.controls=[placebo]", *overrides])
+        return found.cost("generate", "generate/control.placebo").seconds
+
+    plain = seconds("recgen.generators=[stable_diffusion]", "recgen.stable_diffusion.decode.steps=6")
+    several = ["recgen.taste.best_of=9", "recgen.taste.decode={steps: 6, guidance_scale: 3}"]
+    one = "recgen.stable_diffusion.decode={steps: 6, guidance_scale: 3}"
+    assert seconds("recgen.generators=[taste]", *several) == seconds(
+        "recgen.generators=[stable_diffusion]", one
+    )
+    assert (
+        seconds(
+            "recgen.generators=[mine, stable_diffusion]",
+            "recgen.mine={generator: folder, path: x}",
+            "recgen.stable_diffusion.decode.steps=6",
+        )
+        == plain
+        > 0
+    )
+
+
 def test_posters_that_are_drawn_take_their_time():
     drawn, read = (
         estimator([f"recgen.images={images}"], config="pog").cost("dataset", "dataset")

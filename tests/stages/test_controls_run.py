@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,8 @@ import pytest
 from PIL import Image
 
 from recgen import api
+from recgen.config.generators import GeneratorSpec, placebo_decode
 from recgen.core.errors import UserError
-from recgen.pipeline.controls import placebo_decode
 from recgen.stages.measure import CreativeBatch, check_creatives
 
 BLIND = {"protocol": "blind", "items": 6, "per_item": 3}
@@ -103,10 +102,8 @@ def test_users_alone_with_an_item_have_theirs_drawn(tmp_path, write_config):
 
 def test_the_placebo_is_sampled_as_the_first_generator_that_draws():
     blocks = {"folder": {"path": "x"}, "one": {"decode": {"steps": 3}}, "two": {"decode": {"steps": 9}}}
-    specs = {name: SimpleNamespace(settings=block) for name, block in blocks.items()}
-    for names, expected in ((list(specs), {"steps": 3}), (["two", "one"], {"steps": 9}), (["folder"], None)):
-        config = SimpleNamespace(generators=specs, settings=SimpleNamespace(generators=names))
-        assert placebo_decode(config) == expected
+    for names, expected in ((list(blocks), {"steps": 3}), (["two", "one"], {"steps": 9}), (["folder"], None)):
+        assert placebo_decode(GeneratorSpec(name, name, blocks[name]) for name in names) == expected
 
 
 def test_without_controls_there_are_none(tmp_path, write_config):

@@ -96,17 +96,17 @@ def tune(
         raise UserError(f"--out {root}", found="a file", expected="a folder, or a name that is free")
     root.mkdir(parents=True, exist_ok=True)
     with session.logging_to(root / "log.txt"):
-        setting = _setting(root, load_config(config, overrides), workers)
-        storage = open_storage(url, root, setting.tune.heartbeat)
-        name = setting.tune.study or Path(config).stem
-        study = _opened(setting, storage, name)
+        context = _context(root, load_config(config, overrides), workers)
+        storage = open_storage(url, root, context.tune.heartbeat)
+        name = context.tune.study or Path(config).stem
+        study = _opened(context, storage, name)
         with wait_lock(root / ".base"):
-            prepare(setting)
-        _work(setting, storage, name, url, trials, workers)
-        _conclude(setting, storage, name, study, url)
+            prepare(context)
+        _work(context, storage, name, url, trials, workers)
+        _conclude(context, storage, name, study, url)
 
 
-def _setting(root: Path, config: Config, workers: int) -> StudyContext:
+def _context(root: Path, config: Config, workers: int) -> StudyContext:
     """Write the base configuration, or check that the study of this folder was begun with the same one."""
     path = root / BASE
     with wait_lock(root / ".base"):
@@ -157,17 +157,17 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
 
 
-def _opened(setting: StudyContext, storage: BaseStorage, name: str) -> Study:
+def _opened(context: StudyContext, storage: BaseStorage, name: str) -> Study:
     """Open the study; one of this name in a shared storage must have been begun with the same configuration."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
-    with study_lock(storage, setting.root, name):
-        study = open_study(storage, name, setting.tune, setting.config.settings.seed)
-        mine = {key: value for key, value in _identity(setting.config).items() if key != "recgen.threads"}
+    with study_lock(storage, context.root, name):
+        study = open_study(storage, name, context.tune, context.config.settings.seed)
+        mine = {key: value for key, value in _identity(context.config).items() if key != "recgen.threads"}
         begun = study.user_attrs.get("base")
         if begun is None:
-            start = own_values(setting.config, setting.space)
-            if contains(setting.space, start):
+            start = own_values(context.config, context.space)
+            if contains(context.space, start):
                 study.enqueue_trial(
                     start
                 )  # so that the winner is never worse than what there was, and is compared with it
@@ -183,16 +183,16 @@ def _opened(setting: StudyContext, storage: BaseStorage, name: str) -> Study:
 
 
 def _work(
-    setting: StudyContext, storage: BaseStorage, name: str, url: str | None, trials: int, workers: int
+    context: StudyContext, storage: BaseStorage, name: str, url: str | None, trials: int, workers: int
 ) -> None:
     """Let one worker do its trials here, or several in processes of their own."""
     if workers == 1:
-        work(setting, storage, name, trials)
+        work(context, storage, name, trials)
         return
-    context = multiprocessing.get_context("spawn")
-    free = {key: getattr(setting.tune, key) for key in _FREE}
-    arguments = (str(setting.root), name, url, trials, free)
-    started = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
+    spawn = multiprocessing.get_context("spawn")
+    free = {key: getattr(context.tune, key) for key in _FREE}
+    arguments = (str(context.root), name, url, trials, free)
+    started = [spawn.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in started:
         process.start()
     try:
@@ -207,7 +207,7 @@ def _work(
             "%d of %d workers ended before the study did (exit codes %s)", len(ended), workers, ended
         )
     if len(
-        counted(study := open_study(storage, name, setting.tune, setting.config.settings.seed))
+        counted(study := open_study(storage, name, context.tune, context.config.settings.seed))
     ) < trials or running(study):
         raise RuntimeError(f"all workers ended before {trials} trials were done; the same command goes on")
 
@@ -218,10 +218,10 @@ def _worker(root: str, name: str, url: str | None, trials: int, free: dict[str, 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
-    setting = _with_free(Path(root), load_config(str(Path(root) / BASE)), free)
+    context = _with_free(Path(root), load_config(str(Path(root) / BASE)), free)
     try:
         with session.logging_to(Path(root) / "log.txt"):
-            work(setting, open_storage(url, setting.root, setting.tune.heartbeat), name, trials)
+            work(context, open_storage(url, context.root, context.tune.heartbeat), name, trials)
     except UserError as error:
         sys.exit(f"recgen: {error}")
 
@@ -233,19 +233,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def work(setting: StudyContext, storage: BaseStorage, name: str, trials: int) -> None:
+def work(context: StudyContext, storage: BaseStorage, name: str, trials: int) -> None:
     """Do trials until the study has as many as are wanted and nobody is at one any more.
 
     A worker that is done waits for the others: should one of them be killed, its trial is to be done again.
     """
-    study = open_study(storage, name, setting.tune, setting.config.settings.seed)
+    study = open_study(storage, name, context.tune, context.config.settings.seed)
     while True:
         with ExitStack() as turns:
-            turns.enter_context(study_lock(storage, setting.root, name))
-            requeue_stale_trials(study, storage, setting.root)
-            _thin(setting, study)
+            turns.enter_context(study_lock(storage, context.root, name))
+            requeue_stale_trials(study, storage, context.root)
+            _thin(context, study)
             if len(counted(study)) < trials:
-                todo = partial(objective, setting=setting, turns=turns)
+                todo = partial(objective, context=context, turns=turns)
                 study.optimize(todo, n_trials=1, catch=(TrialFailedError,), gc_after_trial=True)
                 continue
             if not running(study):
@@ -253,37 +253,37 @@ def work(setting: StudyContext, storage: BaseStorage, name: str, trials: int) ->
         time.sleep(POLL)
 
 
-def _thin(setting: StudyContext, study: Study) -> None:
+def _thin(context: StudyContext, study: Study) -> None:
     trials = counted(study)  # what the worker of a trial left that is done again is not for this to remove
     found = scores(trials)
     best = sorted(found, key=lambda number: (-found[number], number))
     latest = [
         trial.number for trial in reversed(trials) if trial.state.is_finished() and trial.number not in found
     ]
-    prune_artifacts(setting.root, trials, set([*best, *latest][: setting.tune.keep]))
+    prune_artifacts(context.root, trials, set([*best, *latest][: context.tune.keep]))
 
 
-def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Study, url: str | None) -> None:
+def _conclude(context: StudyContext, storage: BaseStorage, name: str, study: Study, url: str | None) -> None:
     """Run the winner on the test split, once, and write the report."""
-    where = str(setting.root / JOURNAL) if url is None else shown(url) if "://" in url else url
-    mine = (setting.root / _NAME).read_text().strip()
-    _thin(setting, study)
-    with study_lock(storage, setting.root, name):
+    where = str(context.root / JOURNAL) if url is None else shown(url) if "://" in url else url
+    mine = (context.root / _NAME).read_text().strip()
+    _thin(context, study)
+    with study_lock(storage, context.root, name):
         best = winner(study.trials)
         if best is None:
-            report = _report(setting, study, where)
+            report = _report(context, study, where)
             failed = len(counted(study))
             raise RuntimeError(f"none of {failed} trials was completed; {report} has their errors")
         claimed = study.user_attrs.get("winner")
         if claimed is None:
-            claimed = {"trial": best.number, "folder": str(setting.root.resolve()), "id": mine}
+            claimed = {"trial": best.number, "folder": str(context.root.resolve()), "id": mine}
             study.set_user_attr("winner", claimed)
     if claimed["id"] == mine:
         params = study.trials[claimed["trial"]].params
-        path = setting.root / "best.yaml"
-        with wait_lock(setting.root / ".winner"):
-            write_yaml(path, setting.variant(params, "test"))
-            session.run(str(path), str(setting.root / "winner"), ())
+        path = context.root / "best.yaml"
+        with wait_lock(context.root / ".winner"):
+            write_yaml(path, context.variant(params, "test"))
+            session.run(str(path), str(context.root / "winner"), ())
     else:
         logger.info("The winner, trial %d, was run elsewhere: %s", claimed["trial"], claimed["folder"])
     if claimed["trial"] != best.number:
@@ -292,11 +292,11 @@ def _conclude(setting: StudyContext, storage: BaseStorage, name: str, study: Stu
             "would choose by it; trials/%05d/config.yaml has the new settings.",
             best.number, claimed["trial"], Path(claimed["folder"]) / "winner", best.number,
         )  # fmt: skip
-    logger.info("Study: %s", _report(setting, study, where))
+    logger.info("Study: %s", _report(context, study, where))
     logger.info("Dashboard: optuna-dashboard %s", where)
 
 
-def _report(setting: StudyContext, study: Study, where: str) -> Path:
+def _report(context: StudyContext, study: Study, where: str) -> Path:
     """Write the study's page; `where` is the storage as users know it."""
-    found = facts(study, setting, where)
-    return build(setting.root, found, plots(study, found))
+    found = facts(study, context, where)
+    return build(context.root, found, plots(study, found))

@@ -23,11 +23,11 @@ STATES = {
 ENOUGH = 10  # complete trials before a best tenth can be told from the rest
 
 
-def facts(study: Study, setting: StudyContext, storage: str) -> StudyFacts:
+def facts(study: Study, context: StudyContext, storage: str) -> StudyFacts:
     """Return what the report shows; `storage` is the storage as users know it."""
     trials = counted(study)
     best = winner(trials)
-    objectives = setting.tune.objectives
+    objectives = context.tune.objectives
     names: list[str] = [*objectives]
     if isinstance(objectives, dict):
         names = [" + ".join(f"{weight:g} {name}" for name, weight in objectives.items())]
@@ -40,9 +40,9 @@ def facts(study: Study, setting: StudyContext, storage: str) -> StudyFacts:
         best=None if best is None else best.number,
         winner=None if claimed is None else claimed["trial"],
         front=[trial.number for trial in study.best_trials] if found and len(names) > 1 else [],
-        start=own_values(setting.config, setting.space),
+        start=own_values(context.config, context.space),
         importances=_importances(study, names),
-        facts=_facts(study, trials, setting, storage),
+        facts=_facts(study, trials, context, storage),
     )
 
 
@@ -75,7 +75,7 @@ def _importances(study: Study, names: list[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _facts(study: Study, trials: list[FrozenTrial], setting: StudyContext, storage: str) -> dict[str, str]:
+def _facts(study: Study, trials: list[FrozenTrial], context: StudyContext, storage: str) -> dict[str, str]:
     again = sum(len(history(trial)) for trial in trials)
     took = [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
     measure = {
@@ -83,12 +83,12 @@ def _facts(study: Study, trials: list[FrozenTrial], setting: StudyContext, stora
         "others', over all users",
         "reranked": "lists ranked again with users' own creatives, less the same with other users'",
     }
-    seeds = setting.config.settings.downstream.seeds
+    seeds = context.config.settings.downstream.seeds
     return {
-        "Measured": f"{measure[setting.tune.measure]}; mean of {seeds} draws",
+        "Measured": f"{measure[context.tune.measure]}; mean of {seeds} draws",
         "Validation": "data that end one part sooner: each user's validation item is the reference, and nothing later is there",
-        "Search space": "; ".join(_told(key, setting.space) for key in setting.space),
-        "Sampler": f"TPE, seeded by the run's seed and the trial; the first {setting.tune.startup_trials} at random",
+        "Search space": "; ".join(_told(key, context.space) for key in context.space),
+        "Sampler": f"TPE, seeded by the run's seed and the trial; the first {context.tune.startup_trials} at random",
         "Trials done again because their worker was killed": str(again),
         "Time of a trial": f"{sum(took) / len(took):.0f} s on average" if took else "–",
         "Open it": f"optuna-dashboard {storage}",

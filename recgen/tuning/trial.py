@@ -84,9 +84,9 @@ class StudyContext:
         return self.variant({**values, **objectives.changes(self.tune), **shown}, "validation")
 
 
-def prepare(setting: StudyContext) -> None:
+def prepare(context: StudyContext) -> None:
     """Do what all trials share: everything before the generators, and the retrainings on the original images."""
-    run = RunContext(setting.measured({}), setting.root / "trials/base")
+    run = RunContext(context.measured({}), context.root / "trials/base")
     with run.workspace.lock(), logging_to(run.folder / "log.txt"):
         run.write_config()
         work = tasks(run)
@@ -145,7 +145,7 @@ class TrialFailedError(Exception):
     """A trial that could not be measured, for a reason of its own: what it was is its `__cause__`."""
 
 
-def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[float]:
+def objective(trial: Trial, context: StudyContext, turns: ExitStack) -> list[float]:
     """Run one trial and return its value for each objective.
 
     Parameters
@@ -164,18 +164,18 @@ def objective(trial: Trial, setting: StudyContext, turns: ExitStack) -> list[flo
     UserError
         Where the disk is full or memory short, for which no trial can be blamed: it is done again by the next start.
     """
-    folder = trial_folder(setting.root, trial.number)
-    _inherit(setting.root, history(trial.study.trials[trial.number]), folder)
+    folder = trial_folder(context.root, trial.number)
+    _inherit(context.root, history(trial.study.trials[trial.number]), folder)
     started = time.perf_counter()
     with Workspace(folder).lock(), logging_to(folder / "log.txt"):
         turns.close()
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        values = suggest(trial, setting.space)
+        values = suggest(trial, context.space)
         logger.info(
             "trial %d: %s", trial.number, ", ".join(f"{key} {shown(value)}" for key, value in values.items())
         )
         try:
-            return _measure(trial, setting, RunContext(setting.measured(values), folder))
+            return _measure(trial, context, RunContext(context.measured(values), folder))
         except TrialPruned:
             logger.info("trial %d: pruned", trial.number)
             raise
@@ -195,10 +195,10 @@ def _inherit(root: Path, before: list[int], folder: Path) -> None:
         old.rename(folder)
 
 
-def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float]:
+def _measure(trial: Trial, context: StudyContext, run: RunContext) -> list[float]:
     """Measure what is measured once, then draw by draw; after each, a study with one objective may end a bad trial."""
     run.write_config()
-    siblings = ArtifactCache(setting.root / "trials")
+    siblings = ArtifactCache(context.root / "trials")
     done: list[str] = []
     found: list[dict[str, float]] = []
     if once := objectives.goals(run):
@@ -208,7 +208,7 @@ def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float
         done += pipeline.execute(run, goals=goals(run, seed), siblings=siblings)
         found.append(_results(run, seed))
         means |= {name: float(np.mean([each[name] for each in found])) for name in METRICS}
-        values = weighed(means, setting.tune)
+        values = weighed(means, context.tune)
         if len(values) == 1:
             trial.set_user_attr("tasks", done)
             trial.report(values[0], seed)
@@ -220,7 +220,7 @@ def _measure(trial: Trial, setting: StudyContext, run: RunContext) -> list[float
     trial.set_user_attr("seeds", {name: [each[name] for each in found] for name in METRICS if found})
     told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
     logger.info("trial %d: %s; %d tasks done", trial.number, told, len(done))
-    return weighed(means, setting.tune)
+    return weighed(means, context.tune)
 
 
 def _results(run: RunContext, turn: int) -> dict[str, float]:

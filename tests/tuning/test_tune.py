@@ -185,11 +185,11 @@ def test_a_study_goes_on_with_the_settings_it_was_begun_with_only(studied, confi
 def _search(config: str, trials: int, url: str | None, workers: int, root: Path) -> None:
     """Do what `recgen tune` does before the winner's run."""
     root.mkdir(exist_ok=True)
-    setting = tuning._setting(root, load_config(config, ["recgen.tune.heartbeat=1"]), workers)
+    context = tuning._context(root, load_config(config, ["recgen.tune.heartbeat=1"]), workers)
     storage = open_storage(url, root, 1)
-    tuning._opened(setting, storage, "tiny")
-    tuning.prepare(setting)
-    tuning._work(setting, storage, "tiny", url, trials, workers)
+    tuning._opened(context, storage, "tiny")
+    tuning.prepare(context)
+    tuning._work(context, storage, "tiny", url, trials, workers)
 
 
 def _wait_for(found, seconds: float = 300.0):
@@ -280,18 +280,18 @@ def _gone(pid: int) -> bool:
 
 def test_a_full_disk_costs_no_trial(config, tmp_path, monkeypatch):
     """No trial can be blamed for it, and all that are left would fail one after the other."""
-    setting, storage = tuning._setting(tmp_path, load_config(config), 1), open_storage(None, tmp_path, 60)
-    study = tuning._opened(setting, storage, "tiny")
+    context, storage = tuning._context(tmp_path, load_config(config), 1), open_storage(None, tmp_path, 60)
+    study = tuning._opened(context, storage, "tiny")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/a/b")
 
     monkeypatch.setattr("recgen.tuning.trial._measure", full)
     with pytest.raises(UserError, match="no space left on device"):
-        tuning.work(setting, storage, "tiny", 2)
+        tuning.work(context, storage, "tiny", 2)
     assert len(study.trials) == 1
     monkeypatch.setattr("recgen.tuning.trial._measure", lambda *_: [0.1, 0.2])
-    tuning.work(setting, storage, "tiny", 2)
+    tuning.work(context, storage, "tiny", 2)
     assert [trial.values for trial in counted(study)] == [[0.1, 0.2]] * 2
 
 
@@ -299,8 +299,8 @@ def test_the_winners_run_compares_what_the_configuration_says(configure, tmp_pat
     """A trial measures the generators that are tuned, and no others."""
     downstream = {"seeds": 1, "items": 3, "generators": ["toy"]}
     config = configure({"generators": ["tunable"]}, generators=["tunable", "toy"], downstream=downstream)
-    setting = tuning._setting(tmp_path, load_config(config), 1)
-    trial, winner = setting.measured({K: 3}).settings, setting.variant({K: 3}, "test").settings
+    context = tuning._context(tmp_path, load_config(config), 1)
+    trial, winner = context.measured({K: 3}).settings, context.variant({K: 3}, "test").settings
     assert (trial.generators, trial.downstream.generators) == (["tunable"], None)
     assert (winner.generators, winner.downstream.generators) == (["tunable", "toy"], ["toy"])
     assert (trial.eval_split, winner.eval_split) == ("validation", "test")

@@ -34,12 +34,12 @@ from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.click_log import ORIGINAL
 from recgen.data.simulation.attributes import SIZES
 from recgen.data.simulation.click_models import PositionBased
-from recgen.data.simulation.market import Pictures, Shop, Visits, base_utility, labels, play
+from recgen.data.simulation.market import Images, Shop, Visits, base_utility, labels, play
 from recgen.data.simulation.simulator import LIKED, Truth, World, draw_interactions, draw_truth
 from recgen.metrics.market import QUALITY, summary
 from recgen.pipeline.context import RunContext
 from recgen.stages.market import play_worlds
-from recgen.stages.market_pictures import TrueTaste, original
+from recgen.stages.market_images import TrueTaste, original
 from recgen.stages.market_training import candidates
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ class StandIns:
         self.donor = dict(zip(ring, [*ring[1:], ring[0]], strict=True))
         self.best = {user: [self._best(user, motif) for motif in range(SIZES[0])] for user in users}
 
-    def arms(self) -> dict[str, Pictures]:
+    def arms(self) -> dict[str, Images]:
         """Return the arms by name."""
         return {
             ORIGINAL: original(TrueTaste(self.truth)),
@@ -76,7 +76,7 @@ class StandIns:
             "random": self._arm(lambda user, motif: None, lambda user: user),
         }
 
-    def _arm(self, style: Any, made_for: Any) -> Pictures:
+    def _arm(self, style: Any, made_for: Any) -> Images:
         def shown(users: Sequence[str], items: Sequence[str]) -> tuple[np.ndarray, list[str]]:
             motifs = self.truth.attributes_of(items)[:, 0]
             looks = [

@@ -59,7 +59,7 @@ def market(found: Mapping[str, Any]) -> str:
                 _cell(world.get("clicks"), 0),
                 *(_cell(world.get("quality", {}).get(name), 4) for name in ("recall@10", "ndcg@10")),
             ])  # fmt: skip
-        lines += ["", f"Effect of the picture on a click: {effect}", *_aligned([head, *rows])]
+        lines += ["", f"Effect of the image on a click: {effect}", *_aligned([head, *rows])]
     return "\n".join(lines[1:])
 
 

@@ -32,7 +32,7 @@ class Market(Strict):
     position_bias
         How steeply attention falls with the place (position): place k is looked at with probability 1 / k to this power.
     effect
-        How much the picture matters to a click, from 0 to 1, which is as much as in the simulator's own log.
+        How much the image matters to a click, from 0 to 1, which is as much as in the simulator's own log.
     negative_control
         Whether all is played a second time with an effect of 0, where no arm can gain anything.
     own_worlds

@@ -248,7 +248,7 @@ class Settings(Strict):
     metrics
         Metrics that ask a service, see `Metrics`.
     market
-        Pages, pictures and clicks in the simulator; null plays none.
+        Pages, images and clicks in the simulator; null plays none.
     gallery
         How many requests the report shows.
     tune

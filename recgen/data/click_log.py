@@ -1,4 +1,4 @@
-"""The log of what was shown and clicked, with known propensities: one row per picture shown.
+"""The log of what was shown and clicked, with known propensities: one row per image shown.
 
 A simulated market writes it, a service that serves creatives writes it, and `recgen.metrics.off_policy` reads it. It is a Parquet
 file with these columns, and any others:
@@ -11,7 +11,7 @@ item_id        string    the item in this place
 page_id        string    the page view; the same for all its places, and no other page's
 round          int32     how often the recommender had been retrained when it ranked the page
 position       int16     the place on the page, 1 at the top
-arm            string    whose picture was shown: ``original`` for the item's own, else a generator's name
+arm            string    whose image was shown: ``original`` for the item's own, else a generator's name
 picture        string    which picture: its file below the log's folder, or empty for the item's own
 propensity     float64   the probability with which this arm was chosen here, given all that was known before
 click          bool      whether it was clicked
@@ -31,7 +31,7 @@ from recgen.core.errors import UserError
 from recgen.core.io import write_parquet
 
 ORIGINAL = "original"
-"""The arm that shows the item's own picture."""
+"""The arm that shows the item's own image."""
 TYPES = {
     "user_id": "str",
     "item_id": "str",

@@ -1,7 +1,7 @@
 """Which images are asked for: of which items, for which users.
 
 *paper*: one image per user, of the item that the user liked last. That the user likes it is known beforehand, and every item that
-gets an image is a liked one: whatever makes an item stand out then looks like success, one constant picture included, and nothing
+gets an image is a liked one: whatever makes an item stand out then looks like success, one constant image included, and nothing
 can be said of images for items that a recommender has yet to place.
 
 *blind*: items are drawn without a look at the test part, from all heights of popularity, and each is asked for by several users

@@ -79,7 +79,7 @@ def per_page(log: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Where a page shows pictures of several arms: which of them earned its clicks is then not known.
+        Where a page shows images of several arms: which of them earned its clicks is then not known.
     """
     log = log if "seed" in log else log.assign(seed=0)
     found = log.groupby(["seed", "page_id"], sort=False).agg(

@@ -1,4 +1,4 @@
-"""What another choice of pictures would have earned, estimated from a log whose propensities are known.
+"""What another choice of images would have earned, estimated from a log whose propensities are known.
 
 The log holds n events: of each, what was shown with what probability, and what it earned. A policy to be valued would have shown
 the same thing with the probability pi; w = pi / propensity.
@@ -214,7 +214,7 @@ def effective_sample_size(weight: ArrayLike) -> float:
 
 
 def arm_values(log: pd.DataFrame, seed: int) -> dict[str, dict[str, Any]]:
-    """Return what each arm of a click log would have earned had it been shown everywhere: clicks per picture shown.
+    """Return what each arm of a click log would have earned had it been shown everywhere: clicks per image shown.
 
     Parameters
     ----------

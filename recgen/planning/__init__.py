@@ -1,1 +1,1 @@
-"""What a run would cost before it starts: pictures, seconds, memory, disk, money. Arithmetic alone: no torch, no run."""
+"""What a run would cost before it starts: images, seconds, memory, disk, money. Arithmetic alone: no torch, no run."""

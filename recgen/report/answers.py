@@ -74,7 +74,7 @@ def _rise(run: RunFiles) -> Answer:
         f"The judge, {_who_judges(run)}, ranks all items for the user, once with the item's "
         "own image and once with the creative. Only the item asked about gets a creative, so anything that makes an "
         "item stand out "
-        "rises, one picture for everybody included: a rise counts where a user's own image also beats another user's. "
+        "rises, one image for everybody included: a rise counts where a user's own image also beats another user's. "
         "ΔR is the change of place, relative to the place before: +0.5 is from 10th to 5th; a fall can count far more "
         "than a rise "
         "(from 1st to 51st is −50), so a few falls can outweigh many rises.",
@@ -258,7 +258,7 @@ def _ranking(run: RunFiles) -> Answer:
         "Items are drawn blind to the test part. Their images are mixed with creatives made for users who like them in the "
         "training part, and the model is trained anew; beside it with creatives of the same items for users who have not met "
         "them, with the creatives of other drawn items, with images of random items and with all images as they are (ORI). "
-        "Only what beats ORI and all of these is the generator's: touching items, or any picture, moves a ranking too. Each "
+        "Only what beats ORI and all of these is the generator's: touching items, or any image, moves a ranking too. Each "
         "draw has its own items and seed of training; intervals know of other draws and other users. “In a list” nothing is "
         "trained: every item of a short list shows a creative, the held-out like as well as the others.",
         lines,

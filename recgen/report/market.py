@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Effect:
-    """What was measured with one strength of the picture; `units` are what its intervals are over."""
+    """What was measured with one strength of the image; `units` are what its intervals are over."""
 
     title: str
     units: str
@@ -84,7 +84,7 @@ def section(run: RunFiles) -> Section | None:
     about = (
         f"{number(facts['users'], 0)} simulated users came {facts['rounds']} times and each time opened {facts['pages']} pages "
         f"an arm, of {facts['places']} items that {facts['model']} ranked among {facts['candidates']} they had not met. They "
-        f"clicked by their true taste for the picture shown and by its place ({model}). After each round the recommender was "
+        f"clicked by their true taste for the image shown and by its place ({model}). After each round the recommender was "
         f"trained with the log. All of it was done {again}{', with other trainings and clicks' if facts['seeds'] > 1 else ''}."
     )
     return Section(
@@ -108,7 +108,7 @@ def _verdict(ab: dict[str, Any], control: dict[str, Any] | None) -> tuple[Verdic
         [] if control is None else [arm for arm, row in control["ab"].items() if _clear(row.get("uplift"))]
     )
     if false:
-        sentence += f" Where no picture matters {', '.join(false)} seems to gain or lose too."
+        sentence += f" Where no image matters {', '.join(false)} seems to gain or lose too."
         return "unclear", "the negative control finds something", sentence
     if not clear:
         return "unclear", "cannot tell", sentence
@@ -128,7 +128,7 @@ def _clear(gain: dict[str, Any] | None) -> bool:
 
 
 def _title(effect: str) -> str:
-    return "no picture matters (negative control)" if effect == "0" else f"pictures matter (effect {effect})"
+    return "no image matters (negative control)" if effect == "0" else f"images matter (effect {effect})"
 
 
 def _effect(effect: str, tables: dict[str, Any], units: str) -> Effect:

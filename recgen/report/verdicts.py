@@ -119,7 +119,7 @@ def ranks_better(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, s
     """Return the verdict on whether the retrained recommender ranks better because of a generator's images, and its words.
 
     It is "yes" only where the creatives made for an item's audience beat the original images, the same items' creatives for other
-    users, other items' creatives and random pictures, each with an interval above zero, in a recommender that gains from images.
+    users, other items' creatives and random images, each with an interval above zero, in a recommender that gains from images.
     """
     found = downstream_contrasts(metrics, generator, RANKING)
     own = found.get(ARMS["ORI"])

@@ -6,7 +6,7 @@ How an image made for one user enters a model with one image per item, the paper
 mean of creatives made for users who like it in the training part; the model is trained anew and measured over all users. Beside
 it stand the same trainings with creatives of the same items made for users who have not met them (`swapped.`), with the
 creatives of other drawn items (`dealt.`), with images of random items (RANDOM), and with all images as they are (ORI). What
-touching items does to a ranking, and what any picture does, all of them have.
+touching items does to a ranking, and what any image does, all of them have.
 
 *Reranked* (`recgen.stages.rerank`): nothing is trained; lists that hold users' held-out likes are ranked again when every item of
 the list shows a creative.

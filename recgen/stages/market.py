@@ -1,11 +1,11 @@
-"""The market stage: the simulator's users open pages, see the arms' pictures and click, and the recommender learns from the log.
+"""The market stage: the simulator's users open pages, see the arms' images and click, and the recommender learns from the log.
 
 Arms are the items' own images (`original`), the run's generators, and controls: one image for everybody (`constant`) and each
 generator's creatives for another user (``swapped.<generator>``). Two kinds of worlds are played:
 
-- *A/B*: one shop, one recommender; every user sees pages of every arm. What differs between arms is the pictures alone.
-- one world *of each arm*: its recommender learns from clicks on this arm's pictures only, as Table 4 of RAGAR compares
-  recommenders that were trained with different images, but where pictures change what is clicked.
+- *A/B*: one shop, one recommender; every user sees pages of every arm. What differs between arms is the images alone.
+- one world *of each arm*: its recommender learns from clicks on this arm's images only, as Table 4 of RAGAR compares
+  recommenders that were trained with different images, but where images change what is clicked.
 
 Both are repeated with an effect of 0 (`negative_control`) and with other seeds. Writes market/log.parquet
 (`recgen.data.click_log` with columns effect, world, seed and expected), quality.parquet and summary.json. Creatives and finished
@@ -25,12 +25,12 @@ from recgen.core.progress import show
 from recgen.core.seeding import seed_for
 from recgen.data.click_log import ORIGINAL, write_log
 from recgen.data.simulation.click_models import Cascade, ClickModel, PositionBased
-from recgen.data.simulation.market import Pictures, Shop, Visits, World, base_utility, play
+from recgen.data.simulation.market import Images, Shop, Visits, World, base_utility, play
 from recgen.data.simulation.simulator import Truth
 from recgen.metrics.market import summary
 from recgen.pipeline.context import RunContext
-from recgen.stages import market_pictures as pictures
-from recgen.stages.market_pictures import FOLDER, CreativeStore, TrueTaste
+from recgen.stages import market_images as images
+from recgen.stages.market_images import FOLDER, CreativeStore, TrueTaste
 from recgen.stages.market_training import LogTrainer, candidates, model_name
 
 AB = "A/B"
@@ -64,23 +64,23 @@ def generators(run: RunContext) -> list[str]:
     return [name for name, spec in specs.items() if (name in asked if asked else not spec.external_files)]
 
 
-def arms(run: RunContext, taste: TrueTaste) -> dict[str, Pictures]:
+def arms(run: RunContext, taste: TrueTaste) -> dict[str, Images]:
     """Return the market's arms by name."""
     market = run.settings.market
     assert market is not None
     users = list(candidates(run))
-    found = {ORIGINAL: pictures.original(taste)}
-    if pictures.CONSTANT in market.controls:
-        found[pictures.CONSTANT] = pictures.constant(run, taste)
+    found = {ORIGINAL: images.original(taste)}
+    if images.CONSTANT in market.controls:
+        found[images.CONSTANT] = images.constant(run, taste)
     for name in generators(run):
         store = CreativeStore(run, name, taste.read)
-        found[name] = pictures.own(store, taste)
+        found[name] = images.own(store, taste)
         if "swapped" in market.controls:
-            found[f"{pictures.SWAPPED}{name}"] = pictures.swapped(store, taste, users, run.settings.seed)
+            found[f"{images.SWAPPED}{name}"] = images.swapped(store, taste, users, run.settings.seed)
     return found
 
 
-def play_worlds(run: RunContext, truth: Truth, shown: Mapping[str, Pictures]) -> list[Path]:
+def play_worlds(run: RunContext, truth: Truth, shown: Mapping[str, Images]) -> list[Path]:
     """Play the A/B test and the world of each arm, with the effect and without, for every seed, and write what came of it.
 
     Parameters

@@ -90,12 +90,12 @@ def look(folder: Path, images: Path | None = None) -> Found:
         )
     if images is not None and not images.exists():
         raise UserError(f"--images {images}", found="nothing there", expected="a folder or zip of images")
-    pictures = images or _images(folder)
+    images = images or _images(folder)
     names = {path.name for path in folder.iterdir()}
     if any(name.endswith(".inter") for name in names):
-        return Found("atomic", folder, images=pictures)
+        return Found("atomic", folder, images=images)
     if any(wanted <= names for wanted in _MOVIELENS):
-        return Found("movielens", folder, images=pictures)
+        return Found("movielens", folder, images=images)
     tables = [
         _table(path)
         for path in sorted(folder.iterdir())
@@ -113,7 +113,7 @@ def look(folder: Path, images: Path | None = None) -> Found:
     log = max(logs, key=lambda table: ("rating" in table.columns, table.path.stat().st_size))
     others = [table for table in tables if table not in logs and "item_id" in table.columns]
     items = max(others, key=lambda table: len(table.header)) if others else None
-    return Found("tables", folder, log, items, pictures)
+    return Found("tables", folder, log, items, images)
 
 
 def _images(folder: Path) -> Path | None:

@@ -18,7 +18,7 @@ from recgen.data.simulation.simulator import (
     World,
     draw_interactions,
     draw_truth,
-    picture_seed,
+    image_seed,
     simulate,
 )
 from recgen.data.simulation.tastes import FACTOR_CURVATURE, draw_tastes, favourite, graded
@@ -126,7 +126,7 @@ def test_a_world_of_factors_draws_them_and_reads_its_likes_off_them(wordless):
     np.testing.assert_array_equal(again.item_factors, truth.item_factors)
     look = Attributes(*truth.attributes_of([item])[0])
     with Image.open(out / f"images/{item}.png") as image:
-        assert image.tobytes() == render(look, picture_seed(3, item), factors).tobytes()
+        assert image.tobytes() == render(look, image_seed(3, item), factors).tobytes()
     other = np.array([[0, 1, 2, 3], [0, 5, 6, 1]])
     same = np.tile(truth.item_factors[:1], (2, 1))
     one, two = truth.utility(["u1", "u1"], other, same)

@@ -1,4 +1,4 @@
-"""The visual vocabulary of the renderer: what a rendered picture shows, and the words for it.
+"""The visual vocabulary of the renderer: what a rendered image shows, and the words for it.
 
 An image has four attributes. The *motif* is its content; *colour* (of the motif), *ground* (behind it) and *pattern* (on
 the ground) are its style. Every word is a single lower-case token so that prompts, captions and tags agree.

@@ -1,6 +1,6 @@
-"""What a picture has beyond its attributes, in degrees: image factors that no word of any vocabulary and no tag names.
+"""What an image has beyond its attributes, in degrees: image factors that no word of any vocabulary and no tag names.
 
-Every factor is a number in [-1, 1]. That it is continuous is the point: a truth that reads it off a picture sees how strongly it
+Every factor is a number in [-1, 1]. That it is continuous is the point: a truth that reads it off an image sees how strongly it
 was drawn, not only whether.
 """
 
@@ -21,9 +21,9 @@ class Factors(NamedTuple):
     scale
         Size of the motif.
     border
-        Width of the picture's frame; -1 is none.
+        Width of the image's frame; -1 is none.
     grain
-        Strength of a film's grain over the picture; -1 is none.
+        Strength of a film's grain over the image; -1 is none.
     warmth
         A cast over all colours, blue (-1) to yellow (1).
     saturation
@@ -41,4 +41,4 @@ class Factors(NamedTuple):
 
 FACTORS = Factors._fields
 NEUTRAL = Factors(stroke=0, tilt=0, scale=0, border=-1, grain=-1, warmth=0, saturation=0)
-"""The middle of what a picture without factors of its own looks like."""
+"""The middle of what an image without factors of its own looks like."""

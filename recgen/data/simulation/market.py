@@ -1,15 +1,15 @@
-"""The simulator as a shop: users open pages that a recommender ranks, see pictures, click, and the log is learned from.
+"""The simulator as a shop: users open pages that a recommender ranks, see images, click, and the log is learned from.
 
 In each round the recommender ranks some candidates for every user; each user opens some pages of the ten best; every page is
-given to one *arm*, which decides whose pictures it shows; a click model (`recgen.data.simulation.click_models`) turns what users
+given to one *arm*, which decides whose images it shows; a click model (`recgen.data.simulation.click_models`) turns what users
 truly think of them into clicks; and with the log so far the recommender is trained anew.
 
-How much an item with a picture attracts a user is sigmoid(u), where
+How much an item with an image attracts a user is sigmoid(u), where
 
-    u = (1 - effect) base(user, item) + effect utility(user, picture)
+    u = (1 - effect) base(user, item) + effect utility(user, image)
 
-`utility` is the simulator's (`Truth.utility`), of what the picture shows; `base` is what the user thinks of the item whatever its
-picture. An effect of 1 is the world that the data set's log comes from; with an effect of 0 no picture changes any click: the
+`utility` is the simulator's (`Truth.utility`), of what the image shows; `base` is what the user thinks of the item whatever its
+image. An effect of 1 is the world that the data set's log comes from; with an effect of 0 no image changes any click: the
 negative control.
 
 Where pages of a world are of several arms, each user's pages of a round are dealt to them in equal numbers and a random order: a
@@ -33,8 +33,8 @@ from recgen.data.simulation.simulator import Truth
 PLACES = 10
 """Items on a page."""
 
-Pictures = Callable[[Sequence[str], Sequence[str]], tuple[np.ndarray, list[str]]]
-"""What an arm shows n users for n items: each user's true utility of the picture, float64 ``[n]``, and the pictures' names."""
+Images = Callable[[Sequence[str], Sequence[str]], tuple[np.ndarray, list[str]]]
+"""What an arm shows n users for n items: each user's true utility of the image, float64 ``[n]``, and the images' names."""
 
 
 class Recommender(Protocol):
@@ -58,12 +58,12 @@ class Shop:
     Attributes
     ----------
     base
-        Returns float64 ``[n]``, what user i thinks of item i whatever its picture, for tokens of n users and n items, as
+        Returns float64 ``[n]``, what user i thinks of item i whatever its image, for tokens of n users and n items, as
         `base_utility` does for a world that is simulated as a whole.
     clicks
         The click model.
     effect
-        How much the picture matters, from 0 (not at all) to 1 (as in the simulator's log).
+        How much the image matters, from 0 (not at all) to 1 (as in the simulator's log).
     """
 
     base: Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -71,7 +71,7 @@ class Shop:
     effect: float = 1.0
 
     def attraction(self, users: Sequence[str], items: Sequence[str], utility: np.ndarray) -> np.ndarray:
-        """Return the probability float64 ``[n]`` that a user who looks at an item with a picture of this utility clicks it."""
+        """Return the probability float64 ``[n]`` that a user who looks at an item with an image of this utility clicks it."""
         return expit((1 - self.effect) * self.base(users, items) + self.effect * utility)
 
 
@@ -126,7 +126,7 @@ class World:
 
 
 def play(
-    shop: Shop, arms: Mapping[str, Pictures], train: Trainer, visits: Visits, seed: int, name: str
+    shop: Shop, arms: Mapping[str, Images], train: Trainer, visits: Visits, seed: int, name: str
 ) -> World:
     """Return what comes of a market.
 
@@ -135,7 +135,7 @@ def play(
     shop
         The users.
     arms
-        Whose pictures are shown, by the arm's name.
+        Whose images are shown, by the arm's name.
     train
         Trains the recommender.
     visits
@@ -157,7 +157,7 @@ def play(
 
 def _round(
     shop: Shop,
-    arms: Mapping[str, Pictures],
+    arms: Mapping[str, Images],
     recommender: Recommender,
     visits: Visits,
     seed: int,

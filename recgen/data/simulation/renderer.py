@@ -28,7 +28,7 @@ _RGB = {
 
 
 TILT, SCALE, SCALE_SPAN = 35.0, 0.73, 0.2
-"""Degrees at the ends of the tilt; edge of the motif's square as a share of the picture's, and what the ends of the scale add."""
+"""Degrees at the ends of the tilt; edge of the motif's square as a share of the image's, and what the ends of the scale add."""
 STROKE, STROKE_SPAN = 7.0, 0.95
 """Width of the outline, in pixels of a master silhouette, and the natural logarithm of what the ends multiply it with."""
 BORDER, GRAIN, GRAIN_CELL = 10.0, 34.0, 8
@@ -36,7 +36,7 @@ BORDER, GRAIN, GRAIN_CELL = 10.0, 34.0, 8
 WARMTH, SATURATION = 24.0, 0.5
 """Levels that warmth adds to red and takes from blue, and share of the distance from grey that saturation adds, at 1."""
 _JITTER = 0.4
-"""Tints and shades vary less where warmth and saturation say how a picture is tinted."""
+"""Tints and shades vary less where warmth and saturation say how an image is tinted."""
 
 
 def render(attributes: Attributes, seed: int, factors: Factors | None = None) -> Image.Image:
@@ -59,7 +59,7 @@ def render_mask(attributes: Attributes, seed: int, factors: Factors | None = Non
 
 
 def seeded_factors(seed: int) -> Factors:
-    """Return the factors that a picture without any has by its seed: tilt and scale in a narrow band, the others neutral."""
+    """Return the factors that an image without any has by its seed: tilt and scale in a narrow band, the others neutral."""
     rng = np.random.default_rng(seed)
     angle, scale = rng.uniform(-10, 10), rng.uniform(0.66, 0.8)
     return NEUTRAL._replace(tilt=angle / TILT, scale=(scale - SCALE) / SCALE_SPAN)

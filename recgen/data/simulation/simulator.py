@@ -1,4 +1,4 @@
-"""A catalogue and a log whose truth is known: users with a taste for rendered pictures, and the clicks it causes.
+"""A catalogue and a log whose truth is known: users with a taste for rendered images, and the clicks it causes.
 
 An item's content (its motif) is fixed and named by its text; its style (colour, ground, pattern) shows only in its image, and
 so do its factors (`recgen.data.simulation.factors`), for which nothing has a word. A user meets items at random and likes one
@@ -267,7 +267,7 @@ def simulate(out: Path, world: World, seed: int) -> Truth:
     for row, item in enumerate(truth.item_ids):
         look = Attributes(*truth.item_attributes[row].tolist())
         factors = Factors(*truth.item_factors[row].tolist()) if truth.sees_factors else None
-        render(look, picture_seed(seed, item), factors).save(out / f"images/{item}.png")
+        render(look, image_seed(seed, item), factors).save(out / f"images/{item}.png")
     _write_atomic(draw_interactions(truth, seed, world), out, "inter")
     texts = [
         item_text(seed, item, motif)
@@ -279,7 +279,7 @@ def simulate(out: Path, world: World, seed: int) -> Truth:
     return truth
 
 
-def picture_seed(seed: int, item: str) -> int:
+def image_seed(seed: int, item: str) -> int:
     """Return what an item's own image is rendered with."""
     return seed_for(seed, "simulator picture", "", item)
 
@@ -308,7 +308,7 @@ def draw_truth(world: World, seed: int) -> Truth:
 
 def _item_factors(seed: int, item: str, tastes_in: TastesIn) -> np.ndarray:
     if tastes_in == "words":
-        return np.array(seeded_factors(picture_seed(seed, item)))
+        return np.array(seeded_factors(image_seed(seed, item)))
     return np.array(draw_factors(numpy_rng(seed, "simulator factors", "", item)))
 
 

@@ -2,7 +2,7 @@
 
 Tastes are low-rank: a user's is a point in `TASTE_DIMENSIONS` normal dimensions around a point that all users share, which
 loadings turn into likings for single motifs, colours, grounds and patterns, and into a weight for every factor. The utility of
-a picture's factors z in [-1, 1] is graded,
+an image's factors z in [-1, 1] is graded,
 
     sum over factors f of  weight(user, f) z_f - 1/2 FACTOR_CURVATURE z_f^2
 
@@ -30,7 +30,7 @@ FACTOR_SCALE, FACTOR_CURVATURE = 1.1, 0.6
 """Standard deviation over users of the weight of one factor, and by how much the pull falls from the middle to an end."""
 
 TastesIn = Literal["words", "factors", "both"]
-"""Where users' tastes in pictures lie: in what the vocabulary names, in what nothing names, or half of them in each."""
+"""Where users' tastes in images lie: in what the vocabulary names, in what nothing names, or half of them in each."""
 _SHARES: dict[TastesIn, tuple[float, float]] = {"words": (1, 0), "factors": (0, 1), "both": (0.5, 0.5)}
 
 
@@ -68,11 +68,11 @@ def draw_tastes(
     seed
         Seed of everything.
     tastes_per_user
-        Tastes in pictures per user: one for each class of motifs.
+        Tastes in images per user: one for each class of motifs.
     tastes_in
         Where tastes lie. The variance of utility from words and from factors is shared between them.
     interaction
-        Share of the variance of a taste in pictures that is the class's own; the rest is the same for all classes. 0 means that
+        Share of the variance of a taste in images that is the class's own; the rest is the same for all classes. 0 means that
         taste does not depend on content, 1 that nothing is known of one class from another.
     """
     points = np.stack(
@@ -94,7 +94,7 @@ def draw_tastes(
 
 
 def draw_factors(rng: np.random.Generator) -> Factors:
-    """Draw the factors of an item's picture, each uniformly from [-1, 1]."""
+    """Draw the factors of an item's image, each uniformly from [-1, 1]."""
     return Factors(*rng.uniform(-1, 1, len(FACTORS)).tolist())
 
 

@@ -23,7 +23,7 @@ from recgen.data.requests import request_of
 from recgen.data.simulation.attribute_reader import AttributeReader
 from recgen.data.simulation.attributes import NAMES
 from recgen.data.simulation.factors import FACTORS
-from recgen.data.simulation.market import Pictures
+from recgen.data.simulation.market import Images
 from recgen.data.simulation.simulator import Truth
 from recgen.data.types import Request
 from recgen.pipeline.context import RunContext
@@ -59,12 +59,12 @@ class TrueTaste:
         return self.truth.utility(users, attributes, read[list(FACTORS)].to_numpy())
 
 
-def original(taste: TrueTaste) -> Pictures:
+def original(taste: TrueTaste) -> Images:
     """Return the arm of the items' own images."""
     return lambda users, items: (taste.of_own(users, items), [""] * len(users))
 
 
-def constant(run: RunContext, taste: TrueTaste) -> Pictures:
+def constant(run: RunContext, taste: TrueTaste) -> Images:
     """Return the arm that shows everybody one image for everything, the one that the reward likes best on other users."""
     kind: Any = Constant  # it draws nothing, so it needs no backbone
     control = kind(kind.Config(), None, run.models.encoder)
@@ -78,12 +78,12 @@ def constant(run: RunContext, taste: TrueTaste) -> Pictures:
     return shown
 
 
-def own(store: CreativeStore, taste: TrueTaste) -> Pictures:
+def own(store: CreativeStore, taste: TrueTaste) -> Images:
     """Return the arm of a generator: each user sees the creatives made for that user."""
     return lambda users, items: _shown(store, taste, users, users, items)
 
 
-def swapped(store: CreativeStore, taste: TrueTaste, users: Sequence[str], run_seed: int) -> Pictures:
+def swapped(store: CreativeStore, taste: TrueTaste, users: Sequence[str], run_seed: int) -> Images:
     """Return the arm of a generator in which each user sees the creatives made for another one, always the same."""
     ring = sorted(users, key=lambda user: seed_for(run_seed, "market swapped", user))
     donor = dict(zip(ring, [*ring[1:], ring[0]], strict=True))

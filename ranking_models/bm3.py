@@ -124,7 +124,10 @@ class BM3(FeatureRecommender):
     # ---- scoring ----
 
     def final(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return P h_u and P h_i without gradient; outside training computed once between two changes of the parameters."""
+        """Return P h_u ``[n_users, d]`` and P h_i ``[n_items, d]`` without gradient.
+
+        Outside training they are computed once between two changes of the parameters.
+        """
         if self._evaluated is None or self.training:
             with torch.no_grad():
                 users, items = self.forward()

@@ -72,7 +72,10 @@ class FREEDOM(FeatureRecommender):
     # ---- graphs ----
 
     def item_graph(self) -> tuple[SparsePattern, torch.Tensor]:
-        """Return S = sum over modalities of alpha_m D^-1/2 S_m D^-1/2, frozen; alpha is `image_weight` for the image."""
+        """Return S = sum over modalities of alpha_m D^-1/2 S_m D^-1/2, frozen: its pattern and values ``[entries]``.
+
+        alpha is `image_weight` for the image.
+        """
         if self._item_graph is None:
             s = self.settings
             columns, values = [], []
@@ -94,7 +97,10 @@ class FREEDOM(FeatureRecommender):
         return {"image": self.settings.image_weight, "text": 1 - self.settings.image_weight}
 
     def interaction_graph(self, kept: torch.Tensor | None = None) -> tuple[SparsePattern, torch.Tensor]:
-        """Return LightGCN's D^-1/2 A D^-1/2 over users, then items, of all interactions or of those at places `kept`."""
+        """Return LightGCN's D^-1/2 A D^-1/2 over users, then items: its pattern and values ``[2 E]``.
+
+        It is of all E interactions, or of those at places `kept`, int64 ``[E]``.
+        """
         users, items = self.edge_users, self.edge_items
         if kept is not None:
             users, items = users[kept], items[kept]
@@ -158,7 +164,10 @@ class FREEDOM(FeatureRecommender):
     # ---- scoring ----
 
     def final(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return `forward()` without gradient; outside training computed once between two changes of the parameters."""
+        """Return `forward()`'s vectors of users ``[n_users, d]`` and items ``[n_items, d]`` without gradient.
+
+        Outside training they are computed once between two changes of the parameters.
+        """
         if self._evaluated is None or self.training:
             with torch.no_grad():
                 self._evaluated = self.forward()

@@ -245,7 +245,15 @@ class ItemGraphRecommender(FeatureRecommender):
     # ---- scoring ----
 
     def final(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return `forward()` without gradient; computed once between two changes of the parameters."""
+        """Return `forward()`'s vectors of users ``[n_users, d]`` and items ``[n_items, d]`` without gradient.
+
+        They are computed once between two changes of the parameters.
+
+        Raises
+        ------
+        RuntimeError
+            In training, where the learned graph is a step behind the parameters.
+        """
         if self.training:
             raise RuntimeError(
                 "call eval() first: in training the learned graph is a step behind the parameters"

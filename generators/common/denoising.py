@@ -28,7 +28,10 @@ T = TypeVar("T")
 def denoising_target(
     noise_scheduler: DDPMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor
 ) -> Tensor:
-    """Return what the UNet is asked for: the noise, the velocity or the clean latents, by the process's prediction type."""
+    """Return what the UNet is asked for, ``[B, channels, h, w]``: noise, velocity or clean latents, by the prediction type.
+
+    `clean` and `noise` are as large; `timesteps` are int64 ``[B]``.
+    """
     kind = noise_scheduler.config.prediction_type
     if kind == "v_prediction":
         return noise_scheduler.get_velocity(clean, noise, timesteps)

@@ -86,5 +86,5 @@ def squared_distance(a: Tensor, b: Tensor, over_width: str) -> Tensor:
 
 
 def total_loss(calibrator: Tensor, rank: Tensor, semantic: Tensor, settings: Settings) -> Tensor:
-    """Return L of eq. 17."""
+    """Return L of eq. 17, the weighted sum of three scalar losses; a scalar."""
     return settings.alpha * calibrator + settings.beta * rank + settings.gamma * semantic

@@ -49,7 +49,7 @@ class Block(nn.Module):
         return self._split(keys), self._split(values)
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return the block's output for the last ``L`` of the tokens that `keys` and `values` cover."""
+        """Return the block's output ``[B, L, width]`` for tokens `x` as large, the last that `keys` and `values` cover."""
         queries, total = x.shape[1], keys.shape[2]
         mask = None
         if queries > 1:

@@ -16,7 +16,7 @@ _BATCH = 1024
 
 
 def guided_noise(conditional: Tensor, unconditional: Tensor, omega: float) -> Tensor:
-    """Classifier-free guidance (section 3.2): (1 + omega) eps(I, t, U, R) - omega eps(I, t)."""
+    """Return (1 + omega) eps(I, t, U, R) - omega eps(I, t), classifier-free guidance (section 3.2); all are ``[B, D]``."""
     return (1 + omega) * conditional - omega * unconditional
 
 

@@ -55,7 +55,7 @@ def hold_out(ratings: Ratings, share: float, seed: int) -> tuple[Ratings, Rating
 
 
 def rows_by_user(ratings: Ratings) -> list[np.ndarray]:
-    """Return the rows of every user that has any, in order of user."""
+    """Return the row numbers of every user that has any, int64 ``[n_u]`` each, in order of user."""
     order = np.argsort(ratings.users, kind="stable")
     starts = np.flatnonzero(np.diff(ratings.users[order])) + 1
     return np.split(order, starts) if len(order) else []
@@ -64,7 +64,7 @@ def rows_by_user(ratings: Ratings) -> list[np.ndarray]:
 def balanced_batches(
     ratings: Ratings, users_per_step: int, images_per_user: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield rows for ever: `images_per_user` of every user in the batch, whoever rated much or little (appendix A.1).
+    """Yield row numbers for ever, int64 ``[users_per_step * images_per_user]``: of every user as many (appendix A.1).
 
     Users come in random order, each once before any comes twice. A user's rows are drawn without replacement, or with it
     where the user has fewer than asked for.
@@ -111,7 +111,7 @@ def conditions(ratings: Ratings, no_user: int, user_embeddings: bool) -> tuple[T
 def drop_conditions(
     users: Tensor, ratings: Tensor, no_user: int, rate: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Replace user and rating together by the absent ones with probability `rate`, for classifier-free guidance."""
+    """Replace user and rating, int64 ``[B]``, together by the absent ones with probability `rate`: classifier-free guidance."""
     dropped = torch.rand(len(users), generator=generator) < rate
     return torch.where(dropped, no_user, users), torch.where(dropped, NO_RATING, ratings)
 

@@ -106,7 +106,7 @@ class Catalogue:
 
 
 def sampled_rows(data: RunData, at_most: int) -> np.ndarray:
-    """Return the row numbers of items with an image, ascending; of more than `at_most`, a sample by the run's seed.
+    """Return the row numbers of items with an image, int64 ``[n]``, ascending; of more than `at_most`, a sample by the seed.
 
     Raises
     ------

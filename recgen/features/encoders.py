@@ -135,7 +135,7 @@ class Encoder(ImageEncoder):
         return float(self.model.logit_scale.exp())
 
     def prepared(self, image: Image.Image) -> torch.Tensor:
-        """Return one RGB image as the model's own transform makes it."""
+        """Return one RGB image as the model's own transform makes it, float32 ``[3, h, w]``."""
         return self.preprocess(image)
 
     def encoded(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ class VisionEncoder(ImageEncoder):
         return self._dim
 
     def prepared(self, image: Image.Image) -> torch.Tensor:
-        """Return one RGB image as the model's own processor makes it."""
+        """Return one RGB image as the model's own processor makes it, float32 ``[3, h, w]``."""
         return self.processor(image, return_tensors="pt")["pixel_values"][0]
 
     def encoded(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -128,7 +128,7 @@ class _Kernel:
         return float(self._mmd(alike, cross, n, estimator).item())
 
     def without_each_user(self) -> FloatArray:
-        """The unbiased value without each user's creatives, for users whose absence leaves at least two."""
+        """Return the unbiased value without each user's creatives, ``[users]``, of those whose absence leaves at least two."""
         alike = self.alike.sum() - 2 * self.alike + self.within
         left = (self.n - self.count).astype(np.float64)
         enough = left >= 2

@@ -116,7 +116,7 @@ def _attributes(run: RunContext, made: CreativeBatch, gate: Gate) -> np.ndarray:
 
 
 def predicted_gain(run: RunContext, made: CreativeBatch, gate: Gate) -> np.ndarray:
-    """Return the smallest gain in score that any of the models predicts; NaN where none is asked."""
+    """Return the smallest gain in score that any of the models predicts, ``[n]``; NaN where none is asked."""
     gains = [
         _score_gain(run, made, role, member)
         for role in gate.models

@@ -38,7 +38,7 @@ class ReaderNetwork(nn.Module):
         self.heads = nn.Linear(64, sum(SIZES) + len(FACTORS))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the four attributes, one after the other, then the factors."""
+        """Return logits of four attributes, then the factors, side by side ``[B, D]``, of images ``[B, 3, h, w]`` from 0 to 1."""
         return self.heads(self.hidden(self.features(2 * images - 1)))
 
 

@@ -82,7 +82,7 @@ def balanced_batches(
 
 def denoising_loss(
     prior: Prior,
-    noise_process: DDPMScheduler,
+    noise_scheduler: DDPMScheduler,
     embeddings: Tensor,
     users: Tensor,
     ratings: Tensor,
@@ -95,10 +95,10 @@ def denoising_loss(
     are float ``[B, D]``, the others int64 ``[B]``.
     """
     target = noise
-    if noise_process.config.prediction_type == "v_prediction":
-        target = noise_process.get_velocity(embeddings, noise, timesteps)
+    if noise_scheduler.config.prediction_type == "v_prediction":
+        target = noise_scheduler.get_velocity(embeddings, noise, timesteps)
     return functional.mse_loss(
-        prior(users, ratings, timesteps, noise_process.add_noise(embeddings, noise, timesteps)), target
+        prior(users, ratings, timesteps, noise_scheduler.add_noise(embeddings, noise, timesteps)), target
     )
 
 
@@ -129,7 +129,7 @@ class HeldOutLoss:
         self.user_embeddings = settings.user_embeddings
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, noise_process: DDPMScheduler, embeddings: Tensor) -> float:
+    def __call__(self, prior: Prior, noise_scheduler: DDPMScheduler, embeddings: Tensor) -> float:
         """Return the mean loss; something has to be held out."""
         device, total = embeddings.device, 0.0
         users, ratings = conditions(self.ratings, prior.no_user, self.user_embeddings)
@@ -137,7 +137,7 @@ class HeldOutLoss:
             images = embeddings[torch.from_numpy(self.ratings.images)[rows].to(device)]
             tensors = (users, ratings, self.timesteps, self.noise)
             loss = denoising_loss(
-                prior, noise_process, images, *(tensor[rows].to(device) for tensor in tensors)
+                prior, noise_scheduler, images, *(tensor[rows].to(device) for tensor in tensors)
             )
             total += loss.item() * len(rows)
         return total / len(users)
@@ -170,7 +170,7 @@ def train_prior(
     prior.to(embeddings.device)
     if settings.ratings == "likes":
         training = training.take(training.likes)
-    noise_process = DDPMScheduler(
+    noise_scheduler = DDPMScheduler(
         settings.train_timesteps, beta_schedule=settings.noise_schedule, prediction_type=settings.prediction
     )
     held_out_loss = HeldOutLoss(held_out, settings, seed, embeddings.shape[1])
@@ -183,13 +183,15 @@ def train_prior(
     generator = torch_generator(seed, "rebeca noise")
     best, best_state, worse = float("inf"), None, 0
     for step in range(1, settings.max_steps + 1):
-        loss = _step_loss(prior, noise_process, training.take(next(batches)), embeddings, settings, generator)
+        loss = _step_loss(
+            prior, noise_scheduler, training.take(next(batches)), embeddings, settings, generator
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         measured = None
         if len(held_out.users) and (step % settings.evaluate_every == 0 or step == settings.max_steps):
-            measured = held_out_loss(prior, noise_process, embeddings)
+            measured = held_out_loss(prior, noise_scheduler, embeddings)
             worse = 0 if measured < best else worse + 1
             if measured < best:
                 best, best_state = measured, {k: v.clone() for k, v in prior.state_dict().items()}
@@ -242,7 +244,7 @@ def start_from_taste(prior: Prior, ratings: Ratings, embeddings: Tensor, seed: i
 
 def _step_loss(
     prior: Prior,
-    noise_process: DDPMScheduler,
+    noise_scheduler: DDPMScheduler,
     batch: Ratings,
     embeddings: Tensor,
     settings: Settings,
@@ -261,7 +263,7 @@ def _step_loss(
     images = embeddings[torch.from_numpy(batch.images).to(device)]
     return denoising_loss(
         prior,
-        noise_process,
+        noise_scheduler,
         images,
         users.to(device),
         ratings.to(device),

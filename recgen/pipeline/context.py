@@ -306,7 +306,7 @@ class RunContext:
         """Return the role whose trained model plays `role`."""
         return role if role in self.roles else "judge"
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop what was read from the folder, so that a stage reads what the stages before it have just written."""
         for name in (
             "items",

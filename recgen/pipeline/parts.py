@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
@@ -27,9 +26,6 @@ from recgen.pipeline.home import PARTS, Home, folder_of
 from recgen.pipeline.session import logging_to, run_folder
 from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import tasks
-
-if TYPE_CHECKING:
-    from recgen.stages.chunks import Chunks
 
 logger = logging.getLogger("recgen")
 
@@ -152,8 +148,7 @@ def _recorded(work: RunContext) -> dict[str, list[int]]:
         if left.keys() & set(task.after):
             continue
         work.workspace.begin(task.name, fingerprint, task.owns)
-        chunks: Chunks = resolve_name("recgen.stages.chunks:chunks_of")(work, *task.arguments)
-        undrawn = chunks.left_to_draw()
+        undrawn: list[int] = resolve_name("recgen.stages.chunks:left_to_draw")(work, *task.arguments)
         if undrawn:
             left[task.name] = undrawn
         else:

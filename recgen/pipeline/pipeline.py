@@ -28,7 +28,7 @@ def execute(
     until: str | None = None,
     force: str | None = None,
     goals: Collection[str] | None = None,
-    siblings: ArtifactCache | None = None,
+    cache: ArtifactCache | None = None,
     clock: Clock | None = None,
     workers: int = 1,
 ) -> list[str]:
@@ -44,12 +44,12 @@ def execute(
         A stage to do again, with everything that comes after it.
     goals
         Names of tasks: only they and what they come after are done; None means all.
-    siblings
+    cache
         Runs that may have done a task already, from which it is then taken over.
     clock
         Says at the start of each task how long the rest will take, and learns from what each took.
     workers
-        Processes for tasks that do not need each other, see `recgen.pipeline.side_by_side`; with one, or `siblings`, everything
+        Processes for tasks that do not need each other, see `recgen.pipeline.side_by_side`; with one, or a `cache`, everything
         is done in this process.
     """
     work = tasks(run)
@@ -66,7 +66,7 @@ def execute(
     # Up to the first task that is left nothing changes, so that what was found there a moment ago still holds.
     asked = asked[asked.index(left[0]) :] if left else []
     several = workers > 1 and len(left) > 1
-    if siblings is None and left and (several or run.settings.ray is not None):
+    if cache is None and left and (several or run.settings.ray is not None):
         run.inputs.bring()  # for processes on this machine, of which none has to look again
         return SideBySide(run, asked, prints, clock).execute(workers, stages)
     preflight.check(run, stages)
@@ -76,15 +76,15 @@ def execute(
             if run.workspace.finished(task.name, fingerprint):
                 continue
             run.models.release(*records.models(run, task))
-            with nullcontext() if siblings is None else siblings.lock(fingerprint):
-                elsewhere = siblings and siblings.take(run.workspace, task.name, fingerprint, task.owns)
+            with nullcontext() if cache is None else cache.lock(fingerprint):
+                elsewhere = cache and cache.take(run.workspace, task.name, fingerprint, task.owns)
                 if elsewhere:
                     logger.info("%s: taken from %s", task.name, elsewhere)
                 else:
                     _do(run, task, fingerprint, clock)
                     done.append(task.name)
             if task.stage in ("dataset", "features"):
-                run.forget()
+                run.clear_cache()
     finally:
         gc.unfreeze()  # what `Models.release` has set aside: the program that called goes on
     return done

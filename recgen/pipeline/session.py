@@ -71,11 +71,11 @@ def run(
     with work.workspace.lock(), logging_to(folder / "log.txt"):
         started = time.perf_counter()
         work.write_config()
-        siblings = ArtifactCache(folder.resolve().parent) if share else None
+        cache = ArtifactCache(folder.resolve().parent) if share else None
         planned, clock = forecast.plan(work, until, force)
         if planned.left:
             logger.info(planned.line())
-        done = pipeline.execute(work, until, force, siblings=siblings, clock=clock, workers=planned.workers)
+        done = pipeline.execute(work, until, force, cache=cache, clock=clock, workers=planned.workers)
         _conclude(work, done, time.perf_counter() - started)
         if until in (None, "report"):
             logger.info("Report: %s", folder / "report.html")

@@ -152,7 +152,7 @@ def obey(run: RunContext, order: Order) -> Done | Failed:
     try:
         run.models.release(*order.kept)
         if order.anew:
-            run.forget()
+            run.clear_cache()
         run.prepare_torch()
         value = resolve_name(order.call)(run, *order.arguments)
         return Done(value, usage.report())

@@ -157,6 +157,11 @@ def _in_turn(chunks: Chunks, number: int, patient: bool) -> bool:
     return True
 
 
+def left_to_draw(run: RunContext, name: str) -> list[int]:
+    """Return the numbers of the chunks of a generator or control for which something has to be drawn yet."""
+    return chunks_of(run, name).left_to_draw()
+
+
 def draw_part(run: RunContext, name: str, index: int, parts: int) -> int:
     """Draw every `parts`-th chunk from the `index`-th, counted from 1, that is not finished; return how many were drawn."""
     chunks = chunks_of(run, name)

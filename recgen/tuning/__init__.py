@@ -243,7 +243,7 @@ def work(context: StudyContext, storage: BaseStorage, name: str, trials: int) ->
         with ExitStack() as turns:
             turns.enter_context(study_lock(storage, context.root, name))
             requeue_stale_trials(study, storage, context.root)
-            _thin(context, study)
+            _prune(context, study)
             if len(counted(study)) < trials:
                 todo = partial(objective, context=context, turns=turns)
                 study.optimize(todo, n_trials=1, catch=(TrialFailedError,), gc_after_trial=True)
@@ -253,7 +253,7 @@ def work(context: StudyContext, storage: BaseStorage, name: str, trials: int) ->
         time.sleep(POLL)
 
 
-def _thin(context: StudyContext, study: Study) -> None:
+def _prune(context: StudyContext, study: Study) -> None:
     trials = counted(study)  # what the worker of a trial left that is done again is not for this to remove
     found = scores(trials)
     best = sorted(found, key=lambda number: (-found[number], number))
@@ -267,7 +267,7 @@ def _conclude(context: StudyContext, storage: BaseStorage, name: str, study: Stu
     """Run the winner on the test split, once, and write the report."""
     where = str(context.root / JOURNAL) if url is None else shown(url) if "://" in url else url
     mine = (context.root / _NAME).read_text().strip()
-    _thin(context, study)
+    _prune(context, study)
     with study_lock(storage, context.root, name):
         best = winner(study.trials)
         if best is None:

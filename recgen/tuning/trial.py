@@ -198,14 +198,14 @@ def _inherit(root: Path, before: list[int], folder: Path) -> None:
 def _measure(trial: Trial, context: StudyContext, run: RunContext) -> list[float]:
     """Measure what is measured once, then draw by draw; after each, a study with one objective may end a bad trial."""
     run.write_config()
-    siblings = ArtifactCache(context.root / "trials")
+    cache = ArtifactCache(context.root / "trials")
     done: list[str] = []
     found: list[dict[str, float]] = []
     if once := objectives.goals(run):
-        done += pipeline.execute(run, goals=once, siblings=siblings)
+        done += pipeline.execute(run, goals=once, cache=cache)
     means = objectives.values(run)
     for seed in range(_draws(run)):
-        done += pipeline.execute(run, goals=goals(run, seed), siblings=siblings)
+        done += pipeline.execute(run, goals=goals(run, seed), cache=cache)
         found.append(_results(run, seed))
         means |= {name: float(np.mean([each[name] for each in found])) for name in METRICS}
         values = weighed(means, context.tune)

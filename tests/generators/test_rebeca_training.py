@@ -50,7 +50,7 @@ def ratings() -> Ratings:
     return Ratings(users[order], rng.integers(40, size=len(users)), likes[order])
 
 
-def noise_process(settings: Settings) -> DDPMScheduler:
+def noise_scheduler(settings: Settings) -> DDPMScheduler:
     return DDPMScheduler(
         settings.train_timesteps, beta_schedule=settings.noise_schedule, prediction_type=settings.prediction
     )
@@ -122,7 +122,7 @@ def test_the_loss_of_a_step(ratings: Ratings, embeddings: torch.Tensor, predicti
     settings = SMALL.model_copy(update={"prediction": prediction})
     prior, process, batch = (
         trained_somewhat(ratings, embeddings),
-        noise_process(settings),
+        noise_scheduler(settings),
         ratings.take(np.arange(13)),
     )
     rng = torch.Generator().manual_seed(5)
@@ -147,7 +147,7 @@ def test_the_loss_of_a_step(ratings: Ratings, embeddings: torch.Tensor, predicti
 
 
 def test_the_loss_of_held_out_likes(ratings: Ratings, embeddings: torch.Tensor) -> None:
-    prior, process = trained_somewhat(ratings, embeddings), noise_process(SMALL)
+    prior, process = trained_somewhat(ratings, embeddings), noise_scheduler(SMALL)
     order = numpy_rng(SEED, "rebeca held out rows").permutation(len(ratings.users))
     rng, count = torch_generator(SEED, "rebeca held out noise"), 2 * len(order)
     noise = torch.randn(count, DIM, generator=rng)
@@ -169,7 +169,7 @@ def test_training_by_a_loop(ratings: Ratings, embeddings: torch.Tensor, kinds: s
     prior = new_prior(USERS, DIM, settings, SEED)
     start_from_taste(prior, rest, embeddings, SEED)
     learned = rest.take(rest.likes) if kinds == "likes" else rest
-    process, measure = noise_process(settings), HeldOutLoss(held, settings, SEED, DIM)
+    process, measure = noise_scheduler(settings), HeldOutLoss(held, settings, SEED, DIM)
     optimizer = torch.optim.AdamW(prior.parameters(), 1e-2, weight_decay=settings.weight_decay, fused=True)
     batches = balanced_batches(learned, 3, 5, numpy_rng(SEED, "rebeca batches"))
     rng, reported, states = torch_generator(SEED, "rebeca noise"), [], {}

@@ -38,12 +38,12 @@ def test_a_finished_task_is_taken_over_with_all_that_it_owns(done, tmp_path):
 
 def test_what_differs_or_has_lost_its_files_is_not_taken_over(done, tmp_path):
     """Another fingerprint, another task, a run whose files were removed, the run itself."""
-    two, siblings = Workspace(tmp_path / "two"), ArtifactCache(tmp_path)
-    assert siblings.take(two, "a/b", "g", ["images"]) is None
-    assert siblings.take(two, "a/c", "f", ["images"]) is None
-    assert siblings.take(done, "a/b", "f", ["images"]) is None
+    two, cache = Workspace(tmp_path / "two"), ArtifactCache(tmp_path)
+    assert cache.take(two, "a/b", "g", ["images"]) is None
+    assert cache.take(two, "a/c", "f", ["images"]) is None
+    assert cache.take(done, "a/b", "f", ["images"]) is None
     (done.root / "out.json").unlink()
-    assert siblings.take(two, "a/b", "f", ["images"]) is None
+    assert cache.take(two, "a/b", "f", ["images"]) is None
     assert not two.finished("a/b", "f")
 
 

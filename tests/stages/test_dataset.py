@@ -62,10 +62,10 @@ def test_what_generators_learn_from_are_the_tables_by_number(write_config, tmp_p
         "user": "int64", "item": "int64", "like": "bool", "timestamp": "float64", "split": "object"
     }  # fmt: skip
     assert len(run.reference_images.rows) == 30
-    run.forget()
+    run.clear_cache()
     monkeypatch.setattr("recgen.pipeline.context.REFERENCES", 7)
     some = run.reference_images.rows
-    run.forget()
+    run.clear_cache()
     assert len(np.unique(some, axis=0)) == 7 and np.array_equal(run.reference_images.rows, some), (
         "drawn by the seed"
     )

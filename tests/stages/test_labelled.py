@@ -61,7 +61,7 @@ def items_of(model, user: int) -> list[int]:
 
 def test_split_is_the_same_for_every_role_and_no_reference_is_in_it(finished):
     parts = feedback_splits(finished, "Verifier")
-    finished.forget()
+    finished.clear_cache()
     again = feedback_splits(finished, "Verifier")
     for name in ("train", "valid", "test"):
         assert pairs(getattr(parts, name).inter_feat) == pairs(getattr(again, name).inter_feat)

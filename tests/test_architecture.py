@@ -75,6 +75,22 @@ def test_libraries_know_no_runs(room):
     assert not wrong, sorted(wrong)
 
 
+def test_the_pipeline_knows_no_stage():
+    """It calls them by name: what a run does next is decided without torch and RecBole."""
+    wrong = {
+        (name, target)
+        for name, targets in graph().items()
+        if name.startswith("recgen.pipeline.")
+        for target in targets
+        if target.startswith("recgen.stages")
+    }
+    assert not wrong, sorted(wrong)
+
+
+def test_few_modules_lie_outside_of_a_room():
+    assert len(list((ROOT / "recgen").glob("*.py"))) <= 8
+
+
 def test_no_import_circles():
     assert not circles(), [sorted(group) for group in circles()]
 

@@ -72,12 +72,10 @@ def _raw_and_out(command: Callable[..., None]) -> Callable[..., None]:
 
 def _drawn(command: Callable[..., None]) -> Callable[..., None]:
     """Give a converter the options that decide which users stay."""
-    least = click.option(
-        "--min-likes", "least", default=3, show_default=True, help="Likes that a user needs."
-    )
+    min_likes = click.option("--min-likes", default=3, show_default=True, help="Likes that a user needs.")
     seed = click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
     return click.option("--users", type=SOME, help="Keep so many users, drawn at random.")(
-        seed(least(command))
+        seed(min_likes(command))
     )
 
 
@@ -97,9 +95,7 @@ _images = click.option("--images", type=_PATH, help="Images named by item id: a 
 @_raw_and_out
 @_drawn
 @_images
-@click.option(
-    "--with-images-only", "imaged", is_flag=True, help="Leave out movies that have no poster in --images."
-)
+@click.option("--with-images-only", is_flag=True, help="Leave out movies that have no poster in --images.")
 @click.option("--poster-url", help="Where posters are, with {movie_id}, {imdb_id} or {tmdb_id} in it.")
 @click.option("--histories", type=SOME, help="Cut each user's ratings into users of so many; RAGAR has 20.")
 def movielens(raw: Path, out: Path, **options: Any) -> None:
@@ -146,9 +142,7 @@ def mind(raw: Path, out: Path, **options: Any) -> None:
 @_raw_and_out
 @click.option("--users", type=SOME, help="Keep so many users, drawn at random.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the draw.")
-@click.option(
-    "--min-likes", "least", default=100, show_default=True, help="Likes (4 or 5) that a user needs."
-)
+@click.option("--min-likes", default=100, show_default=True, help="Likes (4 or 5) that a user needs.")
 def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
     """FLICKR-AES: the workers' ratings, and the photos in 40K."""
     from recgen.data.convert import flickr_aes
@@ -160,7 +154,7 @@ def flickr_aes(raw: Path, out: Path, **options: Any) -> None:
 @_raw_and_out
 @_drawn
 @_images
-@click.option("--with-images-only", "imaged", is_flag=True, help="Leave out items without an image.")
+@click.option("--with-images-only", is_flag=True, help="Leave out items without an image.")
 @click.option(
     "--like", type=float, help="Ratings from here up are likes; without it every interaction is one."
 )

@@ -15,7 +15,7 @@ from recgen.data.convert import movielens, table
 from recgen.data.convert.images import inside
 from recgen.starter.found import Found, Table, delimiter
 
-_LEAST = 3  # likes of a user: what a training, a validation and a test interaction take
+_MIN_LIKES = 3  # likes of a user: what a training, a validation and a test interaction take
 _PARTS = frozenset("train training test testing val valid validation dev eval evaluation holdout".split())
 _SAMPLE = 200_000  # ratings that the threshold is found from
 
@@ -60,7 +60,7 @@ def prepare(found: Found, data: Path) -> Prepared:
         return _atomic(found)
     out = data / _name(found.folder)
     if found.kind == "movielens":
-        made = movielens.prepare(found.folder, out, found.images, imaged=found.images is not None)
+        made = movielens.prepare(found.folder, out, found.images, with_images_only=found.images is not None)
         images, ids = (str(out / "images"), out / "images.csv") if found.images else ("rendered", None)
         return Prepared(out, images, ids, ["class", "movie_title"], movielens.LIKE, made.summary())
     return _tables(found, out)
@@ -108,7 +108,12 @@ def _tables(found: Found, out: Path) -> Prepared:
         raw.mkdir()
         texts = _stage(found, raw)
         made = table.prepare(
-            raw, out, found.images, imaged=found.images is not None, like=likes, least=_LEAST
+            raw,
+            out,
+            found.images,
+            with_images_only=found.images is not None,
+            like=likes,
+            min_likes=_MIN_LIKES,
         )
     return Prepared(out, str(out / "images"), out / "images.csv", texts, likes, made.summary())
 

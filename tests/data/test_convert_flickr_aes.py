@@ -34,7 +34,7 @@ def raw(tmp_path) -> Path:
 
 
 def test_users_with_enough_likes_stay_with_their_dislikes(raw, tmp_path):
-    flickr_aes.prepare(raw, tmp_path / "aes", least=3)
+    flickr_aes.prepare(raw, tmp_path / "aes", min_likes=3)
     assert histories(tmp_path / "aes") == {"A1PLR0K": [Path(photo(n)).stem for n in (4, 3, 2, 1, 0, 5)]}
     assert table(tmp_path / "aes", "inter")["rating"].tolist() == ["4", "4", "5", "5", "5", "3"]
     assert dropped(tmp_path / "aes") == {
@@ -46,7 +46,7 @@ def test_users_with_enough_likes_stay_with_their_dislikes(raw, tmp_path):
 
 
 def test_photos_and_their_mean_scores(raw, tmp_path):
-    flickr_aes.prepare(raw, tmp_path / "aes", least=2)
+    flickr_aes.prepare(raw, tmp_path / "aes", min_likes=2)
     scores = table(tmp_path / "aes", "item").set_index("item_id")["score"]
     assert scores[Path(photo(3)).stem] == "0.3" and scores[Path(photo(5)).stem] == ""
     assert kept(tmp_path / "aes") == {"users": 2, "interactions": 12, "items": 6, "images": 6}

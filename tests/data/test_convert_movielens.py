@@ -99,7 +99,7 @@ def test_the_three_layouts_give_the_same_data(latest, tmp_path):
 
 
 def test_histories_are_cut_oldest_first(latest, tmp_path):
-    movielens.prepare(latest, tmp_path / "ml", histories=2, least=2)
+    movielens.prepare(latest, tmp_path / "ml", histories=2, min_likes=2)
     cut = {f"{user}_{n}": items for user in (1, 2, 3) for n, items in ((1, ["5", "4"]), (2, ["3", "2"]))}
     assert histories(tmp_path / "ml") == cut | {"9_1": ["1", "2"]}
     assert dropped(tmp_path / "ml")["interactions: left over when histories were cut into 2"] == 4
@@ -129,7 +129,7 @@ def test_posters_from_a_folder_or_a_zip(latest, tmp_path, packed):
             archive.write(given / "3.png", "again/1.png")
             archive.writestr("readme.txt", "no image")
         given = tmp_path / "posters.zip"
-    movielens.prepare(latest, tmp_path / "out/ml", images=given, imaged=True)
+    movielens.prepare(latest, tmp_path / "out/ml", images=given, with_images_only=True)
     assert kept(tmp_path / "out/ml") == {"items": 3, "images": 3, "users": 3, "interactions": 9}
     assert dropped(tmp_path / "out/ml")["items: no poster"] == 2
     assert (

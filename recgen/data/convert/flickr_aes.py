@@ -19,7 +19,7 @@ _RATINGS, _SCORES, _IMAGES = (
 )
 
 
-def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least: int = LEAST) -> Target:
+def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, min_likes: int = LEAST) -> Target:
     """Convert FLICKR-AES. A photo's token is its file name without ending; it has no text but its mean score.
 
     Parameters
@@ -28,14 +28,14 @@ def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least
         The folder of the published files, with the photos in ``40K``, and the data set's.
     users, seed
         How many users to draw, and the seed of the draw; None keeps all.
-    least
+    min_likes
         Likes that a user needs.
 
     Notes
     -----
     Ratings have no time; the file's order stands in for it.
     """
-    with writing(out, raw, "FLICKR-AES", users=users, seed=seed, least=least) as target:
+    with writing(out, raw, "FLICKR-AES", users=users, seed=seed, min_likes=min_likes) as target:
         (ratings,) = need(raw, [_RATINGS], f"{_RATINGS} and the folder {_IMAGES}")
         if not (raw / _IMAGES).is_dir():
             raise UserError(
@@ -45,7 +45,7 @@ def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least
         scores = _scores(raw, target.tally)
         log = target.log(ratings)
         _read_ratings(ratings, log, photos, target.tally)
-        for photo in sorted(target.add_interactions(log, Selection(least, LIKE, users, seed))):
+        for photo in sorted(target.add_interactions(log, Selection(min_likes, LIKE, users, seed))):
             target.add_item(photo, {"score:float": scores.get(photo, "")}, image=photos[photo], where=photo)
     return target
 

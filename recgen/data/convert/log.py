@@ -31,7 +31,7 @@ class Selection:
 
     Attributes
     ----------
-    least
+    min_likes
         Likes that a user needs; three are what a training, a validation and a test interaction take.
     like
         Ratings from here up are likes; None: every interaction is one.
@@ -44,7 +44,7 @@ class Selection:
         historical sequences to ensure each contains 20 interactions"); None: do not.
     """
 
-    least: int = 3
+    min_likes: int = 3
     like: float | None = None
     users: int | None = None
     seed: int = 0
@@ -110,11 +110,13 @@ def _draw(selection: Selection, user: str) -> int:
 
 def _able(log: Log, selection: Selection, tally: Tally) -> Iterator[tuple[str, list[Interaction]]]:
     for user, rows in _pieces(log, selection, tally):
-        if sum(_liked(row, selection) for row in rows) >= selection.least:
+        if sum(_liked(row, selection) for row in rows) >= selection.min_likes:
             yield user, rows
         else:
-            tally.drop("users", f"fewer than {selection.least} likes", user)
-            tally.drop("interactions", f"of users with fewer than {selection.least} likes", user, len(rows))
+            tally.drop("users", f"fewer than {selection.min_likes} likes", user)
+            tally.drop(
+                "interactions", f"of users with fewer than {selection.min_likes} likes", user, len(rows)
+            )
 
 
 def _liked(row: Interaction, selection: Selection) -> bool:

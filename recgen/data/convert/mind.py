@@ -26,7 +26,7 @@ def prepare(
     images: Path | None = None,
     users: int | None = None,
     seed: int = 0,
-    least: int = 3,
+    min_likes: int = 3,
 ) -> Target:
     """Convert MIND; news that nobody who stays clicked are left out.
 
@@ -38,17 +38,17 @@ def prepare(
         Images by news id, a folder or a zip; MIND itself has none and its URLs have expired.
     users, seed
         How many users to draw, and the seed of the draw; None keeps all.
-    least
+    min_likes
         Clicks that a user needs.
     """
-    with writing(out, raw, "MIND", users=users, seed=seed, least=least) as target:
+    with writing(out, raw, "MIND", users=users, seed=seed, min_likes=min_likes) as target:
         folders = _folders(raw)
         known = _news_ids(folders)
         log = target.log(*(folder / "behaviors.tsv" for folder in folders))
         start = min((_first_time(folder / "behaviors.tsv") for folder in folders), default=0)
         for folder in folders:
             _read_behaviours(folder / "behaviors.tsv", log, known, start, target.tally)
-        met = target.add_interactions(log, Selection(least, users=users, seed=seed))
+        met = target.add_interactions(log, Selection(min_likes, users=users, seed=seed))
         found = {} if images is None else find_images(images, target.scratch, target.tally)
         for folder in folders:
             _write_news(folder / "news.tsv", target, met, found)

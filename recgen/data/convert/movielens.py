@@ -97,8 +97,8 @@ VARIANTS = (
 
 
 def prepare(
-    raw: Path, out: Path, images: Path | None = None, imaged: bool = False, poster_url: str | None = None,
-    histories: int | None = None, users: int | None = None, seed: int = 0, least: int = 3,
+    raw: Path, out: Path, images: Path | None = None, with_images_only: bool = False, poster_url: str | None = None,
+    histories: int | None = None, users: int | None = None, seed: int = 0, min_likes: int = 3,
 ) -> Target:  # fmt: skip
     """Convert a MovieLens data set; columns are named as in RecBole's own ml-100k.
 
@@ -108,7 +108,7 @@ def prepare(
         The folder of the published files, and the data set's.
     images
         Posters by movieId: a folder or a zip.
-    imaged
+    with_images_only
         Leave out movies without a poster in `images`, and their ratings.
     poster_url
         Where posters are, with ``{movie_id}``, ``{imdb_id}`` or ``{tmdb_id}`` in it; the latter two come from links.csv.
@@ -116,22 +116,22 @@ def prepare(
         Cut each user's ratings, oldest first, into users with this many each; RAGAR has 20.
     users, seed
         How many users to draw, and the seed of the draw; None keeps all.
-    least
+    min_likes
         Likes (ratings from 4 up) that a user needs.
     """
     _check_template(poster_url)
-    if imaged and images is None:
+    if with_images_only and images is None:
         raise UserError(
             "--with-images-only", found="no --images", expected="the posters that decide which movies stay"
         )
     options = {
-        "imaged": imaged,
+        "with_images_only": with_images_only,
         "poster_url": poster_url,
         "histories": histories,
         "users": users,
         "seed": seed,
     }
-    with writing(out, raw, "MovieLens", **options, least=least) as target:
+    with writing(out, raw, "MovieLens", **options, min_likes=min_likes) as target:
         variant = _variant(raw)
         target.note(variant=variant.name)
         ratings_file, movies_file = need(raw, [variant.ratings_file, variant.movies_file], _LAYOUT)
@@ -140,13 +140,13 @@ def prepare(
         for movie in variant.movies(movies_file, target.tally):
             where = f"row {movie.number} of {movies_file.name}"
             item, poster = movie.item.strip(), posters.get(movie.item.strip())
-            if imaged and poster is None:
+            if with_images_only and poster is None:
                 target.tally.drop("items", "no poster", where)
                 continue
             target.add_item(item, _texts(movie), image=poster, url=None if poster else url(item), where=where)
         log = target.log(ratings_file)
         _read_ratings(variant.ratings(ratings_file, target.tally), log, target)
-        target.add_interactions(log, Selection(least, LIKE, users, seed, histories))
+        target.add_interactions(log, Selection(min_likes, LIKE, users, seed, histories))
     return target
 
 

@@ -18,7 +18,7 @@ from recgen.data.convert.target import Target, writing
 LAYOUT = "POG as published: user_data.txt and item_data.txt"
 
 
-def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least: int = 3) -> Target:
+def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, min_likes: int = 3) -> Target:
     """Convert POG.
 
     Parameters
@@ -29,7 +29,7 @@ def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least
         The data set's folder.
     users, seed
         How many users to draw, and the seed of the draw; None keeps all. RAGAR has 1,000.
-    least
+    min_likes
         Clicked items that a user needs.
 
     Returns
@@ -37,13 +37,13 @@ def prepare(raw: Path, out: Path, users: int | None = None, seed: int = 0, least
     The written data set. Items are those that the users who stay clicked. A click has no time of its own; its time is its
     place among the user's clicks.
     """
-    with writing(out, raw, "POG", users=users, seed=seed, least=least) as target:
+    with writing(out, raw, "POG", users=users, seed=seed, min_likes=min_likes) as target:
         user_file, item_file = need(raw, ["user_data.txt", "item_data.txt"], LAYOUT)
         tokens = (fields[0].strip() for _, fields in _items(item_file, Tally()))
         known = {token for token in tokens if not unusable(token)}
         log = target.log(user_file)
         _read_clicks(user_file, log, known, target.tally)
-        met = target.add_interactions(log, Selection(least, users=users, seed=seed))
+        met = target.add_interactions(log, Selection(min_likes, users=users, seed=seed))
         _write_items(item_file, target, met)
     return target
 

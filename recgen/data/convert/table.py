@@ -24,8 +24,8 @@ _OURS = ("item_id", "image", "image_url")
 
 
 def prepare(
-    raw: Path, out: Path, images: Path | None = None, imaged: bool = False, like: float | None = None,
-    users: int | None = None, seed: int = 0, least: int = 3, simulate_users: int | None = None,
+    raw: Path, out: Path, images: Path | None = None, with_images_only: bool = False, like: float | None = None,
+    users: int | None = None, seed: int = 0, min_likes: int = 3, simulate_users: int | None = None,
 ) -> Target:  # fmt: skip
     """Convert a folder of tables.
 
@@ -35,25 +35,31 @@ def prepare(
         The folder of the tables, and the data set's.
     images
         Images by item_id, a folder or a zip; ``raw/images`` where it is None.
-    imaged
+    with_images_only
         Leave out items without an image, and their interactions.
     like
         Ratings from here up are likes; None: every interaction is one.
     users, seed
         How many users to draw, and the seed of all draws; None keeps all.
-    least
+    min_likes
         Likes that a user needs.
     simulate_users
         Draw a log of so many users in place of the interactions (see `recgen.data.convert.simulated_users`).
     """
-    options = {"imaged": imaged, "like": like, "users": users, "seed": seed, "least": least}
+    options = {
+        "with_images_only": with_images_only,
+        "like": like,
+        "users": users,
+        "seed": seed,
+        "min_likes": min_likes,
+    }
     with writing(out, raw, "table", **options, simulate_users=simulate_users) as target:
         items, interactions, people = (_find(raw, name) for name in ("items", "interactions", "users"))
         if items is None:
             raise UserError(
                 f"--raw {raw}", found="no items.csv or items.parquet", expected="a table of items"
             )
-        found = _write_items(raw, items, images, imaged, target)
+        found = _write_items(raw, items, images, with_images_only, target)
         if simulate_users is not None:
             if interactions is not None:
                 raise UserError(
@@ -73,7 +79,7 @@ def prepare(
         else:
             log = target.log(interactions)
             _read_interactions(interactions, log, target)
-        target.add_interactions(log, Selection(least, like, users, seed))
+        target.add_interactions(log, Selection(min_likes, like, users, seed))
         if people is not None:
             _write_users(people, target)
     return target
@@ -88,7 +94,9 @@ def _find(raw: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def _write_items(raw: Path, path: Path, images: Path | None, imaged: bool, target: Target) -> dict[str, Path]:
+def _write_items(
+    raw: Path, path: Path, images: Path | None, with_images_only: bool, target: Target
+) -> dict[str, Path]:
     """Write the items and return the images of those that have one."""
     tally, given = target.tally, {}
     folder = images or (raw / "images")
@@ -99,7 +107,7 @@ def _write_items(raw: Path, path: Path, images: Path | None, imaged: bool, targe
         image = inside(raw, named) if named else by_name.get(item)
         if named and image is None:
             tally.drop("images", "no such file in the folder", f"{where}: {named}")
-        if imaged and image is None:
+        if with_images_only and image is None:
             tally.drop("items", "no image", where)
             continue
         if (

@@ -14,6 +14,7 @@ from generators.common.sampling import Drawing, finish
 from recgen.core.seeding import seed_for
 from recgen.data.types import Creative, Request
 from recgen.diffusion.sampling import Sampling
+from recgen.recommender.reward import Scorer
 
 _AT_ONCE = 64  # images that are held until the best of them are known
 
@@ -74,7 +75,7 @@ def draw_candidates(
     generator: Generator,
     requests: Sequence[Request],
     drawings: Sequence[Sequence[Drawing]],
-    reward: Any,
+    reward: Scorer | None,
     sampling: Sampling,
 ) -> Iterator[Candidates]:
     """Draw, encode and score several images for each request, in batches, and yield them request by request.
@@ -88,8 +89,7 @@ def draw_candidates(
     drawings
         For each request its conditions, at least one, with what the recipe says of each.
     reward
-        The ranking model that scores: anything with the method ``score(users, items, embeddings)`` of
-        `recgen.recommender.reward.Ranker`. None leaves the scores NaN.
+        What scores them, a ranking model for one. None leaves the scores NaN.
     sampling
         How the images are sampled.
 
@@ -122,7 +122,7 @@ def _block(
     generator: Generator,
     requests: Sequence[Request],
     drawings: Sequence[Sequence[Drawing]],
-    reward: Any,
+    reward: Scorer | None,
     sampling: Sampling,
 ) -> Iterator[Candidates]:
     flat = [drawing for each in drawings for drawing in each]
@@ -137,7 +137,7 @@ def _block(
         yield Candidates(tuple(images[start:stop]), recipes, embeddings[start:stop], scores[start:stop])
 
 
-def _scores(reward: Any, asked: Sequence[Request], embeddings: np.ndarray) -> np.ndarray:
+def _scores(reward: Scorer | None, asked: Sequence[Request], embeddings: np.ndarray) -> np.ndarray:
     if reward is None:
         return np.full(len(asked), np.nan)
     users, items = [request.user_id for request in asked], [request.item_id for request in asked]
@@ -148,7 +148,7 @@ def draw_best(
     generator: Generator,
     requests: Sequence[Request],
     drawings: Sequence[Sequence[Drawing]],
-    reward: Any,
+    reward: Scorer | None,
     sampling: Sampling,
     progress: Progress,
     keeps: Callable[[Request, np.ndarray], np.ndarray] | None = None,

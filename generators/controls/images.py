@@ -14,6 +14,7 @@ from generators.controls.settings import Settings
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.images import read_image
 from recgen.data.types import Creative, Request, RunData
+from recgen.recommender.reward import RewardModel
 
 CANDIDATES, PROBES = 40, 64
 """Images that `Constant` chooses from, and users of the other half whom it asks."""
@@ -26,7 +27,11 @@ class Shown(Untrained):
     Config = Settings
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         for request in requests:
@@ -104,7 +109,13 @@ class Constant(Shown):
 
     name = "constant"
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Choose the image of each half by the mean score that the reward gives it on the other half's users."""
         candidates = self._candidates(data)
         self.rows = [self._best(candidates, 1 - half, data, reward) for half in (0, 1)]
@@ -122,7 +133,7 @@ class Constant(Shown):
         known = [row for row, path in enumerate(data.images) if path is not None]
         return sorted(known, key=lambda row: (-int(likes.get(row, 0)), row))[:CANDIDATES]
 
-    def _best(self, candidates: list[int], half: int, data: RunData, reward: Any) -> int:
+    def _best(self, candidates: list[int], half: int, data: RunData, reward: RewardModel | None) -> int:
         users, items = self._probes(half, data)
         if not users:  # a single user, say: whoever chooses, it is not the user of a request
             return candidates[0]

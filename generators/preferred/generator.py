@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -41,6 +40,7 @@ from recgen.core.errors import UserError
 from recgen.core.seeding import seed_for
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.conditions import Condition
+from recgen.recommender.reward import RewardModel, Scorer
 
 _NAME, _LAYERS, _STAGE = "preferred", ("to_k_ip.0", "to_v_ip.0"), "preferred start"
 _FOLDER = "adapter"
@@ -56,7 +56,13 @@ class Preferred(Taste):
     users: Learned
     weights: Mapping[str, Tensor]
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Fit taste, compare its images, and train the adapter's keys and values.
 
         Raises
@@ -88,12 +94,12 @@ class Preferred(Taste):
                 name = data.item_ids[items[at]]
                 yield Request(token, name, seed_for(data.run_seed, "preferred", token, name))
 
-    def opinion(self, data: RunData, reward: Any) -> Any:
-        """Return what says which images are preferred: something with a method ``score(users, items, embeddings)``."""
+    def opinion(self, data: RunData, reward: RewardModel | None) -> Scorer:
+        """Return what says which images are preferred."""
         return Opinion(self._asking(data, reward))
 
     def pairs(
-        self, requests: Sequence[Request], data: RunData, reward: Any, progress: Progress
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None, progress: Progress
     ) -> list[Pair]:
         """Return the pairs of requests, block by block: nothing of one request depends on another."""
         size = self.config.decode.batch_size
@@ -103,7 +109,7 @@ class Preferred(Taste):
             progress("preferred: comparing", min(start + size, len(requests)), len(requests))
         return pairs
 
-    def _compared(self, requests: Sequence[Request], data: RunData, reward: Any) -> list[Pair]:
+    def _compared(self, requests: Sequence[Request], data: RunData, reward: RewardModel | None) -> list[Pair]:
         config, sampling = self.config, self.learned.strength.sampling(self.config.decode)
         users, items = [r.user_id for r in requests], [r.item_id for r in requests]
         own = data.image_features[[data.item_rows[item] for item in items]]
@@ -129,7 +135,9 @@ class Preferred(Taste):
             for place, better, worse in ranked(scores[row], kept[row])
         ]  # fmt: skip
 
-    def _conditions(self, requests: Sequence[Request], data: RunData, reward: Any, k: int) -> list[Condition]:
+    def _conditions(
+        self, requests: Sequence[Request], data: RunData, reward: RewardModel | None, k: int
+    ) -> list[Condition]:
         """Return what taste draws requests from with the style of k items."""
         answers = self.answers(requests, data, reward, k)
         strength = self.learned.strength
@@ -142,7 +150,11 @@ class Preferred(Taste):
             yield trained
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order, drawn block by block: between blocks the UNet is as it was."""
         size = self.config.decode.batch_size

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from generators.ragar.settings import Settings
 from recgen.data.requests import HISTORY
 from recgen.data.types import RunData
 from recgen.features.item_keywords import top_keywords
+from recgen.recommender.reward import RewardModel
 
 _USERS_AT_ONCE = 64  # of whom the recommender scores the whole catalogue together
 
@@ -80,7 +80,7 @@ class ExampleBuilder:
         If `settings` retrieve by the reward and there is none.
     """
 
-    def __init__(self, data: RunData, settings: Settings, reward: Any = None) -> None:
+    def __init__(self, data: RunData, settings: Settings, reward: RewardModel | None = None) -> None:
         if settings.retrieves_by_reward and reward is None:
             raise ValueError("RAGAR with weights: reward needs a reward")
         self.data, self.settings, self.reward = data, settings, reward

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from generators.ragar.settings import Settings
 from recgen.core.seeding import seed_for
 from recgen.diffusion.conditions import Condition
 from recgen.features.encoders import Encoder
+from recgen.recommender.reward import RewardModel
 
 
 class Trainer:
@@ -39,7 +39,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Model, encoder: Encoder, reward: Any, judge: Any, settings: Settings, run_seed: int
+        self,
+        model: Model,
+        encoder: Encoder,
+        reward: RewardModel | None,
+        judge: RewardModel | None,
+        settings: Settings,
+        run_seed: int,
     ) -> None:
         self.model, self.encoder, self.reward, self.judge = model, encoder, reward, judge
         self.settings, self.run_seed = settings, run_seed
@@ -140,7 +146,7 @@ class Trainer:
         images = list(self.model.backbone.generate(wanted, self.settings.train_decode))
         return self.encoder.images(images)
 
-    def _scores(self, ranker: Any, examples: Sequence[Example], embeddings: np.ndarray) -> Tensor:
+    def _scores(self, ranker: RewardModel, examples: Sequence[Example], embeddings: np.ndarray) -> Tensor:
         scores = ranker.score(
             [example.user for example in examples], [example.item for example in examples], embeddings
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from generators.taste.ridge import Ridge, centred
 from generators.taste.shown import Looks
 from generators.taste.trust import Trust
 from recgen.data.types import RunData
+from recgen.recommender.reward import RewardModel
 
 _CELLS = 8_000_000
 """Scores held at once: users a chunk times items looked at."""
@@ -65,14 +65,19 @@ class Sources:
 
     data: RunData
     catalogue: Catalogue
-    reward: Any
+    reward: RewardModel | None
     basis: Basis
     population: Population
     met: Mapping[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, data: RunData, catalogue: Catalogue, reward: Any, basis: Basis, population: Population
+        cls,
+        data: RunData,
+        catalogue: Catalogue,
+        reward: RewardModel | None,
+        basis: Basis,
+        population: Population,
     ) -> Sources:
         """Return the sources with all encounters of `data`."""
         return cls(data, catalogue, reward, basis, population, Encounters.of(data).by_user())

@@ -66,7 +66,13 @@ class Taste(Generator):
             raise RuntimeError("taste has to be fitted or loaded first")
         return self._learned
 
-    def fit(self, data: RunData, reward: Any = None, judge: Any = None, progress: Progress = silent) -> None:
+    def fit(
+        self,
+        data: RunData,
+        reward: RewardModel | None = None,
+        judge: RewardModel | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Learn how far each source is believed, and the strengths; without `reward`, users' own likes are all there is."""
         rows = sampled_rows(data, self.config.catalogue)
         catalogue = Catalogue.of(data, rows, self.groups, self.encoder)
@@ -137,7 +143,7 @@ class Taste(Generator):
     def _style_groups(self) -> int:
         return sum(group.style for group in self.groups)
 
-    def _strengths(self, data: RunData, reward: Any, progress: Progress) -> dict[str, Any]:
+    def _strengths(self, data: RunData, reward: RewardModel | None, progress: Progress) -> dict[str, Any]:
         """Return the strength to draw with, and what was tried, on training likes."""
         requests = self._trials(data)
         keep, config = self.config.keep, self.config
@@ -195,7 +201,7 @@ class Taste(Generator):
         shown, before = (tags(each, content, self.encoder) for each in (images, own))
         return (shown == before).all(axis=1)
 
-    def _asking(self, data: RunData, reward: Any) -> Asked:
+    def _asking(self, data: RunData, reward: RewardModel | None) -> Asked:
         """Return who is asked about users, made once for the same data and reward."""
         asked = self._asked
         if asked is None or asked.sources.data is not data:
@@ -207,7 +213,11 @@ class Taste(Generator):
         return asked
 
     def answers(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, k: int | None = None
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        k: int | None = None,
     ) -> list[Answer]:
         """Return what is to be shown to each request's user; nothing is drawn, and no request influences another.
 
@@ -267,7 +277,11 @@ class Taste(Generator):
         return self.backbone.count_tokens(text) <= self.backbone.prompt_limit
 
     def generate(
-        self, requests: Sequence[Request], data: RunData, reward: Any = None, progress: Progress = silent
+        self,
+        requests: Sequence[Request],
+        data: RunData,
+        reward: RewardModel | None = None,
+        progress: Progress = silent,
     ) -> Iterator[Creative]:
         """Yield one creative per request, in order."""
         strength = self.learned.strength
@@ -357,7 +371,7 @@ class Taste(Generator):
             )
         return score
 
-    def prompts(self, requests: Sequence[Request], data: RunData, reward: Any = None) -> Any:
+    def prompts(self, requests: Sequence[Request], data: RunData, reward: RewardModel | None = None) -> Any:
         """Return a table of the requests' prompts for a service that draws elsewhere; nothing is drawn.
 
         Returns

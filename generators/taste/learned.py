@@ -25,6 +25,7 @@ from generators.taste.trust import OWN_LIKES, Trust, fit_trust
 from recgen.core.errors import UserError
 from recgen.core.io import read_json, write_bytes, write_json
 from recgen.data.types import RunData
+from recgen.recommender.reward import RewardModel
 
 _CORRECTOR = "corrector."
 _USERS = 1_000
@@ -60,7 +61,7 @@ class Learned:
     corrector: Corrector | None = None
 
 
-def beliefs(data: RunData, catalogue: Catalogue, reward: Any) -> tuple[Belief, np.ndarray]:
+def beliefs(data: RunData, catalogue: Catalogue, reward: RewardModel | None) -> tuple[Belief, np.ndarray]:
     """Return how far each source is believed, and what everybody likes, float32 ``[N]``.
 
     The population and the weights of (6) are learned without the encounters that the reward was not trained on, on which the
@@ -87,7 +88,7 @@ def beliefs(data: RunData, catalogue: Catalogue, reward: Any) -> tuple[Belief, n
     return Belief(basis, population, trust, reward_mean, text_strength, tag_strength), shared
 
 
-def _unseen(data: RunData, catalogue: Catalogue, reward: Any) -> Encounters:
+def _unseen(data: RunData, catalogue: Catalogue, reward: RewardModel | None) -> Encounters:
     """Return the encounters that the reward was not trained on, of users and items of the catalogue."""
     if reward is None:
         return Encounters(NOTHING[0], NOTHING[0], NOTHING[1])

@@ -18,6 +18,13 @@ _SCORES = 1 << 24
 """Scores of whole catalogues that are held at once: 64 MB."""
 
 
+class Scorer(Protocol):
+    """Whatever scores images of items for users; a `RewardModel` is one."""
+
+    def score(self, users: Sequence[str], items: Sequence[str], embeddings: np.ndarray, /) -> Tensor:
+        """Return float ``[B]``: each user's score of each item with the image of ``embeddings[b]``, float32 ``[B, D]``."""
+
+
 class RewardModel(Protocol):
     """A trained ranking model that scores and ranks images, asked in users' and items' tokens.
 

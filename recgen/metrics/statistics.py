@@ -53,10 +53,11 @@ class Estimate:
         >>> Estimate(0.98, 0.95, 1.004, 50).within(None).high
         1.004
         """
-        if bounds is None or self.low is None or self.high is None:
+        if bounds is None:
             return self
         least, most = map(float, bounds)
-        return replace(self, low=min(max(self.low, least), most), high=max(min(self.high, most), least))
+        low, high = (None if end is None else min(max(end, least), most) for end in (self.low, self.high))
+        return replace(self, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def power(difference: float, error: float | None, n: int) -> tuple[float | None,
 
     if error is None:
         return None, None
-    detectable = float(norm.ppf(0.975) + norm.ppf(POWER)) * error
+    detectable = float(norm.ppf(1 - SIGNIFICANT / 2) + norm.ppf(POWER)) * error
     needed = ceil(n * (detectable / difference) ** 2) if difference else None
     return float(f"{detectable:.4g}"), needed
 

@@ -68,6 +68,15 @@ def test_what_only_rounding_spreads_has_no_spread(scale):
     assert alike.detectable == 0.0 and alike.low == alike.high == pytest.approx(scale)
 
 
+def test_an_interval_ends_where_what_is_measured_does():
+    """One that lies beyond altogether is a point at that end; where there is no interval none is made."""
+    assert s.Estimate(0.5, -0.2, 1.3, 9).within((0, 1)) == s.Estimate(0.5, 0.0, 1.0, 9)
+    assert s.Estimate(0.5, 1.2, 1.3, 9).within((0, 1)) == s.Estimate(0.5, 1.0, 1.0, 9)
+    assert s.Estimate(0.5, -0.3, -0.2, 9).within((0, 1)) == s.Estimate(0.5, 0.0, 0.0, 9)
+    alone = s.Estimate(0.5, None, None, 1)
+    assert alone.within((0, 1)) == alone and alone.within(None) == alone
+
+
 def test_two_users_have_an_interval_and_equal_ones_a_point():
     two = s.bootstrap_mean([1.0, 2.0], ["a", "b"], seed=0)
     assert two.low < 1.5 < two.high

@@ -137,6 +137,7 @@ class Constant(Shown):
         users, items = self._probes(half, data)
         if not users:  # a single user, say: whoever chooses, it is not the user of a request
             return candidates[0]
+        assert reward is not None
         scores = [
             float(reward.score(users, items, np.tile(data.image_features[row], (len(users), 1))).mean())
             for row in candidates

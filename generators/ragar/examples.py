@@ -99,6 +99,7 @@ class ExampleBuilder:
 
     def _scores(self, users: Sequence[str]) -> dict[str, np.ndarray]:
         """Return each known user's standardised scores of the items in `_seen`."""
+        assert self.reward is not None
         known = [user for user in dict.fromkeys(users) if user in self.data.user_rows]
         items = [self.data.item_ids[row] for row in self._seen]
         found: dict[str, np.ndarray] = {}

@@ -95,6 +95,7 @@ class Trainer:
 
     def _rank(self, step: int, examples: list[Example], out: Output) -> Tensor:
         """Return L_rank: one call draws all images of the batch, one scores them (eqs. 11-15)."""
+        assert self.reward is not None
         settings, keys = self.settings, [example.key for example in examples]
         noise = perturbations(keys, out.action.shape[1:], step, self.run_seed, settings).to(out.action)
         actions = out.action.detach()[:, None] + settings.sigma * noise  # eq. 11
@@ -127,6 +128,7 @@ class Trainer:
 
     def _compared(self, examples: list[Example]) -> tuple[Tensor, Tensor]:
         """Return rho_ref and rho_key ``[B]``: of the items' own images, and of the ones drawn from their words."""
+        assert self.reward is not None
         new = [example for example in examples if example.key not in self._key_scores]
         if new:
             seeds = [

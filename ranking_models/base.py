@@ -65,6 +65,9 @@ class FeatureRecommender(GeneralRecommender):  # type: ignore[misc]  # untyped
     scores_by_images: ClassVar[bool] = True
     """Whether a trained model's scores follow from the items' images; False where images act in training alone."""
 
+    reads_columns: ClassVar[bool] = False
+    """Whether batches of training need the columns of the `.user` and `.item` files, such as titles, beside ids and labels."""
+
     history_starts: torch.Tensor
     history_items: torch.Tensor
     image_redraws: torch.Tensor | None

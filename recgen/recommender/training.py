@@ -72,7 +72,7 @@ def train(config: Any, data: Loaders) -> Trained:
     model = build(config, data.train.dataset)
     trainer = trainer_for(config, model)
     watch = _Watch(f"{config['model']}: epochs", str(config["valid_metric"]), trainer)
-    with recbole_batches():
+    with recbole_batches(joined=getattr(model, "reads_columns", True)):
         trainer.fit(
             data.train,
             data.valid,

@@ -7,11 +7,14 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import BPR
 from recbole.sampler import Sampler
-from recbole.utils import init_seed
+from recbole.utils import FeatureSource, FeatureType, init_seed
 
+from ranking_models.trainer import in_wide_steps
 from recgen.core.compat import recbole_batches
 from recgen.recommender import recbole
 
@@ -81,8 +84,40 @@ def test_other_indices_are_read_by_recbole():
         assert rows[2:4]["a"].tolist() == [2, 3] and rows["b"].tolist() == rows.interaction["b"].tolist()
 
 
+def test_loaders_draw_as_much_as_those_of_torch(parts):
+    """What is drawn after an epoch, by the loader's generator or, where it has none, by torch's own, stays the same."""
+    keys = {"dataset": "toy", "data_path": ".", "use_gpu": False, "train_batch_size": 16, "topk": [5]}
+
+    def after(block) -> tuple[int, int]:
+        init_seed(7, True)
+        data = recbole.loaders(recbole.recbole_config(BPR, keys), parts)
+        with block:
+            list(data.train)
+            list(in_wide_steps(data.valid))
+        return [int(torch.randint(2**40, (), generator=each)) for each in (data.train.generator, None)]
+
+    assert after(recbole_batches()) == after(nullcontext())
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_columns_of_items_are_joined_only_where_they_are_read(parts, joined):
+    ids = torch.arange(ITEMS + 1)
+    parts.train.item_feat = Interaction({"item_id": ids, "year": ids + 1900})
+    parts.train.set_field_property("year", FeatureType.FLOAT, FeatureSource.ITEM, 1)
+    (rows, *_) = epochs(parts, recbole_batches(joined), 16, 1)
+    asked = {"user_id", "item_id", "neg_item_id"}
+    assert asked <= set(rows) and {"year", "neg_year"} & set(rows) == (
+        {"year", "neg_year"} if joined else set()
+    )
+    (plain, *_) = epochs(parts, recbole_batches(), 16, 1)
+    assert all(rows[name] == plain[name] for name in asked)
+
+
 def test_outside_the_block_recbole_is_itself():
-    before = Interaction.__getitem__, Sampler.sample_by_key_ids
-    with recbole_batches():
-        assert Interaction.__getitem__ is not before[0] and Sampler.sample_by_key_ids is not before[1]
-    assert (Interaction.__getitem__, Sampler.sample_by_key_ids) == before
+    def patched():
+        return AbstractDataLoader.__iter__, Interaction.__getitem__, Sampler.sample_by_key_ids, Dataset.join
+
+    before = patched()
+    with recbole_batches(joined=False):
+        assert all(now is not then for now, then in zip(patched(), before, strict=True))
+    assert patched() == before

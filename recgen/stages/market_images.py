@@ -50,8 +50,9 @@ class TrueTaste:
     def read(self, images: Sequence[Image.Image]) -> pd.DataFrame:
         """Return what images show, one row each: attributes, and factors in degrees."""
         self._reader = self._reader or AttributeReader.load(asset_folder("attribute-reader"))
-        shown = pd.DataFrame(self._reader.read(images), columns=list(NAMES))
-        return pd.concat([shown, pd.DataFrame(self._reader.factors(images), columns=list(FACTORS))], axis=1)
+        attributes, factors = self._reader.look(images)
+        tables = (pd.DataFrame(attributes, columns=list(NAMES)), pd.DataFrame(factors, columns=list(FACTORS)))
+        return pd.concat(tables, axis=1)
 
     def of_read(self, users: Sequence[str], read: pd.DataFrame) -> np.ndarray:
         """Return each user's utility of an image that was read, float64 ``[n]``."""

@@ -186,9 +186,9 @@ def by_truth(run: RunContext, made: CreativeBatch) -> Columns:
     known = Truth.load(truth)
     own, images = known.attributes_of(made.items), [_open(path) for path in made.paths]
     reader = AttributeReader.load(asset_folder("attribute-reader"))
-    seen = reader.read(images)
+    seen, factors = reader.look(images)
     before = known.utility(made.users, own, known.factors_of(made.items))
-    after = known.utility(made.users, seen, reader.factors(images))
+    after = known.utility(made.users, seen, factors)
     return {
         "true_utility_gain": personalisation.true_utility_gain(before, after),
         "content_preservation": semantics.content_preservation(own[:, 0], seen[:, 0]),

@@ -59,13 +59,19 @@ class AttributeReader:
         """Return one float32 ``[n, SIZES[a]]`` per attribute."""
         return [part.softmax(dim=1).numpy() for part in self._outputs(images)[:-1]]
 
+    def look(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `read` and what `factors` say of the images, which are looked at once for both."""
+        *logits, factors = self._outputs(images)
+        attributes = np.stack([part.softmax(dim=1).numpy().argmax(axis=1) for part in logits], axis=1)
+        return attributes, factors.clamp(-1, 1).numpy().astype(np.float64)
+
     def read(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return the most probable motif, colour, ground and pattern of each image, int64 ``[n, 4]``."""
-        return np.stack([part.argmax(axis=1) for part in self.probabilities(images)], axis=1)
+        return self.look(images)[0]
 
     def factors(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return the factors of each image, float64 ``[n, 7]`` in [-1, 1]: how strongly each is drawn."""
-        return self._outputs(images)[-1].clamp(-1, 1).numpy().astype(np.float64)
+        return self.look(images)[1]
 
     def save(self, folder: Path) -> None:
         """Write half-precision weights and ``config.json`` to `folder`."""

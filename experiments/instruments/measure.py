@@ -19,6 +19,7 @@ from recgen.core.seeding import numpy_rng
 from recgen.metrics import statistics
 from recgen.metrics.contrasts import claims, contrasts, corrected
 from recgen.metrics.permutation import permutation_within_items
+from recgen.metrics.resampling import RESAMPLES
 
 RUNS = 1000
 ITEMS, PER_ITEM, USERS = 30, 4, 60
@@ -153,7 +154,7 @@ POPULATIONS = {"normal": normal, "skewed": skewed, "Delta R": delta_r, "a share 
 def percentile(values: np.ndarray, seed: int) -> tuple[float, float]:
     """Return the percentile interval that the studentised one replaced."""
     rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (statistics.RESAMPLES, len(values)))].mean(axis=1)
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from recgen.core.seeding import seed_for
-from recgen.metrics.statistics import RESAMPLES, Estimate
+from recgen.metrics.resampling import RESAMPLES
+from recgen.metrics.statistics import Estimate
 
 KEYS = ("score_gain_judge", "true_utility_gain")
 """What the judge and what the truth say of a creative."""

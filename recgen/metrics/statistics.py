@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recgen.metrics.personalisation import FloatArray
+from recgen.metrics.resampling import SIGN_FLIPS, drawn_flips, drawn_users
 
-RESAMPLES = 2000
-SIGN_FLIPS = 10_000
-MORE_SIGN_FLIPS = 100_000  # where none of the first was as extreme: Holm's correction multiplies p by hundreds of comparisons
 EXACT_UP_TO = 13  # 2**13 sign patterns are fewer than SIGN_FLIPS: then all of them are tried
-ROWS_AT_ONCE = 500
 UNITS = 5
 """Fewest users, seeds or draws that a p-value is computed from."""
 LEAST_SPREAD = 0.25
@@ -332,10 +329,9 @@ def _resampled(
     totals: FloatArray, counts: FloatArray, seed: int
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Yield means and their standard errors of `RESAMPLES` samples of users, block by block."""
-    users, rng = len(totals), np.random.default_rng(seed)
+    users = len(totals)
     squares, crosses, sizes = totals**2, totals * counts, counts**2
-    for start in range(0, RESAMPLES, ROWS_AT_ONCE):
-        drawn = rng.integers(0, users, size=(min(ROWS_AT_ONCE, RESAMPLES - start), users))
+    for drawn in drawn_users(seed, users):
         number = counts[drawn].sum(axis=1)
         means = totals[drawn].sum(axis=1) / number
         spread = squares[drawn].sum(axis=1) - 2 * means * crosses[drawn].sum(axis=1)
@@ -359,13 +355,11 @@ def _sign_flip(totals: FloatArray, seed: int) -> float:
     if users <= EXACT_UP_TO:
         signs: NDArray[np.int64] = 1 - 2 * ((np.arange(2**users)[:, None] >> np.arange(users)) & 1)
         return float(np.mean(np.abs(signs @ totals) >= observed - slack))
-    rng, extreme, done = np.random.default_rng(seed), 0, 0
-    for wanted in (SIGN_FLIPS, MORE_SIGN_FLIPS):
-        while done < wanted:
-            flips = rng.integers(0, 2, size=(min(ROWS_AT_ONCE, wanted - done), users), dtype=np.int8)
-            flipped = np.abs(totals.sum() - 2.0 * (flips @ totals))
-            extreme, done = extreme + int(np.count_nonzero(flipped >= observed - slack)), done + len(flips)
-        if extreme:
+    extreme, done = 0, 0
+    for flips in drawn_flips(seed, users):
+        flipped = np.abs(totals.sum() - 2.0 * (flips @ totals))
+        extreme, done = extreme + int(np.count_nonzero(flipped >= observed - slack)), done + len(flips)
+        if done == SIGN_FLIPS and extreme:
             break
     return (1 + extreme) / (done + 1)
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from recgen.features.encoders import Encoder, ImageEncoder
     from recgen.features.language import LanguageModel
 
-_NAMES = ("backbone", "encoder", "judge_encoders", "language_model")
+NAMES = ("backbone", "encoder", "judge_encoders", "language_model")
+"""What `Models.release` lets go of."""
 
 
 class Models:
@@ -109,7 +110,7 @@ class Models:
         """
         from recgen.core.batching import free_memory
 
-        loaded = [name for name in _NAMES if name in self.__dict__ and name not in kept]
+        loaded = [name for name in NAMES if name in self.__dict__ and name not in kept]
         for name in loaded:
             del self.__dict__[name]
         if "backbone" not in kept and self._checkpoint is not None:
@@ -117,7 +118,7 @@ class Models:
             loaded.append("checkpoint")
         if loaded:
             free_memory()
-            if not any(name in self.__dict__ for name in _NAMES):
+            if not any(name in self.__dict__ for name in NAMES):
                 gc.freeze()  # what outlives every model is code, half a million objects that no later search need go through
         else:
             return_heap()

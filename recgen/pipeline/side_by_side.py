@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
 
 from recgen.core.errors import UserError
 from recgen.pipeline import records
+from recgen.pipeline.models import NAMES
 from recgen.pipeline.pool import Lost, Pool, Worker
 from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import STAGES
@@ -24,6 +25,15 @@ logger = logging.getLogger("recgen")
 
 _TRIES = 3  # processes that may end in the middle of one task
 _KILLED = "signal 9"  # what the system does to a process when memory is short
+_LIBRARIES = {
+    "features": "recgen.features.encoders",
+    "ranker": "ranking_models.trainer",
+    "generator.fit": "recgen.diffusion.backbone",
+    "generate": "recgen.diffusion.backbone",
+    "evaluate": "recgen.features.encoders",
+    "report": "recgen.report",
+}
+"""By stage the module with which its tasks read what takes seconds to read."""
 
 
 def waits(work: Sequence[Task]) -> dict[str, tuple[str, ...]]:
@@ -77,6 +87,9 @@ class SideBySide:
         self._lost: Counter[str] = Counter()
         self._changes = 0  # of the data and the features
         self._told: dict[Worker, int] = {}  # of how many a process knows
+        self._read: defaultdict[Worker, set[str]] = defaultdict(
+            set
+        )  # libraries, while there was nothing to do
 
     def execute(self, workers: int, stages: Collection[str]) -> list[str]:
         """Do what is not done yet and return the names of the tasks that ran, in the order in which they ended.
@@ -132,7 +145,7 @@ class SideBySide:
     def _give_out(self, pool: Pool, workers: int) -> bool:
         """Give processes that have nothing to do the most urgent tasks that can be begun, or shares of those that are under way.
 
-        Return whether any task is under way.
+        Those that are left read libraries of the tasks that come next. Return whether there is anything to wait for.
         """
         for task in self._ready():
             if (free := self._free(pool, workers)) is not None:
@@ -141,13 +154,33 @@ class SideBySide:
             if (free := self._free(pool, workers)) is None:
                 break
             self._begin(pool, free, task, shares=True)
-        return bool(self._at)
+        for idle in pool.idle:
+            if unread := [module for module in self._next_libraries() if module not in self._read[idle]]:
+                self._read[idle].add(unread[0])
+                pool.give(
+                    idle, "", Order("recgen.pipeline.worker:read_library", (unread[0],), frozenset(NAMES))
+                )
+        reading = len(pool.idle) < len(pool.workers) - len(self._at)
+        return bool(self._at) or (
+            reading and bool(self._left)
+        )  # what is left may wait for a process that reads
 
-    @staticmethod
-    def _free(pool: Pool, workers: int) -> Worker | None:
-        """Return a process that has nothing to do, started where there may be one more; None where there is none."""
+    def _next_libraries(self) -> list[str]:
+        """Return the libraries of the tasks that come next: that wait for none that has to be begun and has a library itself.
+
+        Those of later tasks are not read yet, so that a process is seldom at it when a task can be begun.
+        """
+        first = {task.name for task in self._left.values() if task.stage in _LIBRARIES}
+        coming = [task for name, task in self._left.items() if first.isdisjoint(self._waits[name])]
+        return [_LIBRARIES[task.stage] for task in coming if task.stage in _LIBRARIES]
+
+    def _free(self, pool: Pool, workers: int) -> Worker | None:
+        """Return a process that has nothing to do, of several the one that has read most libraries; None where there is none.
+
+        One more is started where there may be.
+        """
         if pool.idle:
-            return pool.idle[0]
+            return max(pool.idle, key=lambda worker: len(self._read[worker]))
         return pool.start() if len(pool.workers) < workers and pool.has_room() else None
 
     def _ready(self) -> list[Task]:

@@ -16,7 +16,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from logging.handlers import QueueHandler
 from pathlib import Path
 from pkgutil import resolve_name
@@ -160,6 +162,12 @@ def obey(run: RunContext, order: Order) -> Done | Failed:
         said = f"{type(error).__name__}: {error}"
         # pickled, an error loses its causes, by which a full disk is known
         return Failed(_pickled(of_machine(error) or error), said, traceback.format_exc())
+
+
+def read_library(run: RunContext, module: str) -> None:
+    """Import a module that tasks to come import themselves; what is wrong with it is theirs to say."""
+    with suppress(Exception):
+        import_module(module)
 
 
 def _pickled(error: Exception) -> bytes:

@@ -234,6 +234,49 @@ def task(name: str, stage: str, *after: str) -> Task:
     return Task(name, stage, "", {}, after)
 
 
+@pytest.mark.slow
+def test_a_process_with_nothing_to_do_reads_what_the_next_tasks_will_ask_for(config, tmp_path, monkeypatch):
+    given, give = list[tuple[str, Order]](), pool.Pool.give
+
+    def note(self, worker, name, order):
+        given.append((name, order))
+        give(self, worker, name, order)
+
+    monkeypatch.setattr(pool.Pool, "give", note)
+    pipeline.execute(context(config, tmp_path / "run"), until="features", workers=2)
+    names = [name for name, _ in given]
+    read = [order.arguments for _, order in given if order.call == "recgen.pipeline.worker:read_library"]
+    assert names[:3] == ["", "dataset", ""], "preflight, the first task, and the other process gets ready"
+    assert given[2][1].arguments == ("recgen.features.encoders",) and set(read) == {given[2][1].arguments}
+
+
+def test_libraries_are_those_of_the_tasks_that_come_next():
+    run = RunContext(load_config("demo"), Path("nowhere"))
+    work = tasks(run)
+    side = SideBySide(run, work, {}, None)
+
+    def begun(*stages: str) -> set[str]:
+        for task in work:
+            if task.stage in stages:
+                side._left.pop(task.name, None)
+        return set(side._next_libraries())
+
+    drawing, encoding = "recgen.diffusion.backbone", "recgen.features.encoders"
+    assert begun("dataset") == {encoding}
+    assert begun("features") == {"ranking_models.trainer"}
+    assert begun("ranker") == {drawing}
+    assert begun("generator.fit", "generate") == {encoding}
+    assert begun("evaluate") == {"recgen.report"}, "while what comes between reads nothing of its own"
+    assert begun("downstream", "report") == set()
+
+
+def test_a_library_that_cannot_be_read_is_left_to_the_task_that_asks_for_it(config, tmp_path):
+    run = context(config, tmp_path / "run")
+    assert isinstance(
+        worker.obey(run, Order("recgen.pipeline.worker:read_library", ("no.such",))), worker.Done
+    )
+
+
 def test_nothing_is_drawn_before_all_that_any_generator_asks_for_is_there():
     work = [
         task("dataset", "dataset"),

@@ -24,10 +24,12 @@ from recgen.recommender import recbole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import pandas as pd
 
     from recgen.data.types import Request
     from recgen.metrics.distribution import ReferenceSet
+    from recgen.recommender.reward import Ranker
 
 REFERENCES = 30_000
 """Images of items that creatives are compared with as a set, at most: as many as COCO-30K, by which generators are compared."""
@@ -115,6 +117,16 @@ class RunContext:
     @cached_property
     def feedback(self) -> dict[str, recbole.DatasetSplits]:
         """Likes and dislikes by ranking model's name, filled as they are asked for by `recgen.stages.ranker.feedback_splits`."""
+        return {}
+
+    @cached_property
+    def rankers(self) -> dict[tuple[str, int], Ranker]:
+        """Trained models by role and member, kept as they are loaded by `recgen.stages.ranker.load_ranker`."""
+        return {}
+
+    @cached_property
+    def squares(self) -> dict[tuple[int, int], np.ndarray]:
+        """Items' own images by row and edge, kept as `recgen.stages.measure` compares with them."""
         return {}
 
     @property
@@ -316,6 +328,8 @@ class RunContext:
             "reference_images",
             "split",
             "feedback",
+            "rankers",
+            "squares",
             "held_out",
         ):
             self.__dict__.pop(name, None)

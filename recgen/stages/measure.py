@@ -30,6 +30,7 @@ from recgen.stages.ranker import reward_model
 from recgen.stages.vlm_judge import by_vlm
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
+SQUARES = 2048  # items' images that are kept at that size: 100 MB
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
 
 Columns = dict[str, Any]
@@ -153,13 +154,22 @@ class _Block:
         known = [run.data.images[row] is not None for row in rows]
         wanted = sorted({row for history in histories for row in history} | set(rows[known].tolist()))
         place = {row: position for position, row in enumerate(wanted)}
-        found = [_square(_open(run.data.images[row]), edge) for row in wanted]
+        found = [_own_square(run, row, edge) for row in wanted]
         self.images = np.stack(found) if found else self.creatives[:0]
         self.owners, self.liked = personalisation.history_pairs(
             [[place[row] for row in history] for history in histories]
         )
         self.with_own = np.flatnonzero(known)
         self.own = np.array([place[row] for row in rows[known].tolist()], dtype=np.int64)
+
+
+def _own_square(run: RunContext, row: int, edge: int) -> np.ndarray:
+    """Return `_square` of an item's own image, which most measurements of a run ask for: so many as fit are kept."""
+    if (row, edge) not in run.squares:
+        if len(run.squares) == SQUARES:
+            run.squares.clear()
+        run.squares[row, edge] = _square(_open(run.data.images[row]), edge)
+    return run.squares[row, edge]
 
 
 def _open(path: Path | None) -> Image.Image:

@@ -23,6 +23,10 @@ from recgen.recommender.splits import half
 from recgen.recommender.training import build, finite
 from recgen.recommender.training import train as train_model
 
+_KEPT = 2_000_000
+"""Interactions of a model that stays loaded for the tasks to come: it takes some 100 MB. Reading one takes a third of what is
+measured of sixty creatives; several with all of a large log would take gigabytes."""
+
 
 def train(run: RunContext, role: str) -> list[Path]:
     """Train the model of one role, or the judges, one for each encoder, and save them; return what was written.
@@ -43,6 +47,7 @@ def _folder(run: RunContext, role: str, member: int) -> Path:
 
 
 def _train(run: RunContext, role: str, member: int) -> list[Path]:
+    run.rankers.pop((role, member), None)
     task = training_task(run, role, member)
     folder = _folder(run, role, member)
     data = recbole.loaders(task.config, task.parts, task.keep)
@@ -186,11 +191,16 @@ def load_ranker(run: RunContext, role: str, member: int = 0) -> Ranker:
         When the folder holds a model of other users, items, features or settings than the run's.
     """
     role = run.resolve_role(role)
+    if (role, member) in run.rankers:
+        return run.rankers[role, member]
     task = training_task(run, role, member)
     dataset = recbole.training_part(task.parts, task.keep)
     run.prepare_torch()
     model = checkpoint.load(build(task.config, dataset), task.parts.whole, _folder(run, role, member))
-    return Ranker(model, dataset, run.settings.ranker.what_if)
+    ranker = Ranker(model, dataset, run.settings.ranker.what_if)
+    if len(dataset.inter_feat) <= _KEPT:
+        run.rankers[role, member] = ranker
+    return ranker
 
 
 def judge_of_generators(run: RunContext) -> LazyRanker | None:

@@ -12,7 +12,11 @@ from PIL import Image
 
 from recgen import api
 from recgen.config.generators import GeneratorSpec, placebo_decode
+from recgen.config.loader import load_config
 from recgen.core.errors import UserError
+from recgen.data.images import read_image
+from recgen.pipeline.context import RunContext
+from recgen.stages import measure
 from recgen.stages.measure import CreativeBatch, check_creatives
 
 BLIND = {"protocol": "blind", "items": 6, "per_item": 3}
@@ -56,6 +60,24 @@ def test_the_placebo_selects_among_as_many_noises_as_asked_for(finished):
     )["recipe"]
     assert len(recipes) == 18 and all(json.loads(recipe)["noises"] == 3 for recipe in recipes)
     assert metrics(finished)["run"]["placebo_noises"] == 3
+
+
+def test_items_images_that_are_kept_are_read_once_and_change_nothing(finished, monkeypatch):
+    def measured(run: RunContext) -> tuple[bytes, int]:
+        read: list[Path] = []
+        monkeypatch.setattr(measure, "_open", lambda path: read.append(path) or read_image(path))
+        own = {path for path in run.data.images if path is not None}
+        table, _ = measure.measure(run, "toy")
+        monkeypatch.undo()
+        return table.read_bytes(), sum(path in own for path in read)
+
+    before = (finished / "evaluation/toy.parquet").read_bytes()
+    run = RunContext(load_config(str(finished.parent / "tiny.yaml")), finished)
+    found, once = measured(run)
+    assert found == before and measured(run) == (before, 0), "kept from the first time"
+    run.clear_cache()
+    monkeypatch.setattr(measure, "SQUARES", 1)
+    assert measured(run) == (before, once) and len(run.squares) == 1
 
 
 def test_swapped_is_the_same_image_for_another_user(finished):

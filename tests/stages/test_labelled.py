@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
 from recgen.recommender.splits import half
+from recgen.stages import ranker
 from recgen.stages.ranker import feedback_splits, load_ranker
 
 
@@ -147,3 +149,17 @@ def test_roles_may_be_of_different_kinds(write_config, tmp_path):
     pipeline.execute(run, until="evaluate")
     measured = json.loads((tmp_path / "run/metrics.json").read_text())["creatives"]["toy"]
     assert measured["delta_r_reward"]["n"] == measured["delta_r_judge"]["n"] == len(run.requests)
+
+
+def test_a_trained_model_is_read_once_until_it_is_trained_anew(finished, monkeypatch):
+    finished.clear_cache()
+    first = load_ranker(finished, "reward")
+    assert load_ranker(finished, "reward") is first and load_ranker(finished, "verifier") is not first
+    ranker.train(finished, "reward")
+    again = load_ranker(finished, "reward")
+    assert again is not first
+    for name, values in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], values)
+    monkeypatch.setattr(ranker, "_KEPT", 1)
+    finished.clear_cache()
+    assert load_ranker(finished, "reward") is not load_ranker(finished, "reward"), "a large one is let go of"

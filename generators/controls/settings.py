@@ -19,10 +19,10 @@ class PlaceboSettings(GeneratorConfig):
     """What is drawn for the placebo."""
 
     noises: int = Field(
-        8, ge=2, description="images drawn for a request, of which the reward's favourite is shown"
+        8, ge=2, description="images drawn of an item, of which a user is shown the reward's favourite"
     )
     decode: Sampling = Sampling.model_validate({})
 
     def workload(self, requests: int, users: int) -> Workload:
-        """Return the work of `noises` images a request."""
+        """Return the work of `noises` images a request: the most that it can be, where no two requests are of one item."""
         return Workload(draw=self.noises * super().workload(requests, users).draw)

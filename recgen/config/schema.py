@@ -229,7 +229,8 @@ class Settings(Strict):
         the reward of several noises under one prompt (`placebo`). Without `placebo` no report can tell a gain from what selecting
         by a ranking model earns by itself.
     placebo_noises
-        Among how many noises the placebo selects: so many images are drawn a request. The more, the more selecting earns.
+        Among how many noises the placebo selects: so many images are drawn of an item, for all its users. The more, the more
+        selecting earns.
     requests
         How many users get an image, of their last like; null means all of them; a block for items drawn blind, see `Requests`.
     shard_size

@@ -173,8 +173,15 @@ class Estimator:
             requests = min(requests, self.settings.budget.images)
         if not isinstance(asked, Requests) or not asked.shares:
             return requests
-        items = min(asked.items, self.sizes.items) if asked.protocol == "blind" else self.sizes.items
-        return min(requests, items * asked.groups)
+        return min(requests, self._items_asked_for * asked.groups)
+
+    @property
+    def _items_asked_for(self) -> int:
+        """Different items of the run's requests, at most."""
+        asked, items = self.settings.requests, self.sizes.items
+        if isinstance(asked, Requests) and asked.protocol == "blind":
+            items = min(asked.items, items)
+        return min(items, self.sizes.requests)
 
     def _drawing(self, effort: Effort, network: DiffusionNetwork, batch: int) -> float:
         batch = min(batch, max(self.settings.shard_size, 1))
@@ -203,7 +210,7 @@ class Estimator:
             return Cost("controls", costs.loading(self.machine) + embedding)
         if source == _PLACEBO:
             decode = Sampling.model_validate(placebo_decode(self.config.generators.values()) or {})
-            images = self.settings.placebo_noises * self.sizes.requests
+            images = self.settings.placebo_noises * self._items_asked_for
             effort = sampled(images, decode.steps, decode.guidance_scale)
             return Cost("draw placebo", self._drawing(effort, self.network, decode.batch_size), images)
         work, network, batch = self._workload(source)

@@ -122,10 +122,10 @@ class Drawer:
     name, precision = "grey", "float32"
 
     def __init__(self):
-        self.prompts = []
+        self.batches = []
 
     def generate(self, conditions, sampling):
-        self.prompts += [condition.prompt for condition in conditions]
+        self.batches.append([condition.prompt for condition in conditions])
         return [Image.new("L", (8, 8), condition.seed % 256).convert("RGB") for condition in conditions]
 
 
@@ -156,17 +156,32 @@ def test_the_placebo_is_what_the_reward_says_the_user_likes_best_of_as_many_nois
     assert [each.request for each in found] == requests
     for request, made in zip(requests, found, strict=True):
         pair = request.user_id, request.item_id
-        greys = [seed_for(catalogue.run_seed, f"placebo noise {n}", *pair) % 256 for n in range(noises)]
+        seeds = [
+            seed_for(catalogue.run_seed, f"placebo noise {n}", item=request.item_id) for n in range(noises)
+        ]
+        greys = [seed % 256 for seed in seeds]
         best = max(greys) if Particular.likes_bright(*pair) else min(greys)
         assert np.asarray(made.image).mean() == best and made.recipe["noise"] == greys.index(best)
         assert made.recipe["noises"] == noises and made.recipe["prompt"] == f"item {request.item_id[1:]}"
     assert PlaceboSettings().noises == 8
 
 
-def test_the_placebo_draws_the_items_text_and_no_request_sees_another(catalogue):
+def test_the_placebo_draws_an_items_images_once_and_no_request_sees_another(catalogue):
+    requests = [Request(f"u{user}", f"i{item}", 7 * user, ("i1",)) for user in range(4) for item in range(3)]
     drawer = Drawer()
-    placebo, requests = Placebo(PlaceboSettings(noises=3), drawer, Eye()), asked(9)
-    together = [each.recipe for each in placebo.generate(requests, catalogue, Particular())]
-    assert drawer.prompts == [f"item {request.item_id[1:]}" for request in requests for _ in range(3)]
-    alone = [each.recipe for one in requests for each in placebo.generate([one], catalogue, Particular())]
-    assert alone == together
+    together = list(Placebo(PlaceboSettings(), drawer, Eye()).generate(requests, catalogue, Particular()))
+    assert drawer.batches == [[f"item {item}"] * 8 for item in range(3)], "each a batch of its own"
+    assert together[0].recipe["noise"] != together[3].recipe["noise"], "users of one item differ"
+    for request, made in zip(requests, together, strict=True):
+        alone = Placebo(PlaceboSettings(), Drawer(), Eye())
+        (one,) = alone.generate([request], catalogue, Particular())
+        assert one.recipe == made.recipe
+
+
+def test_images_of_the_placebo_beyond_what_is_kept_are_drawn_again(catalogue, monkeypatch):
+    monkeypatch.setattr("generators.controls.placebo._PIXELS", 2 * 8 * 8 * 8)  # of two items
+    drawer = Drawer()
+    requests = [Request("u1", f"i{item}", 0, ()) for item in (0, 1, 0, 2, 0, 1)]
+    made = list(Placebo(PlaceboSettings(), drawer, Eye()).generate(requests, catalogue, Particular()))
+    assert [batch[0] for batch in drawer.batches] == ["item 0", "item 1", "item 2", "item 1"]
+    assert made[1].recipe == made[5].recipe

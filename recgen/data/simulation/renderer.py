@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -121,6 +121,7 @@ def _distance(motif: int) -> np.ndarray:
     return distance_transform_cdt(np.asarray(silhouette(motif)) == 0, metric="chessboard")
 
 
+@lru_cache(maxsize=64)  # the motifs at the stroke of images without factors; of others strokes differ
 def _grown(motif: int, stroke: float) -> Image.Image:
     """The silhouette with an outline's width added, so that a black motif shows on a dark ground."""
     return Image.fromarray((255 * np.clip(stroke + 1 - _distance(motif), 0, 1)).astype(np.uint8))

@@ -7,6 +7,7 @@ from pathlib import Path
 from recgen.pipeline import pipeline, pool
 from recgen.pipeline.context import RunContext, threads_of
 from recgen.pipeline.side_by_side import waits
+from recgen.pipeline.task import Task
 from recgen.pipeline.tasks import tasks
 from recgen.planning import machines, memory, speeds
 from recgen.planning import sizes as counting
@@ -37,13 +38,14 @@ def plan(
     folder
         Where the run will be, if not where `run` is: runs beside it tell what work takes here.
     """
-    listed = pipeline.plan(run, until, force)
+    work = tasks(run)  # once: files of weights are read to identify them
+    listed = pipeline.plan(run, work, until, force)
     left, found = any(not done for _, done in listed), sizes(run)
     card = None if gpu is None else machines.gpu(gpu)
     processes = 1 if card is not None else pool.workers(run, found)
     speed = machines.probe(processes) if left and found else 1.0
     machine = machines.Machine(speed, threads_of(run.settings), card)
-    costs = _costs(run, found, machine)
+    costs = _costs(run, work, found, machine)
     planned = [PlannedTask(name, done, costs.get(name, Cost("small", 0.0))) for name, done in listed]
     device = gpu or "cpu"
     factors = speeds.factors(folder or run.folder, device) if left else {}
@@ -60,7 +62,7 @@ def plan(
         price,
         run.settings.preset or "",
         processes,
-        waits(tasks(run)),
+        waits(work),
         {} if found is None else {size: memory.fits(run.config, found, size) for size in memory.CARDS},
     )
     return made, Clock(made, costs, device)
@@ -79,8 +81,10 @@ def sizes(run: RunContext) -> Sizes | None:
     return counting.of_files(log, items, run.config.recbole, run.settings)
 
 
-def _costs(run: RunContext, found: Sizes | None, machine: machines.Machine) -> dict[str, Cost]:
+def _costs(
+    run: RunContext, work: list[Task], found: Sizes | None, machine: machines.Machine
+) -> dict[str, Cost]:
     if found is None:
         return {}
     estimator = Estimator(run.config, found, machine)
-    return {task.name: estimator.cost(task.stage, task.name) for task in tasks(run)}
+    return {task.name: estimator.cost(task.stage, task.name) for task in work}

@@ -90,9 +90,13 @@ def execute(
     return done
 
 
-def plan(run: RunContext, until: str | None = None, force: str | None = None) -> list[tuple[str, bool]]:
-    """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing."""
-    work = tasks(run)
+def plan(
+    run: RunContext, work: list[Task], until: str | None = None, force: str | None = None
+) -> list[tuple[str, bool]]:
+    """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing.
+
+    `work` is all of the run's, as `recgen.pipeline.tasks.tasks` lists it.
+    """
     check_stages(until, force)
     last = len(STAGES) if until is None else STAGES.index(until)
     prints = fingerprints(work, run.settings.seed)

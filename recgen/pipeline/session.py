@@ -76,7 +76,7 @@ def run(
         if planned.left:
             logger.info(planned.line())
         done = pipeline.execute(work, until, force, cache=cache, clock=clock, workers=planned.workers)
-        _conclude(work, done, time.perf_counter() - started)
+        _conclude(work, done, len(planned.tasks), time.perf_counter() - started)
         if until in (None, "report"):
             logger.info("Report: %s", folder / "report.html")
     return folder
@@ -138,13 +138,13 @@ def market(folder: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         work.write_config()
         reported = (folder / "report.html").is_file()
         done = pipeline.execute(work, goals=["market", *(["report"] if reported else [])])
-        _conclude(work, done, time.perf_counter() - started)
+        _conclude(work, done, len(tasks(work)), time.perf_counter() - started)
     return json.loads((folder / "market/summary.json").read_text(encoding="utf-8"))
 
 
-def _conclude(work: RunContext, done: list[str], seconds: float) -> None:
+def _conclude(work: RunContext, done: list[str], of: int, seconds: float) -> None:
     if done:
-        logger.info("%d of %d tasks done in %.0f s", len(done), len(tasks(work)), seconds)
+        logger.info("%d of %d tasks done in %.0f s", len(done), of, seconds)
     else:
         logger.info("Nothing to do: everything asked for is done already in %s", work.folder)
 

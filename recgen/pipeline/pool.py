@@ -107,6 +107,11 @@ class Pool:
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
 
+    def end(self, worker: Worker) -> None:
+        """End a process that is at nothing."""
+        self.workers.remove(worker)
+        worker.process.kill()
+
     def has_room(self) -> bool:
         """Return whether one more can be started now."""
         return True
@@ -151,7 +156,7 @@ class Pool:
                     error = _error(message)
                     error.add_note(f"in {worker.name}")
                     raise error from _Traceback(message.details)
-                if isinstance(message, Lost):
+                if isinstance(message, Lost) and worker in self.workers:
                     self.workers.remove(worker)
                 worker.order = None
                 return worker, message

@@ -103,10 +103,10 @@ class SideBySide:
         """
         done: list[str] = []
         with self._pool(workers) as pool:
-            self._check(pool, stages)
+            self._check(pool, workers, stages)
             workers = pool.limit(workers)
-            if workers > 1:
-                pool.start()  # it gets ready while the first tasks, of which one needs the other, are done
+            for worker in pool.workers[workers:]:
+                pool.end(worker)
             while self._give_out(pool, workers):
                 worker, result = pool.result()
                 task, shares = self._at.pop(worker, (None, False))
@@ -128,11 +128,20 @@ class SideBySide:
 
         return RayPool(self._run, engine, workers)
 
-    def _check(self, pool: Pool, stages: Collection[str]) -> None:
-        """Find out, where torch is loaded anyhow, whether everything is here that the stages read."""
+    def _check(self, pool: Pool, workers: int, stages: Collection[str]) -> None:
+        """Find out, where torch is loaded anyhow, whether everything is here that the stages read.
+
+        The second process, where there may be one, is started beside the first: while the first tasks are done, of which one
+        needs the other, it has nothing to do but to get ready.
+        """
         for _ in range(_TRIES):
-            pool.give(pool.start(), "", Order("recgen.pipeline.preflight:check", (frozenset(stages),)))
-            _, result = pool.result()
+            first = pool.start()
+            pool.give(first, "", Order("recgen.pipeline.preflight:check", (frozenset(stages),)))
+            if len(pool.workers) < workers and pool.has_room():
+                pool.start()
+            worker, result = pool.result()
+            while worker is not first:  # which ended as soon as it was started
+                worker, result = pool.result()
             if not isinstance(result, Lost):
                 return
         raise UserError(

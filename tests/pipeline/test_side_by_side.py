@@ -250,6 +250,23 @@ def test_a_process_with_nothing_to_do_reads_what_the_next_tasks_will_ask_for(con
     assert given[2][1].arguments == ("recgen.features.encoders",) and set(read) == {given[2][1].arguments}
 
 
+@pytest.mark.slow
+def test_a_second_process_that_is_one_too_many_is_ended(config, tmp_path, monkeypatch):
+    """As where networks turn out to run on a GPU: it has been started beside the first, which says so."""
+    working: list[int] = []
+    give = pool.Pool.give
+
+    def note(self, worker, name, order):
+        working.append(worker.process.pid)
+        give(self, worker, name, order)
+
+    monkeypatch.setattr(pool.Pool, "limit", lambda self, workers: 1)
+    monkeypatch.setattr(pool.Pool, "give", note)
+    done = pipeline.execute(context(config, tmp_path / "run"), until="dataset", workers=2)
+    assert "dataset/requests" in done and len(set(working)) == 1
+    assert not processes()
+
+
 def test_libraries_are_those_of_the_tasks_that_come_next():
     run = RunContext(load_config("demo"), Path("nowhere"))
     work = tasks(run)

@@ -255,9 +255,13 @@ def test_a_second_process_that_is_one_too_many_is_ended(config, tmp_path, monkey
     """As where networks turn out to run on a GPU: it has been started beside the first, which says so."""
     working: list[int] = []
     give = pool.Pool.give
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
 
     def note(self, worker, name, order):
         working.append(worker.process.pid)
+        environment = psutil.Process(worker.process.pid).environ()
+        assert environment["GLIBC_TUNABLES"] == pool._HEAP["GLIBC_TUNABLES"]
+        assert environment["OMP_NUM_THREADS"] == str(self._run.threads) != "7"
         give(self, worker, name, order)
 
     monkeypatch.setattr(pool.Pool, "limit", lambda self, workers: 1)

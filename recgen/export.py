@@ -19,6 +19,7 @@ from recgen.core import provenance
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import flush
 from recgen.core.progress import show
+from recgen.core.remote import on_this_machine
 from recgen.data.catalogue import IMAGE_FIELD
 from recgen.data.shards import read_file
 from recgen.metrics.comparison import ORIGINAL
@@ -64,6 +65,11 @@ def export(
     UserError
         If there is no such run or source, if its creatives are not all there, or if the data set's folder is there already.
     """
+    on_this_machine(
+        "--to",
+        to,
+        "RecBole reads folders: export into one, and copy that to the URL; --run may be at an URL.",
+    )
     _check_name(to, name)
     run = open_run(folder)
     with run.workspace.reading():

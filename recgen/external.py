@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
+from recgen.core.remote import on_this_machine
 from recgen.pipeline import session
 from recgen.runs import open_run
 
@@ -34,6 +35,9 @@ def write_requests(config: str, to: str, out: str | None, overrides: Iterable[st
     """
     import pandas as pd
 
+    on_this_machine(
+        "--to", to, "Write the tables into a folder, and copy that to the URL; --out may be at an URL."
+    )
     folder = session.run_folder(config, out)
     session.run(config, str(folder), overrides, until="dataset")
     run = open_run(str(folder))

@@ -154,7 +154,9 @@ def show(folder: str) -> None:
 @run_option("a run with fitted generators")
 @click.option("--user", required=True, help="A user's token.")
 @click.option("--item", required=True, help="An item's token.")
-@click.option("--out", required=True, metavar="FILE.png", help="The image; its recipe is inside.")
+@click.option(
+    "--out", required=True, metavar="FILE.png", callback=here, help="The image; its recipe is inside."
+)
 @click.option("--generator", help="A generator of the run; its only one by default.")
 def draw(folder: str, user: str, item: str, out: str, generator: str | None) -> None:
     """Draw an image of any item for any user."""
@@ -207,6 +209,7 @@ def models() -> None:
 @click.option(
     "--out",
     metavar="FILE.html",
+    callback=here,
     help="Where to write it; the run's own report.html, or compare.html, by default.",
 )
 def report(folder: str, compare: tuple[str, ...], out: str | None) -> None:
@@ -218,7 +221,7 @@ def report(folder: str, compare: tuple[str, ...], out: str | None) -> None:
 
 @recgen.command("requests", cls=Command)
 @CONFIG
-@click.option("--to", required=True, metavar="DIR", callback=here, help="The folder for the tables.")
+@click.option("--to", required=True, metavar="DIR", help="The folder for the tables.")
 @out_option()
 @SET
 def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...]) -> None:
@@ -252,7 +255,6 @@ def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides
     "--to",
     required=True,
     metavar="DIR",
-    callback=here,
     help="RecBole's data_path, where the data set's folder is made.",
 )
 @click.option("--name", required=True, help="The data set's name.")
@@ -283,7 +285,6 @@ def export(folder: str, to: str, name: str, source: str | None, images: bool, ev
 @click.option(
     "--out",
     metavar="DIR",
-    callback=here,
     help="The study's folder; runs/<config name>-tune by default.",
 )
 @SET
@@ -312,22 +313,19 @@ def verify(folder: str) -> None:
 
 
 @recgen.command()
-@click.option("--run", "folder", required=True, metavar="DIR", callback=here, help="The folder of the run.")
+@click.option("--run", "place", required=True, metavar="DIR", help="The folder or URL of the run.")
 @click.option("--all", "everything", is_flag=True, help="Delete the whole run.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-def clean(folder: str, everything: bool, yes: bool) -> None:
+def clean(place: str, everything: bool, yes: bool) -> None:
     """Delete what no task of a run has on record, or the run. What that is is said first."""
     from recgen.pipeline import cleaning
-    from recgen.pipeline.workspace import Workspace
 
-    place = Path(folder)
     files = cleaning.everything(place) if everything else cleaning.leftovers(place)
     click.echo(cleaning.listed(files, place))
     if not files or not (yes or click.confirm("Delete them?")):
         return
-    with Workspace(place).lock():
-        cleaning.delete_all(place) if everything else cleaning.delete(place, files)
-    click.echo(f"{folder}: deleted {len(files):,} files")
+    cleaning.delete(place, files, whole=everything)
+    click.echo(f"{place}: deleted {len(files):,} files")
 
 
 @recgen.command("completion")

@@ -8,10 +8,7 @@ from typing import Any
 import click
 
 from recgen.cli import completion
-from recgen.core.errors import UserError
-from recgen.core.remote import is_url
-
-_URLS = "Only runs, --out of recgen run and --run, may be at an URL."
+from recgen.core.remote import is_url, on_this_machine
 
 
 def _called(name: str, kind: click.ParamType) -> click.ParamType:
@@ -124,16 +121,16 @@ def run_option(
 
 
 def here(_: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
-    """Check an option's value, which has to be a folder of this machine's.
+    """Check an option's value, which has to be a path of this machine's.
 
     Raises
     ------
     UserError
         If it is an URL.
     """
-    if given is not None and is_url(given):
-        raise UserError(
-            f"{parameter.opts[0]} {given}", found="an URL", expected="a folder of this machine's", todo=_URLS
+    if given is not None:
+        on_this_machine(
+            parameter.opts[0], given, "Write it to a path of this machine's, and copy it to the URL."
         )
     return given
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from recgen.cli.options import AT_LEAST_0, SHARE, SOME, run_option
+from recgen.cli.options import AT_LEAST_0, SHARE, SOME, here, run_option
 
 DATABASE = click.option(
     "--database",
@@ -78,7 +78,7 @@ def work(folder: str, once: bool, limit: int | None, database: str | None) -> No
 
 @click.command()
 @run_option("a run that has been served")
-@click.option("--out", required=True, metavar="FILE.parquet", help="The click log.")
+@click.option("--out", required=True, metavar="FILE.parquet", callback=here, help="The click log.")
 @DATABASE
 def clicks(folder: str, out: str, database: str | None) -> None:
     """Write what was shown and clicked as a click log. It is for off-policy estimates and training."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from recgen.cli.options import SOME, Command, run_option
+from recgen.cli.options import SOME, Command, here, run_option
 
 
 @click.group()
@@ -14,7 +14,7 @@ def survey() -> None:
 
 @survey.command()
 @run_option("a run that is finished up to generate")
-@click.option("--out", required=True, metavar="FILE.html", help="The questionnaire.")
+@click.option("--out", required=True, metavar="FILE.html", callback=here, help="The questionnaire.")
 @click.option("--items", type=SOME, default=8, show_default=True, help="Questions.")
 @click.option("--source", "sources", multiple=True, help="Whose images; all generators and ORI by default.")
 @click.option("--seed", default=0, show_default=True, help="Seed of which requests are asked about.")

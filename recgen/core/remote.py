@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ _EXTRAS = {"s3": "recgen[s3]", "s3a": "recgen[s3]"}
 """What brings fsspec's file system of a protocol."""
 _AT_ONCE = 32
 """Files that are fetched at a time; each is written to the disk as it comes."""
+_A_REQUEST = 1000
+"""Files that one request removes where a store can remove several, as S3 can."""
 _PIECE = 8 * 2**20
 """Bytes up to which a file counts as small. S3's larger ones come in pieces of so many, ten at a time, held in memory."""
 
@@ -28,6 +31,33 @@ def is_url(place: str | Path) -> bool:
     (True, True, False)
     """
     return isinstance(place, str) and "://" in place
+
+
+def on_this_machine(option: str, place: str, todo: str) -> Path:
+    """Return a path to write to, where an URL will not do.
+
+    Parameters
+    ----------
+    option
+        What the user gave it with, for the message.
+    place
+        The path.
+    todo
+        What to do instead of giving an URL.
+
+    Raises
+    ------
+    UserError
+        If it is an URL.
+    """
+    if is_url(place):
+        raise UserError(
+            f"{option} {without_credentials(place)}",
+            found="an URL",
+            expected="a path of this machine's",
+            todo=todo,
+        )
+    return Path(place)
 
 
 class Remote:
@@ -202,6 +232,20 @@ class Remote:
             with self._reached(), suppress(FileNotFoundError):
                 if found:
                     self._files.rm(found)
+
+    def remove_files(self, names: Sequence[str]) -> None:
+        """Remove files, half-written ones among them, in this order, and folders that are empty then. Nobody else writes here."""
+        paths = [self._path(name) for name in names]
+        with self._reached():
+            if self._shows_whole:
+                for first in range(0, len(paths), _A_REQUEST):
+                    self._files.rm(paths[first : first + _A_REQUEST])
+            else:
+                for path in paths:
+                    self._files.rm_file(path)
+            for path, _, _ in os.walk(self._root, topdown=False) if self._has_folders else ():
+                if not os.listdir(path):
+                    os.rmdir(path)
 
     def _make_folders(self, names: Iterable[str]) -> None:
         """Make the folders of files; elsewhere than on disks there are none, and a bucket is not made for a mistyped name."""

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -60,10 +61,16 @@ def local(place: str | Path, names: Collection[str] | None = None) -> Path:
     """
     if not is_url(place):
         return Path(place)
+    is_new = not _place_of(str(place)).exists()
     folder = folder_of(str(place))
     home = Home.of(folder)
     assert home is not None
-    home.fetch(names)
+    try:
+        home.fetch(names)
+    except UserError:
+        if is_new:  # a mistyped URL leaves nothing behind
+            shutil.rmtree(folder)
+        raise
     return folder
 
 
@@ -72,12 +79,16 @@ def folder_of(url: str, part: str = "") -> Path:
 
     A part of its creatives, by a name that a file may have, is drawn in a folder of its own.
     """
-    url = url.rstrip("/")
-    folder = Path("runs") / "-".join(filter(None, (url.rpartition("/")[2], digest(url)[:8], part)))
+    url, folder = url.rstrip("/"), _place_of(url, part)
     if Home.of(folder) is None:
         Remote(url)  # so that a mistyped one leaves nothing behind
         write_json(folder / FILE, {"url": url, "writer": secrets.token_hex(8)})
     return folder
+
+
+def _place_of(url: str, part: str = "") -> Path:
+    url = url.rstrip("/")
+    return Path("runs") / "-".join(filter(None, (url.rpartition("/")[2], digest(url)[:8], part)))
 
 
 class Home:
@@ -219,6 +230,34 @@ class Home:
         self._lease.check()
         self._remote.remove(names)
 
+    def contents(self) -> tuple[dict[str, int], dict[str, Mapping[str, Any]]]:
+        """Return the bytes of files at the URL by their names, half-written ones among them, and the records by their tasks."""
+        sizes = {
+            name: int(entry["size"])
+            for name, entry in self._remote.entries().items()
+            if not name.startswith(LEASE)
+        }
+        records = self._records(name for name in sizes if name.endswith(".json"))
+        return sizes, {Path(name).stem: _parsed(data) for name, data in records.items()}
+
+    @contextmanager
+    def cleaning(self, names: Sequence[str]) -> Iterator[None]:
+        """Remove files at the URL as the one who writes there; the folder, which is locked, is not brought in line.
+
+        A folder of another machine's that was in line is so no more: it would take its copies there again.
+
+        Raises
+        ------
+        UserError
+            If another machine is at work on it.
+        """
+        with self._lease.held():
+            ours = self._last_writer() in (None, self._writer)
+            self._remote.remove_files(names)
+            if not ours and _WRITER not in names:
+                self._remote.commit(_WRITER, b'{"writer": ""}')
+            yield
+
     def fetch(self, names: Collection[str] | None = None) -> None:
         """Fetch what is finished, or of it what is named, to be read. A folder that a run is at work in is left alone.
 
@@ -315,6 +354,14 @@ class Home:
             if self._taken.get(name) != state:
                 self._remote.commit(name, _whole(path) if name == _ANSWERS else path.read_bytes())
                 self._taken[name] = state
+
+
+def _parsed(data: bytes) -> Mapping[str, Any]:
+    """Return a record; an empty one where it is damaged."""
+    with suppress(ValueError):
+        found = json.loads(data)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _written(records: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:

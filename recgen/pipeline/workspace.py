@@ -72,6 +72,13 @@ class Workspace:
             yield
 
     @contextmanager
+    def cleaning(self, names: Sequence[str]) -> Iterator[None]:
+        """Hold the folder against other processes, and have files removed at the run's URL; see `recgen.pipeline.home`."""
+        assert self.home is not None
+        with self._alone(), self.home.cleaning(names):
+            yield
+
+    @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the folder against other processes of this machine."""
         try:

@@ -36,6 +36,7 @@ from recgen.config.loader import Config, load_config
 from recgen.core.errors import UserError
 from recgen.core.io import write_bytes
 from recgen.core.machine import cores, wait_lock
+from recgen.core.remote import on_this_machine
 from recgen.pipeline import session
 from recgen.tuning.page import build
 from recgen.tuning.plots import plots
@@ -67,6 +68,10 @@ logger = logging.getLogger("recgen")
 
 _NAME = ".id"  # names the folder, whatever its path is on this machine and on others that share the disk
 POLL = 1.0  # seconds between two looks at whether other workers are done
+_AT_AN_URL = (
+    "Keep the study in a folder: machines that share none share its trials by --storage postgresql://..., and a run of its "
+    "best.yaml may be at an URL: recgen run --config .../best.yaml --out URL."
+)
 _FREE = ("keep", "heartbeat", "study")  # keys of `tune` that may change between two starts of one study
 
 
@@ -91,7 +96,7 @@ def tune(
     overrides
         ``KEY=VALUE`` strings with dotted keys.
     """
-    root = Path(out) if out is not None else Path("runs") / f"{Path(config).stem}-tune"
+    root = on_this_machine("--out", out or f"runs/{Path(config).stem}-tune", _AT_AN_URL)
     if root.exists() and not root.is_dir():
         raise UserError(f"--out {root}", found="a file", expected="a folder, or a name that is free")
     root.mkdir(parents=True, exist_ok=True)

@@ -233,9 +233,11 @@ def test_answers_that_were_paid_for_go_along(machine, url, tmp_path):
         ("run --config demo --out s3://bucket/[x]", "expected an URL without patterns"),
         ("show --run {url}", "no config.yaml there"),
         ("generate --config demo --part 1/2 --out {url}", "found no finished task in it"),
-        ("clean --run {url}", "expected a folder of this machine's"),
-        ("export --run runs/x --name y --to {url}", "expected a folder of this machine's"),
-        ("tune --config demo --trials 1 --out {url}", "expected a folder of this machine's"),
+        ("clean --run {url}", "no config.yaml there"),
+        ("export --run runs/x --name y --to {url}", "export into one, and copy that to the URL"),
+        ("requests --config demo --to {url}", "Write the tables into a folder, and copy that"),
+        ("tune --config demo --trials 1 --out {url}", "--config .../best.yaml --out URL"),
+        ("report --run runs/x --out {url}", "Write it to a path of this machine's"),
     ],
 )
 def test_what_cannot_be_at_an_url_is_refused(words, message, tmp_path, monkeypatch, capsys):
@@ -243,6 +245,11 @@ def test_what_cannot_be_at_an_url_is_refused(words, message, tmp_path, monkeypat
     assert command(monkeypatch, *words.format(url=f"file://{tmp_path}/far").split()) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "far").exists()
+    assert (
+        words.startswith("generate")
+        or not (tmp_path / "runs").exists()
+        or not any((tmp_path / "runs").iterdir())
+    ), "a mistyped URL leaves nothing behind"
 
 
 @pytest.mark.slow

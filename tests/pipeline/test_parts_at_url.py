@@ -170,9 +170,9 @@ def fitted_at(url: str, fitted: Path) -> None:
 @pytest.mark.parametrize("url", ["s3"], indirect=True)
 def test_three_parts_at_an_url_are_one_run(url, whole, go_to):
     config, expected, fitted = whole
+    go_to("first")
     with pytest.raises(UserError, match=r"--out .*: found no finished task in it"):
         parts.generate(str(config), Part(1, 3), url)
-    go_to("first")
     fitted_at(url, fitted)
     for part in (1, 3):
         go_to(f"machine {part}")

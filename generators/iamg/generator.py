@@ -30,7 +30,7 @@ from recgen.recommender.reward import RewardModel
 
 
 class IAMG(DrawsImages):
-    """The generator of the paper; `Settings` says which settings are its ablations."""
+    """I-AM-G: draws the item's text, rewritten by the user's interests, and its foreground; `Settings` names the ablations."""
 
     name = "iamg"
     Config = Settings

@@ -17,7 +17,7 @@ from recgen.diffusion.conditions import Condition
 
 
 class IPAdapterMean(Prompted):
-    """Draws the mean of what the user liked, said to be the item by its text.
+    """Draws the item's text beside the mean image embedding of what the user liked.
 
     The mean is over raw embeddings of the history's items that have an image. Where none has one, the image is drawn from the
     item's text alone, under either setting of `prompt`, and its recipe says ``history_images: 0``.

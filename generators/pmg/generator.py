@@ -39,7 +39,7 @@ _BATCH = 32  # requests whose images are drawn and compared together
 
 
 class PMG(DrawsImages):
-    """The generator of the paper, on RAGAR's preference extractor without its retrieval, calibrator and reward."""
+    """PMG: draws keywords and soft preference embeddings, by RAGAR's extractor without its retrieval, calibrator and reward."""
 
     name = "pmg"
     Config = Settings

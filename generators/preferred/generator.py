@@ -47,7 +47,7 @@ _FOLDER = "adapter"
 
 
 class Preferred(Taste):
-    """Draws as taste does, with keys and values that learned from preferences; see the module."""
+    """Draws as taste does, with keys and values of the IP-Adapter that learned which of its images are preferred."""
 
     name = "preferred"
     Config = Settings

@@ -36,7 +36,7 @@ _BATCH = 64  # requests whose preferences are worked out together
 
 
 class RAGAR(DrawsConditions):
-    """The generator of the paper; `Settings` says which settings are its estimator, its ablations and ours."""
+    """RAGAR: draws what the user likes of similar items, trained by the ranking; `Settings` names estimator and ablations."""
 
     name = "ragar"
     Config = Settings

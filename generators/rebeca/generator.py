@@ -33,7 +33,7 @@ from recgen.recommender.reward import RewardModel
 
 
 class REBECA(DrawsConditions):
-    """The generator of the paper; `Settings` says which settings are its baselines and ablations."""
+    """REBECA: draws image embeddings that a diffusion prior makes of user and rating; `Settings` names the ablations."""
 
     name = "rebeca"
     Config = Settings

@@ -47,7 +47,7 @@ from recgen.recommender.reward import RewardModel
 
 
 class Taste(Generator):
-    """Draws items in the style that their users prefer; see the module."""
+    """Draws items in the style that their users prefer, by the recommender and by everybody's likes."""
 
     name = "taste"
     Config = Settings

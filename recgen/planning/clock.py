@@ -27,16 +27,18 @@ class Clock:
 
     def __init__(self, plan: Plan, raw: Mapping[str, Cost], device: str) -> None:
         self._left = {task.name: task.cost for task in plan.left} if plan.sizes is not None else {}
-        self._count, self._names = len(plan.tasks), [task.name for task in plan.tasks]
+        self._names = [task.name for task in plan.tasks]
+        self._begun = {task.name for task in plan.tasks if task.done}
         self._raw, self._device = raw, device
         self._waits, self._workers = plan.waits, plan.workers
         self._measured: dict[str, list[float]] = {}
 
     def starting(self, name: str) -> str:
         """Return what to say when a task starts: ``ranker/judge: task 8 of 36, about 12 min left``."""
-        place = (
-            f"{name}: task {self._names.index(name) + 1} of {self._count}" if name in self._names else name
-        )
+        place = name
+        if name in self._names:  # counted as they begin: side by side they do not come in the plan's order
+            self._begun.add(name)
+            place = f"{name}: task {len(self._begun)} of {len(self._names)}"
         return f"{place}, about {duration(self.seconds)} left" if self._left else place
 
     @property

@@ -154,8 +154,8 @@ def _sums(plan: Plan) -> list[str]:
         f"images   {plan.images:,} to draw, {sizes.requests:,} requests for each generator",
         f"time     about {duration(plan.seconds)} on {where}",
         f"memory   {most.gib:.1f} GiB at most{each}, in {most.task}: "
-        + ", ".join(f"{item.what} {item.gib:.2f}" for item in most.items),
-        *(f"GPU      {_card(card, task)}" for card, task in plan.cards.items()),
+        + ", ".join(f"{item.what} {item.gib:.2f}" for item in most.items if item.gib >= 0.005),
+        *(f"GPU      {_card(card, plan.cards[card])}" for card in _worth_naming(plan.cards)),
         f"disk     {plan.disk:.2f} GiB",
     ]
     if asked:
@@ -175,8 +175,18 @@ def _cores(plan: Plan) -> str:
     return f"{plan.workers} processes of {threads}" if plan.workers > 1 else threads
 
 
+def _worth_naming(cards: Mapping[int, TaskMemory]) -> list[int]:
+    """Return the GPUs that are too small, and the smallest that is not."""
+    enough = [card for card in sorted(cards) if not _too_small(card, cards[card])]
+    return [card for card in sorted(cards) if card not in enough[1:]]
+
+
+def _too_small(card: int, task: TaskMemory) -> bool:
+    return task.gib * 2**30 > card * 1e9
+
+
 def _card(card: int, task: TaskMemory) -> str:
-    if task.gib * 2**30 > card * 1e9:
+    if _too_small(card, task):
         return f"{card} GB are too little: {task.task} takes {task.gib:.1f} GiB with batches of one"
     halved = f", its batch halved {_times(task.halved)}" if task.halved else ""
     return f"{card} GB suffice: {task.gib:.1f} GiB at most, in {task.task}{halved}"

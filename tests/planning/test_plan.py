@@ -216,7 +216,7 @@ def test_memory_counts_weights_by_their_type():
 def test_a_plan_says_what_every_task_takes_and_which_cards_suffice():
     config = load_config("pog")
     found = memory.tasks(config, SIZES, True)
-    cards = {card: memory.fits(config, SIZES, card) for card in (8, 24)}
+    cards = {card: memory.fits(config, SIZES, card) for card in (8, 24, 40)}
     work = [PlannedTask("generator.fit/pmg", False, Cost("fit pmg", 60.0))]
     told = text(Plan(work, SIZES, ONE, found, 1.0, cards=cards))
     most = memory.largest(found)
@@ -226,6 +226,8 @@ def test_a_plan_says_what_every_task_takes_and_which_cards_suffice():
         f"memory   {most.gib:.1f} GiB at most, in generator.fit/pmg: the GPU's own programs 0.60, backbone"
         in told
     )
+    assert " 0.00" not in told, "what rounds to nothing is left out"
+    assert "40 GB" not in told, "a smaller one suffices"
     assert (
         "GPU      24 GB suffice: " in told and f"GPU      8 GB are too little: {cards[8].task} takes " in told
     )
@@ -301,6 +303,13 @@ def test_the_clock_learns_from_what_was_measured():
     clock.finished("t0", 40.0)
     assert clock.starting("t1") == "t1: task 3 of 4, about 80 s left"
     assert clock.record("t1")["planned"]["seconds"] == 10.0, "records compare with the estimate as it was"
+
+
+def test_tasks_are_counted_as_they_begin():
+    """Side by side they do not begin in the plan's order; one that is begun again, in another process, is the same one."""
+    clock = clock_of(10, 10, 10)
+    said = [clock.starting(name).partition(",")[0] for name in ("t2", "t0", "t2", "t1")]
+    assert said == ["t2: task 2 of 4", "t0: task 3 of 4", "t2: task 3 of 4", "t1: task 4 of 4"]
 
 
 def test_a_run_says_its_plan_and_records_it(write_config, tmp_path, caplog, monkeypatch):

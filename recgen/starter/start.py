@@ -12,6 +12,11 @@ from recgen.starter.found import look
 from recgen.starter.prepared import Prepared, prepare
 from recgen.starter.template import configuration
 
+_PHOTOGRAPHS = (
+    "The small models that are shipped see and draw a renderer's symbols, not photographs: a first run shows that the data are "
+    "right. For images that mean something give it real weights, as comments in the configuration say."
+)
+
 
 def init(folder: Path, out: Path, images: Path | None = None) -> str:
     """Write ``<out>/<name>.yaml`` for a folder, and the data set under ``<out>/data``; return what was done, and what to do next.
@@ -40,11 +45,12 @@ def init(folder: Path, out: Path, images: Path | None = None) -> str:
             todo="Move it away, or give --out.",
         )
     made = prepare(found, out / "data")
-    write_bytes(path, configuration(made, _count(made), str(folder)).encode())
+    write_bytes(path, configuration(made, _count(made, "item"), _count(made, "inter"), str(folder)).encode())
     plan = session.plan(str(path), str(out / "runs" / path.stem))
     told = [*found.lines(), *([made.summary] if made.summary else [])]
+    shown = [] if made.images == "rendered" else [_PHOTOGRAPHS]
     return "\n".join(
-        [*told, f"{path}: a configuration", plan.line(), f"Run it with: recgen run --config {path}"]
+        [*told, f"{path}: a configuration", *shown, plan.line(), f"Run it with: recgen run --config {path}"]
     )
 
 
@@ -53,13 +59,16 @@ def estimate(folder: Path) -> str:
     made = Prepared(folder, str(folder / "images"), None, [], 4.0)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "quick.yaml"
-        path.write_text(configuration(made, _count(made), str(folder)), encoding="utf-8")
+        path.write_text(
+            configuration(made, _count(made, "item"), _count(made, "inter"), str(folder)), encoding="utf-8"
+        )
         return f"A first run, of preset quick on the shipped models: {session.plan(str(path)).line()}"
 
 
-def _count(made: Prepared) -> int:
-    items = made.folder / f"{made.folder.name}.item"
-    if not items.is_file():
+def _count(made: Prepared, ending: str) -> int:
+    """Return the rows of one of the data set's atomic files; 0 where there is none."""
+    path = made.folder / f"{made.folder.name}.{ending}"
+    if not path.is_file():
         return 0
-    with items.open("rb") as file:
+    with path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b"")) - 1

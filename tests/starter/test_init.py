@@ -68,6 +68,7 @@ def test_the_configuration_runs_unchanged(shop, tmp_path, monkeypatch):
         "images: shop/photos",
     ]
     assert "In the YAML" not in told.output, "it is written already"
+    assert "symbols, not photographs" in told.output, "what the first run is worth"
     config = load_config("shop.yaml")
     assert config.settings.preset == "quick" and config.settings.like_threshold == 4
     assert config.settings.text_fields == ["Kind", "Full_name"], "words only, the shorter first"
@@ -158,9 +159,20 @@ def test_large_catalogues_get_a_model_without_a_graph(shop, tmp_path):
     from recgen.starter.template import configuration
 
     made = init(shop, tmp_path) and Prepared(tmp_path / "data/shop", "x", None, [], None)
-    assert "reward: VBPR" in configuration(made, 9_000, "x") and "reward: MICRO" in configuration(
-        made, 900, "x"
-    )
+    large, small = configuration(made, 9_000, 200_000, "x"), configuration(made, 900, 200_000, "x")
+    assert "reward: VBPR" in large and "MICRO would take 6 times as long" in large
+    assert "reward: MICRO" in small and "train_batch_size" not in large + small
+
+
+@pytest.mark.parametrize(("interactions", "batch"), [(98_304, 4096), (98_303, 2048), (6_186, 256), (50, 128)])
+def test_few_interactions_get_small_batches(shop, tmp_path, interactions, batch):
+    from recgen.starter.prepared import Prepared
+    from recgen.starter.template import configuration
+
+    made = init(shop, tmp_path) and Prepared(tmp_path / "data/shop", "data/shop/images", None, [], None)
+    (tmp_path / "few.yaml").write_text(configuration(made, 900, interactions, "x"))
+    settings = load_config(str(tmp_path / "few.yaml")).settings.ranker.settings["MICRO"]
+    assert settings["train_batch_size"] == batch and settings["epochs"] == 12, "the rest is the preset's"
 
 
 @pytest.mark.parametrize(

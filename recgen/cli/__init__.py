@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,11 +25,15 @@ from recgen.cli.options import (
     here,
     out_option,
     run_option,
+    terminal_width,
 )
 from recgen.cli.serving import clicks, serve, work
 from recgen.cli.survey import study, survey
 from recgen.core.errors import UserError, of_machine
 from recgen.core.version import __version__
+
+if TYPE_CHECKING:
+    from recgen.runs import Run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -61,9 +65,14 @@ def run(
 
     done = api.run(config, out, overrides, until, force)
     if until in (None, "report"):
-        from recgen.cli import listing
+        _echo_results(done)
 
-        click.echo(listing.results(done.metrics))
+
+def _echo_results(run: Run) -> None:
+    from recgen.cli import listing
+
+    click.echo(listing.results(run.metrics, terminal_width()))
+    click.echo(f"\nThe report: {run.report}")
 
 
 @recgen.command()
@@ -147,7 +156,7 @@ def show(folder: str) -> None:
     from recgen.cli import listing
     from recgen.runs import Run
 
-    click.echo(listing.results(Run(folder).metrics))
+    click.echo(listing.results(Run(folder).metrics, terminal_width()))
 
 
 @recgen.command()
@@ -245,8 +254,9 @@ def requests_(config: str, to: str, out: str | None, overrides: tuple[str, ...])
 def evaluate(config: str, creatives: tuple[str, ...], out: str | None, overrides: tuple[str, ...]) -> None:
     """Judge images made elsewhere as those of a generator."""
     from recgen import external
+    from recgen.runs import Run
 
-    external.evaluate(config, creatives, out, overrides)
+    _echo_results(Run(external.evaluate(config, creatives, out, overrides)))
 
 
 @recgen.command()

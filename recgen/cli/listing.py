@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from recgen.config import plugins
@@ -11,29 +12,85 @@ from recgen.config.yaml_text import parse_yaml
 from recgen.core.errors import UserError
 
 
-def results(metrics: Mapping[str, Any]) -> str:
-    """Return the measured values with their 95% intervals, one line per metric and one column per generator.
+def results(metrics: Mapping[str, Any], width: int = 0) -> str:
+    """Return the measured values with their 95% intervals, and below them what they say in a few lines.
 
     Parameters
     ----------
     metrics
         What metrics.json holds.
+    width
+        Columns of the terminal, which no line is longer than; 0 sets no limit.
     """
+    return "\n".join([*_images(metrics, width), *_recommender(metrics, width), *_in_short(metrics, width)])
+
+
+def _images(metrics: Mapping[str, Any], width: int) -> Iterator[str]:
+    """Yield a line for each metric of images with a column for each generator, in as many tables as the width takes."""
     from recgen.metrics.registry import METRICS
 
-    lines = []
-    for title, kinds, columns in (
-        ("Images", ("creative", "set"), metrics.get("creatives", {})),
-        ("The recommender with them", ("downstream",), metrics.get("downstream", {})),
-    ):
+    columns = metrics.get("creatives", {})
+    shown = [
+        metric
+        for metric in METRICS
+        if metric.kind != "downstream" and any(column.get(metric.key) for column in columns.values())
+    ]
+    table = [["Images", *columns]] + [
+        [metric.title, *(_cell(column.get(metric.key), metric.digits) for column in columns.values())]
+        for metric in shown
+    ]
+    for chosen in _fitting(table, width) if shown else ():
+        yield ""
+        yield from _aligned([[row[0], *(row[column] for column in chosen)] for row in table])
+
+
+def _fitting(table: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
+    """Yield the numbers of a table's columns, but for the first, in groups that fit the width beside the first."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    group: list[int] = []
+    for column in range(1, len(widths)):
+        if group and width and sum(widths[each] + 2 for each in [0, *group, column]) - 2 > width:
+            yield group
+            group = []
+        group.append(column)
+    yield group
+
+
+def _recommender(metrics: Mapping[str, Any], width: int) -> Iterator[str]:
+    """Yield a line for each source of images that the recommender was trained with, with what that source is if there is room."""
+    from recgen.metrics.registry import METRICS
+    from recgen.report.tables import source_in_words
+
+    found = metrics.get("downstream", {})
+    shown = [each for each in METRICS if any(column.get(each.key) for column in found.values())]
+    if shown:
+        head = ["The recommender, trained with", *(metric.title for metric in shown), ""]
         rows = [
-            [metric.title, *(_cell(column.get(metric.key), metric.digits) for column in columns.values())]
-            for metric in METRICS
-            if metric.kind in kinds and any(column.get(metric.key) for column in columns.values())
+            [name, *(_cell(column.get(each.key), each.digits) for each in shown), source_in_words(name)]
+            for name, column in found.items()
         ]
-        if rows:
-            lines += ["", *_aligned([[title, *columns], *rows])]
-    return "\n".join(lines)
+        lines = _aligned([head, *rows])
+        if width and max(map(len, lines)) > width:
+            lines = _aligned([row[:-1] for row in (head, *rows)])
+        yield from ("", *lines)
+
+
+def _in_short(metrics: Mapping[str, Any], width: int) -> Iterator[str]:
+    from recgen.report.headline import headline, verdicts
+
+    if not metrics.get("creatives"):
+        return
+    told = headline(metrics)
+    yield from ("", "In short:", *_wrapped(f"  {' '.join(told.sentences)}", width, "  "))
+    for question, groups in verdicts(metrics).items():
+        found = "; ".join(f"{group.label} ({group.generators})" for group in groups)
+        yield from _wrapped(f"  {question}? {found}.", width, "    ")
+    for limit in told.limits:
+        yield from _wrapped(f"  - {limit}", width, "    ")
+
+
+def _wrapped(line: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=indent) if width else [line]
 
 
 def market(found: Mapping[str, Any]) -> str:
@@ -63,16 +120,13 @@ def market(found: Mapping[str, Any]) -> str:
     return "\n".join(lines[1:])
 
 
-_DRAWS = (
-    3  # Student's t of two is 12.7: the interval of a Recall@10 then reaches below zero, and says nothing
-)
-
-
 def _cell(estimate: Mapping[str, Any] | None, digits: int) -> str:
     if not estimate or estimate["value"] is None:
         return "-"
+    from recgen.metrics.statistics import DRAWS
+
     value = f"{estimate['value']:.{digits}f}"
-    if estimate["low"] is None or (estimate.get("n") or _DRAWS) < _DRAWS:
+    if estimate["low"] is None or (estimate.get("n") or DRAWS) < DRAWS:
         return value
     return f"{value} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -133,6 +135,11 @@ def here(_: click.Context, parameter: click.Parameter, given: str | None) -> str
             parameter.opts[0], given, "Write it to a path of this machine's, and copy it to the URL."
         )
     return given
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal that output goes to; 0 where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def out_option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,13 @@ import pandas as pd
 from recgen.config.yaml_text import read_text
 from recgen.core.errors import UserError, nearest
 from recgen.core.io import write_bytes
+from recgen.core.progress import show
 from recgen.core.seeding import seed_for
 from recgen.data.images import BadImageError, index_of, read_image
 
 LONGEST_TEXT = 2_000  # characters; text encoders read some 77 words
 IMAGE_FIELD = "image"
+_NAMES = ("name", "item_name", "product_name", "full_name")
 _BLOCK = 10_000  # images that wait to be looked at, each with a kilobyte of bookkeeping
 
 Bad = list[dict[str, str]]
@@ -62,6 +65,19 @@ def item_texts(
             )
     rows = catalogue[list(fields)].reindex(list(item_ids)).fillna("").astype(str)
     return [" ".join(" ".join(row).split())[:LONGEST_TEXT] for row in rows.to_numpy().tolist()]
+
+
+def item_titles(item_ids: Sequence[str], catalogue: pd.DataFrame) -> list[str] | None:
+    """Return what people call each item, "" where that is not known; None where no column of the catalogue says.
+
+    An item's text may have its title somewhere beside much else (`item_texts`).
+    """
+    titles = [name for name in catalogue.columns if re.search(r"(^|_)title$", name.lower())]
+    titles = titles or [name for name in catalogue.columns if name.lower() in _NAMES]
+    if len(titles) != 1:
+        return None
+    found = catalogue[titles[0]].reindex(list(item_ids)).fillna("").tolist()
+    return [" ".join(str(title).split())[:LONGEST_TEXT] for title in found]
 
 
 def usable_images(
@@ -243,4 +259,5 @@ def render_posters(
         render(look, seed_for(seed, "rendered picture", item=token)).save(buffer, format="PNG")
         files.append(folder / f"{number}.png")
         write_bytes(files[-1], buffer.getvalue(), durable=False)
+        show("posters drawn", number + 1, len(item_ids))
     return files

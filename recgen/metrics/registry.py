@@ -238,6 +238,7 @@ BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
 def lookup(key: str) -> Metric:
     """Return the table's row for `key`, or a plain one for a metric from elsewhere (such as recall@20)."""
     known = BY_KEY.get(key)
+    question: Question = "image quality" if key in NOT_BUILT else "ranking"
     return known or Metric(
-        key, key, "A metric this version's table does not describe.", "", "none", "", "creative", "ranking"
+        key, key, "A metric this version's table does not describe.", "", "none", "", "creative", question
     )

@@ -20,6 +20,8 @@ from recgen.metrics.resampling import SIGN_FLIPS, drawn_flips, drawn_users
 EXACT_UP_TO = 13  # 2**13 sign patterns are fewer than SIGN_FLIPS: then all of them are tried
 UNITS = 5
 """Fewest users, seeds or draws that a p-value is computed from."""
+DRAWS = 3
+"""Fewest draws that an interval over them says something from: of two, Student's t is 12.7, and it holds everything."""
 LEAST_SPREAD = 0.25
 """Smallest standard error of a resample, as a share of the sample's: one without any spread would make an interval endless."""
 POWER = 0.8

@@ -16,9 +16,12 @@ from recgen.core.version import __version__
 from recgen.metrics.registry import METRICS, lookup
 from recgen.report import believed, budget, credibility, gallery, gate, market, plots, sharing, tables, text
 from recgen.report.answers import answers
+from recgen.report.headline import groups, headline
 from recgen.report.run_files import RunFiles
 
 HERE = Path(__file__).parent
+IN_SHORT = (0, 2, 4)
+"""Which answers stand in the report's first lines: whether it is personal, the item still recognisable, the ranking better."""
 
 
 def build(run: Path, out: Path | None = None) -> Path:
@@ -44,10 +47,13 @@ def build(run: Path, out: Path | None = None) -> Path:
     metrics, rows = tables.downstream(files.metrics)
     control_metrics, control_rows = tables.beside_controls(files.metrics)
     script = (HERE / "page.js").read_text(encoding="utf-8")
+    told = answers(files)
     page = _template().render(
         version=__version__,
         run=files,
-        answers=answers(files),
+        headline=headline(files.metrics),
+        short=[{"question": told[k].question, "groups": groups(told[k].lines)} for k in IN_SHORT],
+        answers=told,
         banner=credibility.banner(files),
         checks=credibility.checks(files),
         believed=believed.kinds(files),

@@ -10,7 +10,7 @@ from recgen.core.seeding import seed_for
 from recgen.metrics.registry import lookup
 from recgen.metrics.statistics import SIGNIFICANT, bootstrap_mean
 from recgen.report.run_files import RunFiles
-from recgen.report.tables import downstream_contrasts
+from recgen.report.tables import bounds_of, downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain, share
 from recgen.report.verdicts import (
     RANKING,
@@ -271,10 +271,11 @@ def _ranking(run: RunFiles) -> Answer:
 
 def _downstream_difference(key: str, other: str, test: dict[str, Any]) -> str:
     metric = lookup(key)
+    tested = "" if test["p"] is None else f"; {p_value(test['p'])}"
+    draws = f"{test['n']}\u00a0draw{'s' if test['n'] != 1 else ''}"
     return (
         f"{metric.title}, own minus {other}: {number(test['difference'], metric.digits, signed=True)} "
-        f"({interval(test['low'], test['high'], metric.digits)}; "
-        f"{p_value(test['p'])}; n\u00a0=\u00a0{test['n']}\u00a0draws)."
+        f"({draws}, {bounds_of(metric, test)}{tested})."
     )
 
 

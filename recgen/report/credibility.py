@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from recgen.metrics.registry import lookup
+from recgen.metrics.statistics import DRAWS
 from recgen.report import curves
 from recgen.report.answers import out_of_domain
+from recgen.report.headline import strangers
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
-from recgen.report.text import interval, number
-from recgen.report.verdicts import DRAWS, RANKING, Verdict, auc_interval, cannot_judge, lower_end
+from recgen.report.text import interval, listed, number
+from recgen.report.verdicts import RANKING, Verdict, auc_interval, cannot_judge, lower_end
 
 IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
 
@@ -103,11 +105,12 @@ def _gains_from_images(run: RunFiles) -> Check:
             question, "unclear", "not measured", "A retraining with shuffled images and with none would say."
         )
     sentence = " ".join(
-        f"{lookup(RANKING).title} {IMAGELESS[name]} is {number(-test['difference'], 4, signed=True)} below the original images' "
-        f"({interval(_minus(test['high']), _minus(test['low']), 4)})."
+        f"{lookup(RANKING).title} with the original images minus {IMAGELESS[name]}: "
+        f"{number(-test['difference'], 4, signed=True)} "
+        f"({_spread({'low': _minus(test['high']), 'high': _minus(test['low']), 'n': test['n']})})."
         for name, test in found.items()
     )
-    if any(test["high"] is None for test in found.values()):
+    if any(test["high"] is None or test["n"] < DRAWS for test in found.values()):
         return Check(question, "unclear", "too few trainings to tell", sentence)
     if all(test["high"] < 0 for test in found.values()):
         return Check(question, "good", "yes", sentence)
@@ -117,19 +120,18 @@ def _gains_from_images(run: RunFiles) -> Check:
 def _domain(run: RunFiles) -> Check:
     question = "Have encoder and backbone seen images like these?"
     rendered = bool(run.facts.get("rendered", True))
-    strangers = [
-        f"{run.facts[key]} ({what})"
-        for key, what in (("encoder", "encoder"), ("backbone", "backbone"))
-        if str(run.facts.get(key, "")).startswith("demo-") and not rendered
-    ]
-    if not strangers:
+    found = strangers(run.facts)
+    if not found:
         known = (
             "they are the renderer's, on which the demo models were trained"
             if rendered
             else "none is a demo model"
         )
         return Check(question, "good", "yes", f"As far as the configuration says: {known}.")
-    sentence = f"{' and '.join(strangers)} knows the renderer's images alone, and these are others."
+    named = listed([f"{name} ({part})" for part, name in found.items()])
+    sentence = (
+        f"{named} {'know' if len(found) > 1 else 'knows'} the renderer's images alone, and these are others."
+    )
     return Check(question, "bad", "no" if out_of_domain(run) else "not all", sentence)
 
 

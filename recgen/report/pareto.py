@@ -31,7 +31,7 @@ def plot(run: RunFiles) -> Plot | None:
         {name: each for name, each in controls.items() if name.startswith("control.")}, gain, kept
     )
     best = front([(each["value"], other["value"]) for _, each, other in points])
-    figure, axes = canvas(7.8, 3.8)
+    figure, axes = canvas(7.8, 3.8, left=1.05)
     _draw(axes, beside, [GREY])
     _draw(axes, points, PALETTE)
     line = sorted((points[row][1]["value"], points[row][2]["value"]) for row in best)

@@ -93,11 +93,16 @@ class RunFiles:
 
     @cached_property
     def items(self) -> dict[str, tuple[str, Path | None]]:
-        """Text and image of every item by token."""
+        """Title, else text, and image of every item by token."""
         table = self._table("dataset/items.parquet", ["item_id", "text", "image"])
+        titles = table["title"] if "title" in table else table["text"]
+        named = zip(table["item_id"], titles, table["text"], table["image"], strict=True)
         return {
-            str(item): (str(text or ""), image_file(self.folder, image) if isinstance(image, str) else None)
-            for item, text, image in zip(table["item_id"], table["text"], table["image"], strict=True)
+            str(item): (
+                str(title or text or ""),
+                image_file(self.folder, image) if isinstance(image, str) else None,
+            )
+            for item, title, text, image in named
         }
 
     @cached_property

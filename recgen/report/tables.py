@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recgen.metrics.registry import METRICS, Metric, lookup
-from recgen.metrics.statistics import SIGNIFICANT
+from recgen.metrics.statistics import DRAWS, SIGNIFICANT
 from recgen.report.run_files import RunFiles
 from recgen.report.text import interval, number, p_value, plain
 
@@ -135,8 +135,15 @@ def _cell(metric: Metric, estimate: Mapping[str, Any] | None, best: float | None
     if not estimate or estimate["value"] is None:
         return None
     value = estimate["value"]
-    bounds = interval(estimate["low"], estimate["high"], metric.digits)
+    bounds = bounds_of(metric, estimate)
     return Cell(value, number(value, metric.digits), bounds, estimate["n"], value == best)
+
+
+def bounds_of(metric: Metric, estimate: Mapping[str, Any]) -> str:
+    """Return the 95% interval of an estimate or a difference; of what is over draws, that there is none where they are few."""
+    if metric.kind == "downstream" and estimate["n"] < DRAWS:
+        return "too few for an interval"
+    return interval(estimate["low"], estimate["high"], metric.digits)
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,7 @@ def _change(test: Mapping[str, Any]) -> Change:
         metric,
         test["difference"],
         number(test["difference"], metric.digits, signed=True),
-        interval(low, high, metric.digits),
+        bounds_of(metric, test),
         p_value(p),
         test["n"],
         test["test"],
@@ -207,6 +214,28 @@ ARMS = {
     ORIGINAL: "the original images",
 }
 """What a generator's creatives are compared with downstream, by source or by what stands before the generator's name."""
+
+
+_SOURCES = {
+    "ORI": "the original images",
+    "SHUFFLED": "images dealt to other items",
+    "NONE": "one image for all items",
+    "RANDOM": "random images for the drawn items",
+    "CONSTANT": "one creative for the drawn items",
+}
+
+
+def source_in_words(source: str) -> str:
+    """Return what a source of images is that a recommender is trained with.
+
+    >>> source_in_words("ORI"), source_in_words("swapped.taste"), source_in_words("taste")
+    ('the original images', 'the same made for users who have not met the items', 'creatives for users who like the drawn items')
+    """
+    if source.startswith("swapped."):
+        return "the same made for users who have not met the items"
+    if source.startswith("dealt."):
+        return "the creatives of other drawn items"
+    return _SOURCES.get(source, "creatives for users who like the drawn items")
 
 
 def downstream_contrasts(metrics: Mapping[str, Any], generator: str, key: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED, claims
 from recgen.metrics.registry import lookup
-from recgen.metrics.statistics import SIGNIFICANT, UNITS
+from recgen.metrics.statistics import DRAWS, SIGNIFICANT, UNITS
 from recgen.report.tables import ARMS, against_original, downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain
 
@@ -79,10 +79,6 @@ def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
     return "good", "yes"
 
 
-DRAWS = 3
-"""Draws from which on an interval over them says something."""
-
-
 def cannot_judge(metrics: Mapping[str, Any]) -> bool:
     """Return whether the judge knows no better than chance what users like.
 
@@ -143,7 +139,9 @@ def ranks_better(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, s
 def gains_from_images(metrics: Mapping[str, Any]) -> bool | None:
     """Return whether the recommender ranks better with its images than with shuffled ones and with none; None if unknown."""
     tests = [against_original(metrics, name).get(RANKING) for name in ("SHUFFLED", "NONE")]
-    bounds = [test["high"] for test in tests if test is not None and test["high"] is not None]
+    bounds = [
+        test["high"] for test in tests if test is not None and test["high"] is not None and test["n"] >= DRAWS
+    ]
     return all(bound < 0 for bound in bounds) if len(bounds) == len(tests) else None
 
 
@@ -213,17 +211,18 @@ def power(test: Mapping[str, Any]) -> list[str]:
     if test.get("detectable") is None:
         return []
     metric = lookup(test["metric"])
-    found = f"So many requests find a difference of {number(test['detectable'], metric.digits)} in four of five runs"
+    size = f"{plain(test['n'])} requests"
+    found = f"{size} find a difference of {number(test['detectable'], metric.digits)} in four of five runs"
     needed = test.get("needed")
     if needed is None:
         return [f"{found}."]
     if needed <= test["n"]:
         return [f"{found}; the one seen is no smaller."]
-    size = "more than a million" if needed > MANY else f"about {plain(_round(needed))}"
-    return [f"{found}; {size} requests would tell one as small as the one seen."]
+    more = "more than a million" if needed > MANY else f"about {plain(rounded(needed))}"
+    return [f"{found}; {more} would tell one as small as the one seen."]
 
 
-def _round(count: int) -> int:
+def rounded(count: int) -> int:
     """Round to two digits: a number of requests is an estimate of an estimate."""
     digits = max(len(str(count)) - 2, 0)
     return round(count, -digits)

@@ -29,6 +29,7 @@ from recgen.data.catalogue import (
     in_column,
     in_folder,
     item_texts,
+    item_titles,
     read_image_names,
     render_posters,
     usable_images,
@@ -49,7 +50,9 @@ def build(run: RunContext) -> list[Path]:
     catalogue = _item_file(run)
     found, bad = _images(run, item_ids, catalogue)
     texts = item_texts(item_ids, catalogue, _text_fields(run, catalogue), run.config.source)
-    items = pd.DataFrame({"item_id": item_ids, "text": texts, "image": found})
+    titles = item_titles(item_ids, catalogue)
+    named = {} if titles is None else {"title": titles}
+    items = pd.DataFrame({"item_id": item_ids, "text": texts, **named, "image": found})
     _keep_truth(run)
     _keep_provenance(run)
     write_json(folder / "bad_images.json", bad)

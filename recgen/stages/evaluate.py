@@ -194,6 +194,11 @@ def _text_facts(run: RunContext) -> dict[str, Any]:
     return {} if own is None else {"text_encoder": own}
 
 
+def _draws_with_it(run: RunContext) -> bool:
+    """Return whether any generator draws with the run's own backbone: images may be made elsewhere, or by checkpoints."""
+    return any(spec.families and spec.checkpoint is None for spec in run.config.generators.values())
+
+
 def facts(run: RunContext) -> dict[str, Any]:
     """Return what a reader must know beside the numbers; nothing that changes from one run to the same run again."""
     settings = run.settings
@@ -222,7 +227,7 @@ def facts(run: RunContext) -> dict[str, Any]:
         "verifier": settings.ranker.verifier,
         "what_if": settings.ranker.what_if,
         "encoder": _encoder_name(settings.encoder),
-        "backbone": settings.backbone,
+        "backbone": settings.backbone if _draws_with_it(run) else None,
         "downstream": {
             "model": settings.downstream.model or settings.ranker.judge,
             "seeds": settings.downstream.seeds,

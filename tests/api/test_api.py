@@ -44,6 +44,7 @@ def test_a_run_is_opened_with_its_tables(run):
     opened = recgen.open(run.folder)
     assert opened.generators == ["stable_diffusion", "ip_adapter"]
     assert opened.metrics["creatives"]["ip_adapter"]["delta_r_judge"]["n"] == 3
+    assert opened.metrics["run"]["backbone"] is not None, "a generator has drawn with it"
     assert len(opened.creatives) == 6 and len(opened.requests) == 3 and len(opened.per_request) == 6
     assert opened.report.read_text(encoding="utf-8").startswith("<!")
     row = opened.creatives.iloc[0]

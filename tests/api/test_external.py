@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import command
 from PIL import Image
 
 from recgen import api as session
@@ -66,7 +67,7 @@ def test_the_tables_hold_no_reference(home, tables):
     assert known["like"].sum() > 0 and not known["like"].all()
 
 
-def test_its_images_are_judged(home, tables, monkeypatch):
+def test_its_images_are_judged(home, tables, monkeypatch, capsys):
     """The same metrics as for a generator, in a run of its own that takes over what the first one has trained."""
     made = draw(tables, home / "outside")
     mine = export(str(home / "runs/tiny"), str(home), "again", images=True, everything=True)
@@ -77,6 +78,7 @@ def test_its_images_are_judged(home, tables, monkeypatch):
     folder = home / "runs/tiny-outside-toy_again"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics["creatives"]) == {"outside", "toy_again"} and (folder / "report.html").is_file()
+    assert metrics["run"]["backbone"] is None, "it has drawn none of them"
     assert set(metrics["downstream"]) == {
         "ORI",
         "SHUFFLED",
@@ -91,6 +93,10 @@ def test_its_images_are_judged(home, tables, monkeypatch):
         )
     log = (folder / "log.txt").read_text()
     assert "ranker/judge: taken from tiny" in log and "features: taken from tiny" in log
+    words = ("--config", "tiny.yaml", "--creatives", str(made), "toy_again=again/creatives")
+    assert command(monkeypatch, "evaluate", *words) == 0
+    said = capsys.readouterr().out
+    assert "In short:" in said and said.rstrip().endswith("runs/tiny-outside-toy_again/report.html")
 
 
 def test_missing_images_are_told_before_anything_is_trained(home, tables, tmp_path):

@@ -42,3 +42,4 @@ def test_the_example_is_json_that_uses_only_keys_of_the_table():
 def test_a_metric_from_elsewhere_keeps_its_name():
     assert registry.lookup("recall@20").title == "recall@20"
     assert registry.lookup("cis").direction == "higher"
+    assert {registry.lookup(key).question for key in registry.NOT_BUILT} == {"image quality"}

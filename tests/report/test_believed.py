@@ -60,6 +60,10 @@ def test_a_judge_that_was_never_calibrated_gets_a_range_and_a_warning(run):
         files
     )
     assert all(" to " in kind.recorded and not kind.here for kind in believed.kinds(files))
+    page = read(build(run))
+    assert "nobody's true taste is known" in page.text
+    heads = by_id(page, "calibration-table").all("thead")[0].all("th")
+    assert [head.text for head in heads] == ["Images differ", "Recorded on the simulator"]
 
 
 def test_the_recorded_calibration_is_the_experiments():

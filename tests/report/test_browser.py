@@ -1,5 +1,6 @@
 """A browser opens the report: it renders, asks for nothing and complains about nothing."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chromium import Browser
-from report_run import make_run
+from report_run import make_run, metrics_of
 
 from recgen.report import build
 
@@ -104,6 +105,25 @@ def test_no_table_is_cut_at_1400_pixels(browser, tmp_path):
         ".map(e => e.getAttribute('aria-label') + ' ' + e.scrollWidth + ' > ' + e.clientWidth)"
     )
     assert cut == [] and not browser.run("document.documentElement.scrollWidth > innerWidth")
+
+
+def test_no_word_of_a_plot_is_cut(browser, tmp_path):
+    run = make_run(tmp_path / "run", ("rebeca", "ip_adapter"))
+    stored = metrics_of(run)
+    for found in (*stored["creatives"].values(), *stored["controls"].values()):
+        gain = found["percentile_gain_judge"]  # small ones, whose numbers at the axis are long
+        gain |= {key: gain[key] / 30 for key in ("value", "low", "high") if gain[key] is not None}
+    (run / "metrics.json").write_text(json.dumps(stored))
+    browser.open(build(run))
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.tell("Emulation.setDeviceMetricsOverride", **size)
+    cut = browser.run(
+        "[...document.querySelectorAll('figure.plot svg')].flatMap(svg => { const all = svg.getBoundingClientRect();"
+        " return [...svg.querySelectorAll('text')].filter(text => { const box = text.getBoundingClientRect();"
+        " return box.left < all.left - 1 || box.right > all.right + 1 || box.top < all.top - 1 || box.bottom > all.bottom + 1;"
+        " }).map(text => text.textContent) })"
+    )
+    assert cut == []
 
 
 def test_an_image_of_the_gallery_is_seen_large_by_keyboard(browser, tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from recgen.config.loader import load_config
 from recgen.core.errors import UserError
+from recgen.data.catalogue import item_titles, render_posters
 from recgen.data.simulation.simulator import Truth
 from recgen.pipeline import pipeline
 from recgen.pipeline.context import RunContext
@@ -44,6 +45,31 @@ def small(tmp_path) -> Path:
     for n in range(1, 8):
         Image.new("RGB", (4, 4), (n, n, n)).save(tmp_path / f"small/images/i{n}.png")
     return tmp_path / "small"
+
+
+def test_a_title_is_kept_beside_the_text_it_is_a_part_of(small, write_config, tmp_path):
+    items = stage(
+        tmp_path, write_config, f"recgen.images={small / 'images'}", "recgen.text_fields=[kind, title]"
+    )["items"]
+    assert items["text"].tolist() == [f"war film {item[1:]}" for item in items["item_id"]]
+    assert items["title"].tolist() == [f"film {item[1:]}" for item in items["item_id"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        (["class", "movie_title"], "movie_title"),
+        (["name", "brand_name"], "name"),
+        (["name", "title"], "title"),
+        (["title", "subtitle"], "title"),
+        (["title", "original_title"], None),
+        (["class", "brand_name"], None),
+    ],
+)
+def test_a_column_is_taken_for_titles_where_it_can_be_no_other(columns, found):
+    catalogue = pd.DataFrame([{name: f" {name}  of one " for name in columns}], index=["1"])
+    titles = item_titles(["1", "2"], catalogue)
+    assert titles == (None if found is None else [f"{found} of one", ""])
 
 
 def test_what_generators_learn_from_are_the_tables_by_number(write_config, tmp_path, monkeypatch):
@@ -242,3 +268,11 @@ def test_a_threshold_without_ratings_is_said(small, tmp_path, write_config, capl
         "recgen.like_threshold is 4, and there is no column 'rating': every interaction counts as a like"
         in caplog.text
     )
+
+
+def test_posters_are_counted_while_they_are_drawn(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("recgen.data.catalogue.show", lambda *step: said.append(step))
+    films = pd.DataFrame({"class": ["Drama"] * 3, "release_year": ["1994"] * 3}, index=["1", "2", "3"])
+    render_posters(list(films.index), films, tmp_path, 0, "mine.yaml")
+    assert said == [("posters drawn", number, 3) for number in (1, 2, 3)]

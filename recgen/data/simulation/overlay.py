@@ -22,6 +22,7 @@ import pandas as pd
 from scipy.special import expit
 
 from recgen.core.errors import UserError
+from recgen.core.progress import show
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.atomic import read_atomic
 from recgen.data.simulation.attributes import MOTIFS, SIZES, Attributes
@@ -163,3 +164,4 @@ def _draw_posters(truth: Truth, folder: Path, seed: int) -> None:
         look = Attributes(*truth.item_attributes[row].tolist())
         factors = Factors(*truth.item_factors[row].tolist()) if truth.sees_factors else None
         render(look, _poster_seed(seed, item), factors).save(folder / f"{item}.png")
+        show("posters drawn", row + 1, len(truth.item_ids))

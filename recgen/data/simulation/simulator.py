@@ -26,6 +26,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from recgen.core.errors import UserError
+from recgen.core.progress import show
 from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.simulation.attributes import MOTIFS, SIZES, Attributes
 from recgen.data.simulation.factors import FACTORS, NEUTRAL, Factors
@@ -268,6 +269,7 @@ def simulate(out: Path, world: World, seed: int) -> Truth:
         look = Attributes(*truth.item_attributes[row].tolist())
         factors = Factors(*truth.item_factors[row].tolist()) if truth.sees_factors else None
         render(look, image_seed(seed, item), factors).save(out / f"images/{item}.png")
+        show("posters drawn", row + 1, len(truth.item_ids))
     _write_atomic(draw_interactions(truth, seed, world), out, "inter")
     texts = [
         item_text(seed, item, motif)

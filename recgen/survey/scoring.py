@@ -60,7 +60,9 @@ def analyse(ranks: pd.DataFrame, sources: Sequence[str], seed: int) -> dict[str,
     draw = seed_for(seed, "a study's resampling")
     found = {}
     for source in sources:
-        by_people, by_question = (bootstrap_mean(wide[source], units, draw) for units in (people, asked))
+        by_people, by_question = (
+            bootstrap_mean(wide[source], units, draw).within((1, len(sources))) for units in (people, asked)
+        )
         found[source] = {
             "mean_rank": by_people.as_json(),
             "over_questions": [by_question.low, by_question.high],

@@ -162,6 +162,14 @@ def test_a_preference_is_found_and_chance_is_not():
     assert chance["tests"][1]["p"] > 0.05 and chance["agreement"]["p"] > 0.05
 
 
+def test_no_mean_rank_is_said_to_lie_beyond_the_ranks():
+    """Of three respondents a studentised interval reaches below the first place and beyond the last."""
+    found = analyse(ranks(3, 4, 3, 0.0), list("abc"), 0)["sources"].values()
+    ends = [[each["mean_rank"]["low"], each["mean_rank"]["high"]] for each in found]
+    ends += [each["over_questions"] for each in found]
+    assert all(1 <= low < high <= 3 for low, high in ends) and [1, 3] in ends
+
+
 def test_kendalls_w_is_friedmans_statistic_over_its_maximum():
     from scipy.stats import friedmanchisquare
 

@@ -226,11 +226,17 @@ def test_a_plan_says_what_every_task_takes_and_which_cards_suffice():
         f"memory   {most.gib:.1f} GiB at most, in generator.fit/pmg: the GPU's own programs 0.60, backbone"
         in told
     )
-    assert " 0.00" not in told, "what rounds to nothing is left out"
     assert "40 GB" not in told, "a smaller one suffices"
     assert (
         "GPU      24 GB suffice: " in told and f"GPU      8 GB are too little: {cards[8].task} takes " in told
     )
+
+
+def test_what_rounds_to_nothing_takes_no_memory_in_a_plan():
+    items = (memory.Item("program", 0.57), memory.Item("IP-Adapter", 0.0049), memory.Item("data", 0.0051))
+    work = [PlannedTask("generate/a", False, Cost("draw a", 60.0))]
+    told = text(Plan(work, SIZES, ONE, [memory.TaskMemory("generate/a", items)], 1.0))
+    assert "in generate/a: program 0.57, data 0.01\n" in told
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from generators.common.ridge import centred
 from generators.ip_adapter_mean import IPAdapterMean
 from generators.ip_adapter_mean import Settings as MeanSettings
 from generators.taste import Settings, Taste
 from generators.taste.asked import NOTHING, Asked, Sources
 from generators.taste.kept import Strength
-from generators.taste.ridge import centred
 from generators.taste.shown import Answer
 from generators.taste.trust import OWN_LIKES
 from recgen.data.types import Request, RunData

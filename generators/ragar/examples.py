@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from generators.common.training import likes_by_user, references, split_users
+from generators.ragar.content import NetOfContent
 from generators.ragar.retrieval import Retrieved, retrieve, retrieve_preferred, standardise
 from generators.ragar.settings import Settings
+from recgen.core.seeding import numpy_rng
 from recgen.data.requests import HISTORY
 from recgen.data.types import RunData
 from recgen.features.item_keywords import top_keywords
@@ -94,20 +97,30 @@ class ExampleBuilder:
 
     def build(self, triples: Sequence[Triple]) -> list[Example]:
         """Return an example for each (user, item, history)."""
-        scores = self._scores([user for user, _, _ in triples]) if self.settings.retrieves_by_reward else {}
+        users = list(dict.fromkeys(user for user, _, _ in triples if user in self.data.user_rows))
+        scores = self._scores(users) if self.settings.retrieves_by_reward else {}
         return [self._example(user, item, history, scores.get(user)) for user, item, history in triples]
 
     def _scores(self, users: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return each known user's standardised scores of the items in `_seen`."""
+        """Return each user's standardised scores of the items in `_seen`."""
         assert self.reward is not None
-        known = [user for user in dict.fromkeys(users) if user in self.data.user_rows]
         items = [self.data.item_ids[row] for row in self._seen]
         found: dict[str, np.ndarray] = {}
-        for start in range(0, len(known), _USERS_AT_ONCE):
-            block = known[start : start + _USERS_AT_ONCE]
+        for start in range(0, len(users), _USERS_AT_ONCE):
+            block = users[start : start + _USERS_AT_ONCE]
             scores = self.reward.score_all(block, items).detach().cpu().double().numpy()
             found |= dict(zip(block, standardise(scores), strict=True))
         return found
+
+    @cached_property
+    def _net(self) -> NetOfContent:
+        """What takes from scores what texts explain; its strength is found by users whom the run's seed draws."""
+        data = self.data
+        met = np.unique(data.interactions["user"].to_numpy(np.int64))
+        drawn = numpy_rng(data.run_seed, "ragar content users").permutation(met)[:_USERS_AT_ONCE]
+        scores = list(self._scores([data.user_ids[user] for user in drawn]).values())
+        asked = np.reshape(scores, (len(drawn), len(self._seen)))
+        return NetOfContent(data.text_features[self._seen], asked, data.run_seed)
 
     def _example(self, user: str, item: str, history: Sequence[int], scores: np.ndarray | None) -> Example:
         data, settings, row = self.data, self.settings, self.data.item_rows[item]
@@ -126,6 +139,10 @@ class ExampleBuilder:
         assert semantics is not None
         if scores is None:
             return retrieve(latest, item, semantics, visuals, s.k)
+        if s.net_of_content and len(self._seen) > 1:
+            place = bisect_left(self._seen, item)
+            known = place < len(self._seen) and self._seen[place] == item
+            scores = standardise(self._net.of(scores, place if known else -1)[None])[0]
         own = set(latest)
         chosen = [n for n, row in enumerate(self._seen) if s.retrieve_from != "history" or row in own]
         if s.retrieve_from == "catalogue":

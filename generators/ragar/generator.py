@@ -45,6 +45,7 @@ class RAGAR(DrawsConditions):
     model: Model
     learned: Learned
     """No other user's score was ever seen."""
+    _builder: ExampleBuilder | None = None
 
     def fit(
         self,
@@ -56,12 +57,20 @@ class RAGAR(DrawsConditions):
         """Train on requests made of earlier likes, against `reward` unless beta or r is 0."""
         if reward is None and self.config.learns_from_reward:
             raise ValueError("RAGAR with beta > 0 and r > 0 needs a reward")
-        found = training_examples(ExampleBuilder(data, self.config, reward))
+        found = training_examples(self._examples(data, reward))
         nobody = f"no user with more than {self.config.min_history} likes before the reference"
         self.learned = learned_users(found.train, found.held_out, "ragar", nobody)
         self.model = self._model(Scale.of(data.image_features, self.config.directions), data.run_seed)
         trainer = Trainer(self.model, self.encoder, reward, judge, self.config, data.run_seed)
         self.curves = trainer.train(found, progress)
+
+    def _examples(self, data: RunData, reward: RewardModel | None) -> ExampleBuilder:
+        """Return what makes examples, once for the same data, reward and settings: what it knows of the catalogue is kept."""
+        made = self._builder
+        kept = made is not None and made.data is data and made.reward is reward
+        if made is None or not kept or made.settings is not self.config:
+            made = self._builder = ExampleBuilder(data, self.config, reward)
+        return made
 
     def _model(self, scale: Scale, run_seed: int) -> Model:
         language_model = language_model_of(self)
@@ -79,7 +88,7 @@ class RAGAR(DrawsConditions):
         self, requests: Sequence[Request], data: RunData, reward: RewardModel | None
     ) -> Iterable[Drawing]:
         """Return what each request's image is drawn from: the preference that the trained model decodes."""
-        builder = ExampleBuilder(data, self.config, reward)
+        builder = self._examples(data, reward)
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
             histories = [[data.item_rows[token] for token in r.history] for r in batch]

@@ -19,6 +19,7 @@ logger = logging.getLogger("recgen")
 PAPER: dict[str, Any] = {
     "retrieve_from": "history",
     "weights": "similarity",
+    "net_of_content": False,
     "k": 5,
     "action": "tokens",
     "noise": "own",
@@ -75,6 +76,10 @@ class Settings(LearningConfig):
     weights: Literal["reward", "similarity"] = Field(
         "reward",
         description="reward: softmax(reward / tau + kappa similarity); similarity: eq. 5, of a history only",
+    )
+    net_of_content: bool = Field(
+        False,
+        description="rank by what the items' texts do not explain of the reward: no image changes a liking of contents",
     )
     k: int = Field(5, ge=0, description="items retrieved; 0 weighs the whole history alike")
     tau: float = Field(

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from generators.common.refinement import Score
+from generators.common.ridge import Ridge, centred
 from generators.taste.catalogue import Catalogue
 from generators.taste.likes import Basis, Encounters, Moments, Population
-from generators.taste.ridge import Ridge, centred
 from generators.taste.shown import Looks
 from generators.taste.trust import Trust
 from recgen.data.types import RunData

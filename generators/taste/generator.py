@@ -27,6 +27,7 @@ import torch
 from generators.base import Generator, Progress, silent
 from generators.common.candidates import candidate_seeds, draw_best
 from generators.common.refinement import Score, refine
+from generators.common.ridge import Ridge
 from generators.common.sampling import Drawing, draw
 from generators.taste import learned
 from generators.taste.asked import Asked, Opinion, Sources
@@ -35,7 +36,6 @@ from generators.taste.corrected import Corrector, learn
 from generators.taste.kept import Strength, Tried, around, candidates, choose, full
 from generators.taste.learned import Learned
 from generators.taste.likes import Encounters, sample_of_users
-from generators.taste.ridge import Ridge
 from generators.taste.settings import Settings
 from generators.taste.shown import Answer, ShownImage, best_words, prompt, top_image, unnamed
 from recgen.core.errors import UserError

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from generators.common.ridge import best_strength
 from generators.taste.asked import NOTHING, Asked, Belief, Sources
 from generators.taste.catalogue import Catalogue
 from generators.taste.corrected import Corrector
@@ -20,7 +21,6 @@ from generators.taste.likes import (
     learn_population,
     sample_of_users,
 )
-from generators.taste.ridge import best_strength
 from generators.taste.trust import OWN_LIKES, Trust, fit_trust
 from recgen.core.errors import UserError
 from recgen.core.io import read_json, write_bytes, write_json

@@ -17,7 +17,7 @@ ridge regression (1) of the catalogue's image embeddings f on the embeddings x o
 
 and the a_i are alike where no r_i is positive. Without c the k items' contents would be drawn into the requested one. The mean of
 k images is nearer to the middle of all than any of them, hence s: u is brought to the length that an image of the catalogue has.
-The requested item counts neither for r nor among the k (see `generators.taste.ridge`).
+The requested item counts neither for r nor among the k (see `generators.common.ridge`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from generators.common.ridge import Ridge, best_strength
 from generators.taste.catalogue import Catalogue, Group
-from generators.taste.ridge import Ridge, best_strength
 from generators.taste.settings import TEXT, WORDS
 
 _ERRORS = 3

@@ -94,6 +94,99 @@ def test_the_recommender_is_asked_where_retrieval_may_look(data, source) -> None
     assert set(stranger.retrieved.rows) == {1, 7}, "a user whom the recommender does not know: the history"
 
 
+class Contents:
+    """A ranking model by which users like what items are, as their texts tell, more than how they look."""
+
+    def __init__(self, data: RunData, look: np.ndarray, praised: str = "") -> None:
+        self.data, self.look, self.praised, self.asked = data, look, praised, []
+
+    def score_all(self, users, items):
+        self.asked.append(len(users))
+        rows = [self.data.item_rows[item] for item in items]
+        liking = 4 * self.data.text_features[rows, 0] + self.look[rows]
+        praise = [[20.0 * (user == "u1" and item == self.praised) for item in items] for user in users]
+        return torch.as_tensor(liking + np.array(praise))
+
+
+class Whims(Contents):
+    """The same, with whims that users have of their own, the later the greater."""
+
+    def score_all(self, users, items):
+        whims = [
+            int(user[1:]) * np.random.default_rng(int(user[1:])).normal(size=len(items)) for user in users
+        ]
+        return super().score_all(users, items) + torch.as_tensor(np.stack(whims))
+
+
+@pytest.fixture
+def told(data) -> RunData:
+    """The data with texts of three dimensions, few beside 29 items with an image."""
+    return replace(data, text_features=data.text_features[:, :3])
+
+
+@pytest.fixture
+def looks(told) -> np.ndarray:
+    """How much the images of 30 items are liked, nothing of which their texts tell."""
+    seen, look = np.arange(1, 30), np.zeros(30)
+    look[seen] = np.random.default_rng(2).normal(size=29)
+    texts = np.c_[told.text_features[seen], np.ones(29)]
+    look[seen] -= texts @ np.linalg.lstsq(texts, look[seen], rcond=None)[0]
+    return look
+
+
+def test_what_items_are_liked_for_does_not_rank_their_images(told, looks) -> None:
+    """Net of content the best images come first, without it the best contents."""
+    triples = [("u1", "i3", [1, 7]), ("u2", "i9", [])]
+    reward = Contents(told, looks)
+    contents = 4 * told.text_features[:, 0] + looks
+    for net, liking in ((True, looks), (False, contents)):
+        builder = ExampleBuilder(told, Settings(k=5, kappa=0.0, net_of_content=net), reward)
+        for example, left_out in zip(builder.build(triples), (3, 9), strict=True):
+            expected = [row for row in np.argsort(-liking) if row not in (0, left_out)][:5]
+            assert len(set(example.retrieved.rows) & set(expected)) >= 4, (net, example.retrieved.rows)
+            assert example.retrieved.rows[0] == expected[0]
+    assert set(np.argsort(-looks)[:5]) != set(np.argsort(-contents)[:5])
+
+
+def test_the_score_of_the_requested_item_changes_nothing(told, looks) -> None:
+    settings, triples = Settings(k=4, net_of_content=True), [("u1", "i3", [1, 7])]
+    plain, praised = (
+        ExampleBuilder(told, settings, Contents(told, looks, item)).build(triples)[0].retrieved
+        for item in ("", "i3")
+    )
+    assert plain.rows == praised.rows
+    np.testing.assert_allclose(plain.weights, praised.weights, atol=0.01)
+
+
+def test_what_is_retrieved_does_not_depend_on_who_else_is_asked_about(told, looks) -> None:
+    settings, triples = (
+        Settings(k=4, net_of_content=True),
+        [(f"u{n}", f"i{n + 1}", [n + 2]) for n in range(5)],
+    )
+    together = ExampleBuilder(told, settings, Whims(told, looks)).build(triples)
+    for triple, among in zip(triples, together, strict=True):
+        (alone,) = ExampleBuilder(told, settings, Whims(told, looks)).build([triple])
+        assert alone.retrieved.rows == among.retrieved.rows
+        np.testing.assert_array_equal(alone.retrieved.weights, among.retrieved.weights)
+
+
+def test_the_catalogue_is_regressed_once_for_the_same_data_reward_and_settings(
+    backbone, encoder, told, looks, language_model
+) -> None:
+    own = {"retrieve_from": "both", "weights": "reward", "net_of_content": True}
+    generator = RAGAR(Settings(**{**SMALL, **own}), backbone, encoder, language_model)
+    reward = Contents(told, looks)
+    generator.fit(told, reward)
+    calls = len(reward.asked)
+    list(generator.generate([ask("u1", "i3")], told, reward))
+    assert reward.asked[calls:] == [1], "of the user of the request alone"
+    other = Contents(told, -looks)
+    (before,) = generator.generate([ask("u1", "i3")], told, reward)
+    (after,) = generator.generate([ask("u1", "i3")], told, other)
+    assert before.recipe["retrieved"] != after.recipe["retrieved"]
+    assert other.asked[0] == 1 and other.asked[1] > 1
+
+
 # Preference, eqs. 6-9
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from generators.common.ridge import best_strength
 from generators.ragar.calibrator import Calibrator, Scale, Whitening
+from generators.ragar.content import NetOfContent
 from generators.ragar.reflection import advantages, rank_loss, rewards, squared_distance, total_loss
 from generators.ragar.retrieval import retrieve, retrieve_preferred, standardise
 from generators.ragar.settings import Settings
@@ -223,3 +225,64 @@ def test_whitening_leaves_out_components_that_are_noise() -> None:
     torch.testing.assert_close(whitening(1e-4 * rows), found, msg="in whatever unit")
     whitening.measure(torch.ones(3, 3))
     assert not whitening(torch.ones(1, 3)).any(), "features that are all alike say nothing"
+
+
+def by_hand(texts: np.ndarray, scores: np.ndarray, strength: float) -> np.ndarray:
+    """What a ridge regression leaves of scores, with an intercept and a penalty in units of the features."""
+    x, y = texts - texts.mean(axis=0), scores - scores.mean()
+    gram = x.T @ x
+    return y - x @ np.linalg.solve(gram + strength * np.trace(gram) / len(gram) * np.eye(len(gram)), x.T @ y)
+
+
+def test_net_of_content_is_what_texts_do_not_explain() -> None:
+    rng = np.random.default_rng(3)
+    texts, style = rng.normal(1, 1, (40, 5)).astype(np.float32), rng.normal(size=40)
+    users = (texts @ rng.normal(size=(5, 6))).T + rng.normal(size=(6, 40))
+    scores = texts @ rng.normal(2, 1, 5) + style
+    net = NetOfContent(texts, users, 0)
+    strength = best_strength(texts, users - users.mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(net.of(scores, -1), by_hand(texts, scores, strength), atol=1e-4)
+    assert np.corrcoef(net.of(scores, -1), style)[0, 1] > 0.9 > 0.5 > np.corrcoef(scores, style)[0, 1]
+    without = np.delete(np.arange(40), 7)
+    found = net.of(scores, 7)
+    assert found[7] == 0 and abs(found.mean()) < 1e-9
+    np.testing.assert_allclose(net.of(scores + 50 * (np.arange(40) == 7), 7), found, atol=1e-3)
+    gram = (texts - texts.mean(axis=0)).T @ (texts - texts.mean(axis=0))
+    penalty = strength * np.trace(gram) / 5 * np.eye(5)
+    x = (texts - texts.mean(axis=0))[without]
+    coefficients = np.linalg.solve(x.T @ x + penalty, x.T @ (scores[without] - scores[without].mean()))
+    expected = scores[without] - x @ coefficients
+    np.testing.assert_allclose(found[without], expected - expected.mean(), atol=1e-3)
+
+
+def test_a_text_that_says_nothing_is_as_good_as_the_mean_of_the_others() -> None:
+    rng = np.random.default_rng(4)
+    texts, users = rng.normal(3, 1, (30, 4)).astype(np.float32), rng.normal(size=(5, 30))
+    texts[4], texts[9] = np.nan, 0
+    told = texts.copy()
+    told[[4, 9]] = np.delete(texts, [4, 9], axis=0).mean(axis=0)
+    scores = rng.normal(size=30)
+    np.testing.assert_allclose(
+        NetOfContent(texts, users, 0).of(scores, 2), NetOfContent(told, users, 0).of(scores, 2), atol=1e-5
+    )
+    nothing = NetOfContent(np.full((30, 4), np.nan, np.float32), users, 0).of(scores, -1)
+    np.testing.assert_allclose(nothing, scores - scores.mean(), atol=1e-6)
+    assert np.isfinite(NetOfContent(texts, np.zeros((0, 30)), 0).of(scores, -1)).all()
+
+
+def test_of_a_large_catalogue_a_sample_is_regressed_on(monkeypatch) -> None:
+    monkeypatch.setattr("generators.ragar.content._REGRESSED", 50)
+    rng = np.random.default_rng(5)
+    texts, content = rng.normal(size=(400, 3)).astype(np.float32), rng.normal(size=3)
+    users = rng.normal(size=(4, 3)) @ texts.T + 0.01 * rng.normal(size=(4, 400))
+    net = NetOfContent(texts, users, 1)
+    assert len(net.fitted) == 50 and (np.diff(net.fitted) > 0).all()
+    assert net.fitted.tolist() == NetOfContent(texts, users, 1).fitted.tolist()
+    assert net.fitted.tolist() != NetOfContent(texts, users, 2).fitted.tolist(), "drawn by the run's seed"
+    style = 0.3 * rng.normal(size=400)
+    for left_out in (-1, int(net.fitted[0]), int(np.delete(np.arange(400), net.fitted)[0])):
+        found = net.of(texts @ content + style, left_out)
+        assert len(found) == 400 and np.corrcoef(found, style)[0, 1] > 0.95
+        if left_out >= 0:
+            moved = texts @ content + style + 20 * (np.arange(400) == left_out)
+            np.testing.assert_allclose(net.of(moved, left_out), found, atol=1e-3)

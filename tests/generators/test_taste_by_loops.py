@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from generators.common import ridge as r
 from generators.taste import likes as l
-from generators.taste import ridge as r
 from generators.taste import trust
 from recgen.core.seeding import numpy_rng
 

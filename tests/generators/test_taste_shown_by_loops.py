@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators.taste import ridge as r
+from generators.common import ridge as r
 from generators.taste import shown
 from generators.taste.catalogue import Catalogue, Group
 from generators.taste.kept import Strength, Tried, around, candidates, choose, full

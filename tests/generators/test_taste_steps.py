@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from generators.common.ridge import Ridge, best_strength, centred
 from generators.taste.catalogue import Catalogue, Group
 from generators.taste.kept import Strength, Tried, around, candidates, choose
 from generators.taste.likes import Basis, Encounters, Moments, Population, learn_population
-from generators.taste.ridge import Ridge, best_strength, centred
 from generators.taste.shown import Looks, Word, best_words, prompt, top_image, unnamed
 from generators.taste.trust import fit_trust, logistic
 from recgen.diffusion.sampling import Sampling

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def ranked_exactly(keys: Mapping[str, Any], k: int) -> dict[str, Any]:
+    """Return the RecBole keys under which `evaluate_per_user` can measure at k, whatever else `keys` measure."""
+    return {
+        "metrics": [*dict.fromkeys([*keys["metrics"], "Recall", "NDCG"])],
+        "topk": sorted({*np.atleast_1d(keys["topk"]).tolist(), k}),
+        "metric_decimal_place": 12,
+    }
 
 
 class _KeepsRankings:

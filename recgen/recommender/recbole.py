@@ -324,17 +324,16 @@ def _without_test(whole: Any, built: list[Any], where: str) -> Any:
     return rest
 
 
-def _of_some_users(part: Any, config: Any) -> Any:
-    """Return a part of the data with the interactions of at most ``valid_users`` users, drawn by the seed.
+def of_some_users(part: Any, seed: int, wanted: int) -> Any:
+    """Return a part of the data with the interactions of at most `wanted` users, drawn by `seed`.
 
     RecBole ranks for a few users at a time: with a million of them an epoch is validated for longer than it is trained.
     """
-    wanted = config["valid_users"] or VALID_USERS
     users = part.inter_feat[part.uid_field].numpy()
     different = np.unique(users)
     if len(different) <= wanted:
         return part
-    drawn = numpy_rng(config["seed"], "valid users").choice(different, size=wanted, replace=False)
+    drawn = numpy_rng(seed, "valid users").choice(different, size=wanted, replace=False)
     return part.copy(part.inter_feat[np.flatnonzero(np.isin(users, drawn))])
 
 
@@ -365,7 +364,7 @@ def loaders(config: Any, parts: DatasetSplits, keep: np.ndarray | None = None) -
             expected=f"at least {longest}, as in topk",
         )
     train = training_part(parts, keep)
-    valid = _of_some_users(parts.valid, config)
+    valid = of_some_users(parts.valid, config["seed"], config["valid_users"] or VALID_USERS)
     samplers = utils.create_samplers(config, parts.whole, [train, valid, parts.test])
     return Loaders(
         *(

@@ -11,11 +11,13 @@ from recgen.metrics.statistics import DRAWS
 from recgen.report import curves
 from recgen.report.answers import out_of_domain
 from recgen.report.headline import strangers
+from recgen.report.judges import cannot_judge, judges, lower_end, ranks_by_chance
 from recgen.report.run_files import RunFiles
 from recgen.report.tables import ORIGINAL, against_original
 from recgen.report.text import interval, listed, number
-from recgen.report.verdicts import RANKING, Verdict, auc_interval, cannot_judge, lower_end
+from recgen.report.verdicts import RANKING, Verdict
 
+BETWEEN = "better than chance, not than popularity"
 IMAGELESS = {"SHUFFLED": "with images dealt to other items", "NONE": "with one image for all items"}
 
 
@@ -32,7 +34,8 @@ class Check:
 def checks(run: RunFiles) -> list[Check]:
     """Return what a reader should know of the instruments before believing any verdict; what was not measured is said."""
     return [
-        _ranks(run),
+        *_judges(run),
+        *_ranks(run),
         _gains_from_images(run),
         _domain(run),
         *_training(run),
@@ -44,7 +47,7 @@ def checks(run: RunFiles) -> list[Check]:
 
 
 def banner(run: RunFiles) -> str:
-    """Return what stands above all verdicts of a run whose recommender ranks no better than chance; "" for another."""
+    """Return what stands above all verdicts of a run whose judges know no better than chance what users like; "" for another."""
     if not cannot_judge(run.metrics):
         return ""
     return (
@@ -54,36 +57,49 @@ def banner(run: RunFiles) -> str:
     )
 
 
-def _ranks(run: RunFiles) -> Check:
-    auc = auc_interval(run.metrics)
-    if auc is not None:
-        known = not cannot_judge(run.metrics)
-        sentence = (
-            f"The judge tells likes from dislikes that it has not seen with an AUC of {number(auc[0], 3)} "
-            f"({interval(auc[1], auc[2], 3)}); at random it is 0.5. It is not trained to rank a catalogue, so its Recall@10 says "
-            "little of it."
-        )
-        asked = "Does the judge know what users like?"
-        return (
-            Check(asked, "good", "yes", sentence)
-            if known
-            else Check(asked, "bad", "no better than chance", sentence)
-        )
-    question = "Does the recommender rank better than chance and than popularity?"
+def _judges(run: RunFiles) -> Iterator[Check]:
+    """What each judge knows of users; judges that see through different encoders may differ in it."""
+    found = judges(run.metrics)
+    for shown, *others in found:
+        who = f"the judge that sees through {shown.encoder}" if len(found) > 1 else "the judge"
+        sentence = shown.figures
+        if shown.metric == "auc":
+            question = f"Does {who} know what users like?"
+            sentence += " It is not trained to rank a catalogue, so Recall@10 says little of it."
+        else:
+            question = f"Does {who} rank better than chance and than popularity?"
+            if not run.facts.get("same_judge"):
+                sentence += " It has learned from half of the likes; popularity is counted on all."
+        if not any(by_metric.knows for by_metric in (shown, *others)):
+            yield Check(question, "bad", "no better than chance", sentence)
+        elif shown.popularity is not None and shown.low <= shown.popularity:
+            yield Check(question, "unclear", BETWEEN, sentence)
+        else:
+            yield Check(question, "good", "yes", sentence)
+
+
+def _ranks(run: RunFiles) -> Iterator[Check]:
+    """Whether the retrained recommender ranks at all; not asked of a model of likes and dislikes, which is not trained to."""
+    retrained = (run.facts.get("downstream") or {}).get("model", run.facts.get("judge"))
+    if retrained == run.facts.get("judge") and any(judge[0].metric == "auc" for judge in judges(run.metrics)):
+        return
+    question = "Does the retrained recommender rank better than chance and than popularity?"
     baselines = run.metrics.get("downstream_baselines") or {}
     own = (run.metrics.get("downstream") or {}).get(ORIGINAL, {}).get("recall@10")
     chance, popular = ((baselines.get(name) or {}).get("recall@10") for name in ("chance", "popularity"))
     if own is None or own["value"] is None or chance is None:
-        return Check(question, "unclear", "not measured", "The downstream stage measures it.")
+        yield Check(question, "unclear", "not measured", "The downstream stage measures it.")
+        return
     sentence = (
-        f"Recall@10 is {number(own['value'], 4)} ({_spread(own)}); at random it is {number(chance, 4)}"
+        f"Its Recall@10 is {number(own['value'], 4)} ({_spread(own)}); at random it is {number(chance, 4)}"
         + ("." if popular is None else f", by popularity {number(popular, 4)}.")
     )
-    if cannot_judge(run.metrics):
-        return Check(question, "bad", "no better than chance", sentence)
-    if popular is not None and lower_end(own, run.metrics) <= popular:
-        return Check(question, "unclear", "better than chance, not than popularity", sentence)
-    return Check(question, "good", "yes", sentence)
+    if ranks_by_chance(run.metrics):
+        yield Check(question, "bad", "no better than chance", sentence)
+    elif popular is not None and lower_end(own, run.metrics) <= popular:
+        yield Check(question, "unclear", BETWEEN, sentence)
+    else:
+        yield Check(question, "good", "yes", sentence)
 
 
 def _spread(found: Mapping[str, Any]) -> str:
@@ -94,7 +110,7 @@ def _spread(found: Mapping[str, Any]) -> str:
 
 
 def _gains_from_images(run: RunFiles) -> Check:
-    question = "Does the recommender gain anything from images on these data?"
+    question = "Does the retrained recommender gain anything from images on these data?"
     found = {
         name: test
         for name in IMAGELESS

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from recgen.metrics.contrasts import SWAPPED
+from recgen.report.judges import cannot_judge, judges, lower_end
 from recgen.report.text import interval, listed, number, plain
 from recgen.report.verdicts import (
     MANY,
     Line,
     Verdict,
-    cannot_judge,
     contrast,
     gains_from_images,
-    lower_end,
     personal,
     ranks_better,
     rounded,
@@ -154,17 +153,25 @@ def _strangers(metrics: Mapping[str, Any]) -> str:
 
 
 def _ranker(metrics: Mapping[str, Any]) -> str:
-    """Whether the recommender that judges is any good; one that is no better than chance has a banner of its own."""
+    """Whether what judges is any good; what is no better than chance has a banner of its own."""
+    if cannot_judge(metrics):
+        return ""
+    shown = [by_metric for by_metric, *_ in judges(metrics)]
+    weak = [judge for judge in shown if judge.popularity is not None and judge.low <= judge.popularity]
+    if weak:
+        who = "The judge" if len(shown) == 1 else f"The judge that sees through {weak[0].encoder}"
+        return (
+            f"{who} is not shown to know more of what users like than popularity does ({weak[0].against_popularity}), so its "
+            "opinion of an image is weak evidence."
+        )
+    return "" if shown else _recommender(metrics)
+
+
+def _recommender(metrics: Mapping[str, Any]) -> str:
+    """Whether the retrained recommender is any good, which stands for judges that were not measured."""
     own = (metrics.get("downstream") or {}).get("ORI", {}).get("recall@10")
     popular = ((metrics.get("downstream_baselines") or {}).get("popularity") or {}).get("recall@10")
-    if (
-        (metrics.get("run") or {}).get("judge_auc") is not None
-        or own is None
-        or own["value"] is None
-        or popular is None
-    ):
-        return ""
-    if cannot_judge(metrics) or lower_end(own, metrics) > popular:
+    if own is None or own["value"] is None or popular is None or lower_end(own, metrics) > popular:
         return ""
     return (
         f"The recommender is not shown to rank better than popularity does (Recall@10 {number(own['value'], 4)} and "

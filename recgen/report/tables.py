@@ -50,7 +50,6 @@ FACTS = {
     "seed": "Seed",
     "reward": "Reward model",
     "judge": "Judge",
-    "judge_auc": "AUC of the judge on likes and dislikes held out",
     "judge_encoder": "What the judge sees images through",
     "text_encoder": "What the ranking models read texts through",
     "same_judge": "Reward and judge are one model",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from recgen.metrics.contrasts import HEADLINES, PLACEBO, SWAPPED, claims
 from recgen.metrics.registry import lookup
 from recgen.metrics.statistics import DRAWS, SIGNIFICANT, UNITS
+from recgen.report.judges import cannot_judge
 from recgen.report.tables import ARMS, against_original, downstream_contrasts
 from recgen.report.text import interval, number, p_value, plain
 
@@ -79,38 +80,6 @@ def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
     return "good", "yes"
 
 
-def cannot_judge(metrics: Mapping[str, Any]) -> bool:
-    """Return whether the judge knows no better than chance what users like.
-
-    A judge of likes and dislikes is measured as such, by its AUC on those held out (`auc_interval`); one that is trained to
-    rank by its Recall@10 and NDCG@10 on the original images: by the interval over draws, from `DRAWS` of them on.
-    Student's t of two draws is 12.7, and their interval holds chance whatever the recommender knows: then it is one over users.
-    """
-    auc = auc_interval(metrics)
-    if auc is not None:
-        return auc[1] <= 0.5
-    chance = (metrics.get("downstream_baselines") or {}).get("chance") or {}
-    own = (metrics.get("downstream") or {}).get("ORI") or {}
-    found = [
-        (lower_end(own[key], metrics), chance[key])
-        for key in ("recall@10", "ndcg@10")
-        if key in chance and (own.get(key) or {}).get("value") is not None
-    ]
-    return bool(found) and all(low <= value for low, value in found)
-
-
-def lower_end(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> float:
-    """Return the lower end of a Recall@10's or NDCG@10's 95% interval: over draws, or over users where there are few draws.
-
-    That of users is Wilson's, whose variance p (1 - p) is the largest that values between 0 and 1 can have.
-    """
-    value, users = float(found["value"]), (metrics.get("run") or {}).get("users") or 0
-    if (found.get("n") or 0) >= DRAWS or not users:
-        return value if found.get("low") is None else float(found["low"])
-    z = 1.96**2 / users
-    return (value + z / 2 - (z * value * (1 - value) + z * z / 4) ** 0.5) / (1 + z)
-
-
 def ranks_better(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
     """Return the verdict on whether the retrained recommender ranks better because of a generator's images, and its words.
 
@@ -143,22 +112,6 @@ def gains_from_images(metrics: Mapping[str, Any]) -> bool | None:
         test["high"] for test in tests if test is not None and test["high"] is not None and test["n"] >= DRAWS
     ]
     return all(bound < 0 for bound in bounds) if len(bounds) == len(tests) else None
-
-
-def auc_interval(metrics: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """Return the judge's AUC with a 95% interval; None for a judge that is trained to rank.
-
-    The variance is bounded by AUC (1 - AUC) / min(likes, dislikes) (Birnbaum and Klose 1957). A tenth of likes and dislikes is
-    held out.
-    """
-    facts = metrics.get("run") or {}
-    auc = facts.get("judge_auc")
-    if auc is None:
-        return None
-    likes, dislikes = facts.get("interactions") or 0, facts.get("dislikes") or 0
-    held_out = max(0.1 * min(likes, dislikes or likes), 1.0)
-    half = 1.96 * (auc * (1 - auc) / held_out) ** 0.5
-    return auc, max(auc - half, 0.0), min(auc + half, 1.0)
 
 
 def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:

@@ -39,7 +39,7 @@ from recgen.pipeline.context import RunContext
 from recgen.pipeline.downstream import CONTROLS, NONE, RANDOM
 from recgen.recommender import checkpoint, feedback, mixing, recbole
 from recgen.recommender.baselines import baselines
-from recgen.recommender.per_user import evaluate_per_user
+from recgen.recommender.per_user import evaluate_per_user, ranked_exactly
 from recgen.recommender.reward import Ranker
 from recgen.recommender.training import build, train, trainer_for
 from recgen.stages import draws
@@ -131,21 +131,12 @@ def prepared(run: RunContext, turn: int, image: Path | None) -> Training:
     A model of likes and dislikes learns from those of before the references and ranks all items by how likely a like is.
     """
     name = model_name(run)
-    keys = run.recbole_keys(name)
     extra = {
         **run.settings.downstream.settings,
         "seed": seed_for(run.settings.seed, "downstream", str(turn)) % 2**31,
         "item_features": item_features(run, image),
     }
-    ranking = run.recbole_config(
-        name,
-        {
-            **extra,
-            "metrics": [*dict.fromkeys([*keys["metrics"], "Recall", "NDCG"])],
-            "topk": sorted({*np.atleast_1d(keys["topk"]).tolist(), CUTOFF}),
-            "metric_decimal_place": 12,
-        },
-    )
+    ranking = run.recbole_config(name, {**extra, **ranked_exactly(run.recbole_keys(name), CUTOFF)})
     if is_pointwise(run, name):
         config, parts = feedback_config(run, name, extra), feedback_splits(run, name)
         data, test = recbole.loaders(config, parts), feedback.ranking_test(ranking, run.split, parts)

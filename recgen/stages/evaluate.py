@@ -19,6 +19,7 @@ from recgen.metrics.registry import BY_KEY, NOT_BUILT
 from recgen.pipeline import controls, groups
 from recgen.pipeline.context import RunContext
 from recgen.pipeline.gate import safety_checker
+from recgen.stages.ranker import model_folder
 from recgen.stages.vlm_judge import FIRST_PLACE, PREFERENCE
 
 
@@ -42,6 +43,7 @@ def summarise(run: RunContext) -> list[Path]:
             for name, table in tables.items()
             if name in by_source
         },
+        "judges": judges(run),
         "calibration": calibrated(tables, by_source, settings.seed),
         "tests": {
             "permutation": {
@@ -165,11 +167,14 @@ def write_metrics(run: RunContext, downstream: dict[str, Any]) -> Path:
     return run.folder / "metrics.json"
 
 
-def judge_auc(folder: Path) -> float | None:
-    """Return the AUC of a judge of likes and dislikes on those held out; None for one that is trained to rank."""
-    path = folder / "ranker/judge/training.json"
-    found = read_json(path) or {}
-    return (found.get("test") or {}).get("auc")
+def judges(run: RunContext) -> list[dict[str, Any]]:
+    """Return for each judge the encoder that it sees images through, and what it knows of what users like, held out."""
+    settings = run.settings
+    found = []
+    for member, encoder in enumerate(settings.ranker.judge_encoders or [settings.encoder]):
+        record = read_json(model_folder(run, "judge", member) / "training.json") or {}
+        found.append({"encoder": _encoder_name(encoder), **record.get("test", {})})
+    return found
 
 
 def _encoder_name(spec: str | OpenClip) -> str:
@@ -221,7 +226,6 @@ def facts(run: RunContext) -> dict[str, Any]:
         "same_judge": settings.ranker.same_judge,
         "reward": settings.ranker.reward,
         "judge": settings.ranker.judge,
-        "judge_auc": judge_auc(run.folder),
         "judge_encoder": " + ".join(map(_encoder_name, settings.ranker.judge_encoders or [settings.encoder])),
         **_text_facts(run),
         "verifier": settings.ranker.verifier,

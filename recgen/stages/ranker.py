@@ -17,10 +17,11 @@ from recgen.core.errors import UserError
 from recgen.core.io import write_json
 from recgen.core.seeding import seed_for
 from recgen.pipeline.context import RunContext, of_judge
-from recgen.recommender import checkpoint, feedback, recbole, unseen
+from recgen.recommender import checkpoint, feedback, quality, recbole, unseen
+from recgen.recommender.per_user import ranked_exactly
 from recgen.recommender.reward import LazyRanker, Ranker
 from recgen.recommender.splits import half
-from recgen.recommender.training import build, finite
+from recgen.recommender.training import build
 from recgen.recommender.training import train as train_model
 
 _KEPT = 2_000_000
@@ -31,8 +32,8 @@ measured of sixty creatives; several with all of a large log would take gigabyte
 def train(run: RunContext, role: str) -> list[Path]:
     """Train the model of one role, or the judges, one for each encoder, and save them; return what was written.
 
-    training.json tells every epoch, the best validation result (``valid``) and, for a model of likes and dislikes, the result
-    on held-out ones (``test``, with the AUC).
+    training.json tells every epoch, the best validation result (``valid``) and, of a judge and of a model of likes and dislikes,
+    what it knows of held-out ones (``test``; see `recgen.recommender.quality`).
     """
     return [path for member in range(members(run, role)) for path in _train(run, role, member)]
 
@@ -42,20 +43,24 @@ def members(run: RunContext, role: str) -> int:
     return max(len(run.settings.ranker.judge_encoders), 1) if role == "judge" else 1
 
 
-def _folder(run: RunContext, role: str, member: int) -> Path:
+def model_folder(run: RunContext, role: str, member: int = 0) -> Path:
+    """Return where the trained model of a role lies; of judges, the one of the encoder `member`."""
     return run.folder / "ranker" / role / (f"member_{member}" if member else "")
 
 
 def _train(run: RunContext, role: str, member: int) -> list[Path]:
     run.rankers.pop((role, member), None)
     task = training_task(run, role, member)
-    folder = _folder(run, role, member)
+    folder = model_folder(run, role, member)
     data = recbole.loaders(task.config, task.parts, task.keep)
     run.prepare_torch()  # RecBole's Config sets the visible devices
     trained = train_model(task.config, data)
     if task.pointwise:
-        held_out = trained.trainer.evaluate(data.test, load_best_model=False, show_progress=False)
-        trained.record["test"] = finite(held_out)
+        trained.record["test"] = quality.of_labels(trained.trainer, data)
+    elif role == "judge":
+        name = run.settings.ranker.judge
+        config = run.recbole_config(name, ranked_exactly(run.recbole_keys(name), quality.CUTOFF))
+        trained.record["test"] = quality.of_ranking(config, task.parts, trained.model)
     checkpoint.save(trained.model, task.parts.whole, folder)
     write_json(folder / "training.json", trained.record)
     return [folder / name for name in ("model.safetensors", "config.json", "training.json")]
@@ -196,7 +201,7 @@ def load_ranker(run: RunContext, role: str, member: int = 0) -> Ranker:
     task = training_task(run, role, member)
     dataset = recbole.training_part(task.parts, task.keep)
     run.prepare_torch()
-    model = checkpoint.load(build(task.config, dataset), task.parts.whole, _folder(run, role, member))
+    model = checkpoint.load(build(task.config, dataset), task.parts.whole, model_folder(run, role, member))
     ranker = Ranker(model, dataset, run.settings.ranker.what_if)
     if len(dataset.inter_feat) <= _KEPT:
         run.rankers[role, member] = ranker

@@ -102,6 +102,24 @@ def test_a_recommender_no_better_than_popularity_is_named(recall, popular, weak)
     assert not any("better than popularity" in limit for limit in limits(found))
 
 
+@pytest.mark.parametrize(("auc", "weak"), [(0.62, True), (0.75, False), (0.5, False)])
+def test_a_judge_that_knows_no_more_than_popularity_is_named(auc, weak):
+    """One that knows no more than chance has a banner instead; the recommender is not asked where judges are measured."""
+    found = metrics_with()
+    found["downstream"] = {"ORI": {"recall@10": {"value": 0.039, "low": None, "high": None, "n": 1}}}
+    found["downstream_baselines"] = {"chance": {"recall@10": 0.001}, "popularity": {"recall@10": 0.04}}
+    known = {"encoder": "demo-clip", "popularity_auc": 0.6, "likes": 400, "dislikes": 800}
+    found["judges"] = [{**known, "auc": auc}]
+    told = [limit for limit in limits(found) if "popularity" in limit]
+    assert len(told) == weak and all(
+        "The judge is not shown" in limit and f"AUC {auc:.3f} and 0.600" in limit for limit in told
+    )
+    found["judges"] = [{**known, "auc": 0.8}, {**known, "encoder": "demo-resnet", "auc": auc}]
+    assert any("The judge that sees through demo-resnet is not" in limit for limit in limits(found)) is (
+        auc < 0.65
+    )
+
+
 @pytest.mark.parametrize(("draws", "said"), [(5, True), (2, False)])
 def test_what_images_are_worth_is_told_where_the_draws_can_tell(draws, said):
     found = metrics_with()

@@ -319,21 +319,3 @@ def test_the_panel_says_what_the_papers_protocol_cannot_show(run):
     stored["run"]["protocol"] = "blind"
     (run / "metrics.json").write_text(json.dumps(stored))
     assert said(run, "drawn blind").verdict == "good"
-
-
-@pytest.mark.parametrize(
-    ("auc", "dislikes", "knows"), [(0.78, 4000, True), (0.52, 4000, False), (0.6, 100, False)]
-)
-def test_a_judge_of_likes_and_dislikes_is_believed_by_its_auc(auc, dislikes, knows):
-    """Whatever its Recall@10: it is not trained to rank. With few held out, a little above a half is not enough."""
-    from recgen.report.verdicts import auc_interval, cannot_judge
-
-    poor = {"downstream": {"ORI": {"recall@10": {"value": 0.001, "low": 0.0, "high": 0.002, "n": 5}}}}
-    chance = {"downstream_baselines": {"chance": {"recall@10": 0.01}}}
-    metrics = {**poor, **chance, "run": {"judge_auc": auc, "interactions": 6000, "dislikes": dislikes}}
-    assert cannot_judge(metrics) is not knows
-    value, low, high = auc_interval(metrics)
-    assert low < value < high
-    assert cannot_judge({**poor, **chance, "run": {"judge_auc": None}}), (
-        "a judge that ranks is believed by its ranking"
-    )

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from recgen.core.errors import UserError
 from recgen.core.progress import show
@@ -32,6 +31,7 @@ from recgen.data.simulation.attributes import MOTIFS, SIZES, Attributes
 from recgen.data.simulation.factors import FACTORS, NEUTRAL, Factors
 from recgen.data.simulation.renderer import render, seeded_factors
 from recgen.data.simulation.tastes import TastesIn, draw_factors, draw_tastes, graded
+from recgen.metrics.auc import auc
 
 LIKE_RATE, LIKE_RATE_SPREAD = 0.35, 0.05
 """Mean and standard deviation over users of the share of all possible images a user likes, where a world says no other mean."""
@@ -196,16 +196,8 @@ def true_auc(
     likes: np.ndarray,
     factors: np.ndarray | None = None,
 ) -> float:
-    """Return the AUC of the true probability for `likes` (bool ``[n]``): what a perfect verifier would reach, or NaN.
-
-    The area under the ROC curve over all pairs of a liked and a disliked image, ties counted half.
-    """
-    likes = np.asarray(likes, dtype=bool)
-    positives, negatives = int(likes.sum()), int((~likes).sum())
-    if not positives or not negatives:
-        return float("nan")
-    ranks = rankdata(truth.utility(users, attributes, factors))
-    return float((ranks[likes].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    """Return the AUC of the true probability for `likes` (bool ``[n]``): what a perfect verifier would reach, or NaN."""
+    return auc(truth.utility(users, attributes, factors), likes)
 
 
 @dataclass(frozen=True)

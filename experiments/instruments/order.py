@@ -4,26 +4,43 @@
 simulated world for each seed, up to evaluate (``--only-collect`` reads finished runs), and writes order.json: every generator's
 headline by the judge (own minus another user's creative, percentile gain, net of the placebo), the same difference by the truth
 and the mean true gain, and Kendall's tau-b of the orders. What the placebo earns is subtracted from all alike and orders nothing;
-verdicts ask for it. Intervals of the mean tau over seeds resample the generators.
+verdicts ask for it. Intervals of the mean tau over seeds resample the generators. Beside them stand the differences that the
+papers' claims are about (experiments/reproduction.md), over the requests of all worlds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import kendalltau
 
 from experiments import harness
 from recgen import api
+from recgen.metrics.contrasts import CONTROL, REQUEST, contrasts, corrected
+from recgen.metrics.statistics import paired_difference
+from recgen.pipeline.controls import PLACEBO
 
 HERE = Path(__file__).parent
 SEEDS = (11, 12, 13)
 JUDGE, TRUTH = "percentile_gain_judge", "true_utility_gain"
 DRAWS = 2000
+PAIRS = (
+    ("ragar_paper", "stable_diffusion"),
+    ("ragar_paper", "pmg"),
+    ("ragar_paper", "textual_inversion"),
+    ("ragar_paper", "ip_adapter_mean"),
+    ("ragar", "ragar_untrained"),
+    ("iamg", "textual_inversion"),
+    ("pmg", "stable_diffusion"),
+)
+"""Which generators the papers' claims compare."""
+COMPARED = (TRUTH, "content_preservation", "cis", "cps", "cpis")
 
 
 def collected(folder: Path) -> dict[str, dict[str, float]]:
@@ -74,6 +91,33 @@ def summary(seeds: dict[int, dict[str, dict[str, float]]]) -> dict[str, Any]:
     return result
 
 
+def differences(folders: Sequence[Path], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the pairs' differences, and each generator's own minus another user's creative with and without the placebo's.
+
+    A user is one of a world. The p-values ``p_holm`` are corrected for how many these are.
+    """
+    tables = {name: _pooled(folders, name) for name in names}
+    found = [
+        paired_difference(tables[a][key], tables[b][key], tables[a]["user_id"], 0).as_json(a, b, key)
+        for a, b in PAIRS
+        for key in COMPARED
+    ]
+    truths = {name: table[[*REQUEST, TRUTH]] for name, table in tables.items()}
+    swapped = {name: _pooled(folders, f"swapped.{name}")[[*REQUEST, TRUTH]] for name in (*names, PLACEBO)}
+    placebo = {PLACEBO: _pooled(folders, PLACEBO)[[*REQUEST, TRUTH]]}
+    personal = contrasts(truths, swapped, placebo, PLACEBO, 0)
+    found += [{**each, "primary": False} for each in personal if each["kind"] != CONTROL]
+    return corrected(found)
+
+
+def _pooled(folders: Sequence[Path], name: str) -> pd.DataFrame:
+    """Return what the worlds' runs measured of a generator or control, users named by their world too."""
+    tables = ((folder.name, pd.read_parquet(folder / f"evaluation/{name}.parquet")) for folder in folders)
+    return pd.concat(
+        [table.assign(user_id=f"{world}/" + table["user_id"]) for world, table in tables], ignore_index=True
+    )
+
+
 def main() -> None:
     """Run, collect and write order.json."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -84,10 +128,15 @@ def main() -> None:
     for seed in [] if given.only_collect else given.seeds:
         changes = [f"recgen.seed={seed}", f"recgen.simulator.seed={seed}"]
         api.run(str(HERE / "order.yaml"), str(given.work / f"order{seed}"), changes, until="evaluate")
-    seeds = {seed: collected(given.work / f"order{seed}") for seed in given.seeds}
-    harness.save(
-        {"requests": 80, "kendall's tau-b": summary(seeds), "generators": seeds}, HERE / "order.json"
-    )
+    folders = {seed: given.work / f"order{seed}" for seed in given.seeds}
+    seeds = {seed: collected(folder) for seed, folder in folders.items()}
+    result = {
+        "requests": 80,
+        "kendall's tau-b": summary(seeds),
+        "generators": seeds,
+        "differences": differences(list(folders.values()), list(seeds[given.seeds[0]])),
+    }
+    harness.save(result, HERE / "order.json")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recgen.core.seeding import seed_for
+from recgen.metrics.contrasts import PLACEBO
 from recgen.metrics.registry import lookup
 from recgen.metrics.statistics import SIGNIFICANT, bootstrap_mean
 from recgen.report.run_files import RunFiles
@@ -17,6 +18,7 @@ from recgen.report.verdicts import (
     Answer,
     Line,
     Verdict,
+    contrast,
     personal,
     personal_line,
     ranks_better,
@@ -208,6 +210,15 @@ def _found_again(measured: dict[str, Any], items: int) -> list[str]:
     ]
 
 
+def _beyond_the_placebo(metrics: dict[str, Any], generator: str) -> tuple[Verdict, str]:
+    """Return the verdict on images that the verifier tells from those of other users, and its words."""
+    if personal(metrics, generator)[0] == "good":
+        return "good", "yes"
+    if contrast(metrics, generator, PLACEBO) is None:
+        return "unclear", "cannot tell without a placebo"
+    return "unclear", "not shown beyond the placebo"
+
+
 def _made_for_the_user(run: RunFiles) -> Answer:
     lines = []
     for generator, test in run.metrics.get("tests", {}).get("permutation", {}).items():
@@ -215,12 +226,12 @@ def _made_for_the_user(run: RunFiles) -> Answer:
             "n" in test
         )  # a run of before: its creatives were dealt over all items, which any image of a liked item passes
         shown = within and test["p"] <= SIGNIFICANT and test["sd"] > 0
-        beyond = personal(run.metrics, generator)[0] == "good"
+        verdict, label = _beyond_the_placebo(run.metrics, generator) if shown else ("unclear", "not shown")
         lines.append(
             Line(
                 generator,
-                "good" if shown and beyond else "unclear",
-                "yes" if shown and beyond else "not shown beyond the placebo" if shown else "not shown",
+                verdict,
+                label,
                 [
                     f"Chance of a like: {number(test['observed'])} for the user it was made for, "
                     f"{number(test['null_mean'])} when dealt {'among the users of an item' if within else 'over all items'}; "

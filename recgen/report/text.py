@@ -53,14 +53,14 @@ def p_value(p: float | None) -> str:
 
 
 def share(value: float) -> str:
-    """Format a share of 1 as a percentage.
+    """Format a share of 1 as a percentage; of less than one percent a decimal is shown.
 
     Examples
     --------
-    >>> share(0.127)
-    '13%'
+    >>> share(0.127), share(0.005), share(0)
+    ('13%', '0.5%', '0%')
     """
-    return f"{100 * value:.0f}%"
+    return f"{100 * value:.{1 if 0 < value < 0.01 else 0}f}%"
 
 
 def shorten(text: str, length: int = 140) -> str:

@@ -104,6 +104,29 @@ def test_an_image_that_lifts_every_item_is_no_success(run):
     )
 
 
+@pytest.mark.parametrize(
+    ("placebo", "p", "label"),
+    [
+        (CLEAR, 0.001, "yes"),
+        (ACROSS, 0.001, "not shown beyond the placebo"),
+        (None, 0.001, "cannot tell without a placebo"),
+        (CLEAR, 0.2, "not shown"),
+    ],
+)
+def test_what_the_verifier_tells_apart_is_held_against_the_placebo_where_there_is_one(run, placebo, p, label):
+    stored = metrics_of(run)
+    stored["tests"]["permutation"]["rebeca"] |= {"p": p, "sd": 5.0, "n": 30}
+    stored["tests"]["contrasts"] = [
+        stored_contrast(**CLEAR),
+        *([] if placebo is None else [stored_contrast("net of placebo", **placebo)]),
+    ]
+    (run / "metrics.json").write_text(json.dumps(stored))
+    (answer,) = [answer for answer in answers(RunFiles.read(run)) if "made for this user" in answer.question]
+    assert [(line.verdict, line.label) for line in answer.lines] == [
+        ("good" if label == "yes" else "unclear", label)
+    ]
+
+
 def test_a_truth_comes_before_the_judge(run):
     stored = metrics_of(run)
     stored["creatives"]["rebeca"]["true_utility_gain"] = {"value": 0.3, "low": 0.25, "high": 0.35, "n": 30}

@@ -151,6 +151,24 @@ class FeatureRecommender(GeneralRecommender):  # type: ignore[misc]  # untyped
         return result
 
 
+class DotProductRecommender(FeatureRecommender):
+    """A ranking model whose score is the dot product of a user's and an item's final vector."""
+
+    def final(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the final vectors of users ``[n_users, d]`` and of items ``[n_items, d]``, without gradient."""
+        raise NotImplementedError
+
+    def predict(self, interaction: Any) -> torch.Tensor:
+        """Scores ``[B]`` of the pairs in `interaction`."""
+        users, items = self.final()
+        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
+
+    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
+        """Scores of the users in `interaction` for every item, flat ``[B * n_items]``."""
+        users, items = self.final()
+        return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
+
+
 class History:
     """The training items of every user.
 

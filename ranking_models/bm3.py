@@ -11,7 +11,7 @@ from recbole.utils import InputType
 from torch import nn
 from torch.nn.functional import cosine_similarity, dropout
 
-from ranking_models.base import FeatureRecommender, Settings, defaults_path
+from ranking_models.base import DotProductRecommender, Settings, defaults_path
 from ranking_models.sparse import SparsePattern, interaction_graph, light_gcn
 from ranking_models.trainer import RankingTrainer
 
@@ -26,7 +26,7 @@ class BM3Settings(Settings):
     reg_weight: float = Field(ge=0)
 
 
-class BM3(FeatureRecommender):
+class BM3(DotProductRecommender):
     """BM3 as a RecBole general recommender.
 
     h_u and h_i are LightGCN's vectors of users and items, an item's with its embedding added; h_m = W_m F_m + b_m is a modality's
@@ -133,13 +133,3 @@ class BM3(FeatureRecommender):
                 users, items = self.forward()
                 self._evaluated = self.predictor(users), self.predictor(items)
         return self._evaluated
-
-    def predict(self, interaction: Any) -> torch.Tensor:
-        """Scores ``[B]`` of the pairs in `interaction`."""
-        users, items = self.final()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Scores of the users in `interaction` for every item, flat ``[B * n_items]``."""
-        users, items = self.final()
-        return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)

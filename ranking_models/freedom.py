@@ -11,7 +11,7 @@ from recbole.utils import InputType
 from torch import nn
 from torch.nn.functional import softplus
 
-from ranking_models.base import FeatureRecommender, Settings, defaults_path
+from ranking_models.base import DotProductRecommender, Settings, defaults_path
 from ranking_models.neighbours import inverse_root, normalise, remembered_items, unit_rows
 from ranking_models.sparse import SparsePattern, light_gcn, propagate
 from ranking_models.trainer import RankingTrainer
@@ -32,7 +32,7 @@ class FreedomSettings(Settings):
     knn_probes: int = Field(ge=1)
 
 
-class FREEDOM(FeatureRecommender):
+class FREEDOM(DotProductRecommender):
     """FREEDOM as a RecBole general recommender.
 
     Item embeddings are propagated over a graph of each item's nearest items by raw features, all with equal weight, which is
@@ -172,16 +172,6 @@ class FREEDOM(FeatureRecommender):
             with torch.no_grad():
                 self._evaluated = self.forward()
         return self._evaluated
-
-    def predict(self, interaction: Any) -> torch.Tensor:
-        """Scores ``[B]`` of the pairs in `interaction`."""
-        users, items = self.final()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Scores of the users in `interaction` for every item, flat ``[B * n_items]``."""
-        users, items = self.final()
-        return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
 
     def what_if(self, mode: str) -> SubstituteWhatIf:
         """Return the exact scorer of replaced images, which rebuilds the item graph for each; the same in both modes."""

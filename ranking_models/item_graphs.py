@@ -15,7 +15,7 @@ from recbole.utils import InputType
 from torch import nn
 from torch.nn.functional import linear, normalize, softplus
 
-from ranking_models.base import FeatureRecommender, Settings
+from ranking_models.base import DotProductRecommender, Settings
 from ranking_models.neighbours import (
     CELLS_PER_CHUNK,
     Neighbours,
@@ -60,7 +60,7 @@ class ItemGraph:
         return ItemGraph(self.pattern, self.values.detach())
 
 
-class ItemGraphRecommender(FeatureRecommender):
+class ItemGraphRecommender(DotProductRecommender):
     """A RecBole general recommender with sparse item graphs, one a modality; subclasses say how the modalities are fused.
 
     Per modality m, features F_m give a fixed item graph and, projected by W_m, a learned one; item embeddings are
@@ -262,16 +262,6 @@ class ItemGraphRecommender(FeatureRecommender):
             with torch.no_grad():
                 self._evaluated = self.forward()
         return self._evaluated
-
-    def predict(self, interaction: Any) -> torch.Tensor:
-        """Scores ``[B]`` of the pairs in `interaction`."""
-        users, items = self.final()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(1)
-
-    def full_sort_predict(self, interaction: Any) -> torch.Tensor:
-        """Scores of the users in `interaction` for every item, flat ``[B * n_items]``."""
-        users, items = self.final()
-        return (users[interaction[self.USER_ID]] @ items.T).reshape(-1)
 
     def what_if(self, mode: str) -> ItemGraphWhatIf:
         """Return the scorer of replaced images; see `ranking_models.what_if.scorer`.

@@ -35,11 +35,10 @@ from generators.taste.catalogue import Catalogue, Group, sampled_rows, tags, wor
 from generators.taste.corrected import Corrector, learn
 from generators.taste.kept import Strength, Tried, around, candidates, choose, full
 from generators.taste.learned import Learned
-from generators.taste.likes import Encounters, sample_of_users
 from generators.taste.settings import Settings
 from generators.taste.shown import Answer, ShownImage, best_words, prompt, top_image, unnamed
+from generators.taste.trials import learned_pairs, training_likes
 from recgen.core.errors import UserError
-from recgen.core.seeding import numpy_rng, seed_for
 from recgen.data.types import Creative, Request, RunData
 from recgen.diffusion.conditions import Condition
 from recgen.diffusion.sampling import Sampling
@@ -85,16 +84,8 @@ class Taste(Generator):
         if self.config.keep is not None:
             self._learned = replace(self._learned, **self._strengths(data, reward, progress))
         if self.config.refine.learn and self._learned.strength.scale > 0:
-            self.learn_corrections(self._pairs(data), data, reward, progress)
-
-    def _pairs(self, data: RunData) -> list[Request]:
-        """Return pairs of a user with encounters and an item looked at, drawn by the run's seed, each with a noise of its own."""
-        users, rng = list(Encounters.of(data).by_user()), numpy_rng(data.run_seed, "taste corrections")
-        if not users:
-            return []
-        drawn = [rng.choice(rows, self.config.refine.learn) for rows in (users, self.learned.rows)]
-        tokens = [(data.user_ids[user], data.item_ids[item]) for user, item in zip(*drawn, strict=True)]
-        return [Request(*pair, seed_for(data.run_seed, "taste correction", *pair)) for pair in tokens]
+            pairs = learned_pairs(data, self.learned.rows, self.config.refine.learn)
+            self.learn_corrections(pairs, data, reward, progress)
 
     def learn_corrections(
         self, pairs: Sequence[Request], data: RunData, reward: RewardModel | None, progress: Progress = silent
@@ -145,7 +136,7 @@ class Taste(Generator):
 
     def _strengths(self, data: RunData, reward: RewardModel | None, progress: Progress) -> dict[str, Any]:
         """Return the strength to draw with, and what was tried, on training likes."""
-        requests = self._trials(data)
+        requests = training_likes(data, self.config.trials)
         keep, config = self.config.keep, self.config
         if not requests or keep is None:
             return {}
@@ -163,20 +154,6 @@ class Taste(Generator):
         best = attempt(first)
         best = attempt(around(best))
         return {"strength": best, "tried": tuple(tried), "text_kept": text.kept}
-
-    def _trials(self, data: RunData) -> list[Request]:
-        """Return requests for training likes with an image, one of each of some users, by the run's seed."""
-        liked = {
-            user: items[likes]
-            for user, (items, likes) in Encounters.of(data).by_user().items()
-            if likes.any()
-        }
-        requests = []
-        for user in sample_of_users(list(liked), data, "taste trials", self.config.trials):
-            token = data.user_ids[user]
-            item = data.item_ids[int(numpy_rng(data.run_seed, "taste trial", token).choice(liked[user]))]
-            requests.append(Request(token, item, seed_for(data.run_seed, "taste trial", token, item)))
-        return requests
 
     def _try(
         self, requests: Sequence[Request], answers: Sequence[Answer], strength: Strength, data: RunData

@@ -164,7 +164,7 @@ def recbole_batches(joined: bool = True) -> Iterator[None]:
     Interaction.__getitem__ = lambda self, index: (
         rows(self, index) if isinstance(index, str) else _rows(self, index, rows)
     )
-    Sampler.sample_by_key_ids = lambda self, users, num: _negatives(self, users, num, negatives)
+    Sampler.sample_by_key_ids = _negatives
     try:
         yield
     finally:
@@ -198,15 +198,17 @@ def _rows(interaction: Any, index: Any, of_recbole: Callable[[Any, Any], Any]) -
     return type(interaction)({name: values[index] for name, values in interaction.interaction.items()})
 
 
-def _negatives(sampler: Any, users: Any, num: int, of_recbole: Callable[..., Any]) -> Any:
-    """Return what RecBole's `Sampler` draws for each of several users, `num` times all of them, that they have not met."""
+def _negatives(sampler: Any, users: Any, num: int) -> Any:
+    """Return what RecBole's `Sampler` draws for users int64 ``[B]``, `num` times all of them, that they have not met.
+
+    Returns
+    -------
+    Items, int64 ``[num * B]``, from NumPy's global generator, as RecBole draws them.
+    """
     import numpy as np
     import torch
 
-    users = np.asarray(users)
-    if (users == users[0]).all():
-        return of_recbole(sampler, users, num)
-    met, users = _met(sampler), np.tile(users, num)
+    met, users = _met(sampler), np.tile(np.asarray(users), num)
     drawn, left = np.zeros(len(users), dtype=np.int64), np.arange(len(users))
     while len(left):
         drawn[left] = sampler.sampling(len(left))

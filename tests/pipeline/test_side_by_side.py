@@ -323,6 +323,14 @@ def test_the_longest_chain_goes_first():
     assert makespan(after, seconds, 1) == 9.0 and makespan(after, seconds, 2) == 5.0
     assert makespan(after, seconds, 3) == 5.0 and makespan({}, {}, 2) == 0.0
     assert makespan(after, {**seconds, "a": 8.0}, 2) == 8.0
+    free = {"a": (), "b": (), "c": (), "d": (), "e": ()}
+    assert makespan(free, dict(zip(free, (5.0, 4.0, 3.0, 2.0, 1.0), strict=True)), 2) == 8.0, (
+        "never three at once"
+    )
+    assert (
+        urgency({"a": (), "b": ("a",)}, {}) == {"a": 2.0, "b": 1.0}
+        and makespan({"a": (), "b": ("a",)}, {}, 1) == 2.0
+    )
 
 
 # ---- how many processes ----

@@ -8,10 +8,10 @@ from recgen.config.loader import load_config
 from recgen.planning import costs, machines, memory
 from recgen.planning import sizes as counting
 from recgen.planning.estimate import Cost
-from recgen.planning.networks import SD15
+from recgen.planning.networks import DEMO, SD2, SD15, SDXL
 from recgen.planning.plan import Plan, PlannedTask, corrected, text
 from recgen.planning.sizes import Sizes
-from recgen.planning.trainings import Training
+from recgen.planning.trainings import Training, training
 from recgen.planning.workload import Effort
 
 SIZES = Sizes(users=10, items=20, interactions=500, likes=250, requests=8)
@@ -74,6 +74,8 @@ def test_drawing_is_the_sum_of_its_efforts():
 def test_a_gpu_waits_for_whichever_is_slower_its_arithmetic_or_its_launches():
     """One iteration of a batch of one with guidance is two rows; 1.2 times its rate is as fast as kernels are launched."""
     iteration = 2 * SD15.evaluation
+    few = costs.drawing(Effort(evaluations=320), DEMO, 0.0, 0.0, 16, A100)
+    assert few == pytest.approx(10 / (1.2 * 21.66)), "ten calls of 16 images with guidance"
     busy = A100.seconds(16 * iteration, SD15, 16, 1)
     assert busy == pytest.approx(1 / 3.04)
     assert A100.seconds(16 * iteration, SD15, 16, 100) == pytest.approx(100 / (1.2 * 21.66))
@@ -93,6 +95,8 @@ def test_every_gpu_has_an_estimate_of_every_work(name: str):
 
 def test_the_stages_without_networks():
     assert costs.dataset(SIZES, ONE, False) == pytest.approx(4 + 500 * 25e-6 + 20 * 0.4e-3)
+    rendered = costs.dataset(SIZES, ONE, True) - costs.dataset(SIZES, ONE, False)
+    assert rendered == pytest.approx(20 * 0.6e-3) and costs.loading(ONE) == 0.5 == 2 * costs.loading(FAST)
     assert costs.dataset(SIZES, FAST, False) == pytest.approx(costs.dataset(SIZES, ONE, False) / 2)
     assert costs.measuring(8, SIZES, ONE) == pytest.approx(0.9 + 8 * (12e-3 + 20 * 1.2e-6))
     assert costs.measuring(8, SIZES, FAST) == pytest.approx(costs.measuring(8, SIZES, ONE) / 2)
@@ -100,6 +104,36 @@ def test_the_stages_without_networks():
     assert (
         costs.summary(3, 4, ONE) == pytest.approx(0.3 + 0.05 * 7 + 0.28 * 3) == 2 * costs.summary(3, 4, FAST)
     )
+
+
+def test_efforts_add_up_and_scale():
+    one, other = Effort(images=1, steps=2), Effort(images=3, evaluations=5)
+    assert one + other == Effort(images=4, evaluations=5, steps=2)
+    assert one * 3 == 3 * one == Effort(images=3, steps=6)
+
+
+def test_a_training_ends_by_its_keys_or_ten_validations_after_its_best():
+    """RecBole's own keys: 300 epochs, a validation each, 10 without a better one; the best is expected after ten."""
+    assert training("unknown") == Training("unknown", 20, 300, 20, 2048)
+    often = {"eval_step": 4, "epochs": 70}
+    assert training("unknown", often) == Training("unknown", 70, 70, 17, 2048), (
+        "a validation every fourth epoch"
+    )
+    assert training("unknown", {"eval_step": 0, "stopping_step": 5}).epochs == 15
+    assert training("unknown", {"eval_step": 3, "stopping_step": 5}).epochs == 45
+
+
+def test_networks_gain_by_threads_up_to_sixteen():
+    found = [machines.Machine(2.0, threads).network_speed for threads in (1, 4, 16, 64)]
+    assert found == [2.0, 4.0, 8.0, 8.0]
+
+
+def test_small_and_large_pipelines_have_rates_of_their_own():
+    assert ONE.seconds(65.0, DEMO, 16, 1) == 1 and ONE.seconds(30.0, SD15, 16, 1) == 1
+    card = machines.gpu("a100")
+    assert card.tflops(SDXL, 1) == pytest.approx(8.64 * 2 * SDXL.evaluation / 1e3)
+    assert card.tflops(SD2, 1) == card.tflops(SD15, 1) == pytest.approx(21.66 * 2 * SD15.evaluation / 1e3)
+    assert machines.gpu("v100").tflops(SDXL, 1) == pytest.approx(18.99 * 2 * SD15.evaluation / 1e3)
 
 
 def plan_of(*tasks: PlannedTask, **changes: object) -> Plan:

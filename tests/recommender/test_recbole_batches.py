@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import product
 
 import numpy as np
 import pytest
@@ -65,14 +66,14 @@ def test_batches_are_those_of_recbole(parts, batch, negatives):
 def test_two_phases_of_a_sampler_know_what_was_met_in_each(parts):
     """A copy of a sampler for another phase has other sets."""
     whole = Sampler(["train", "valid"], [parts.train, parts.valid])
-    users = np.tile(np.arange(1, USERS + 1), 200)
-    for phase in ("train", "valid"):
+    several, one = np.tile(np.arange(1, USERS + 1), 200), np.full(300, 4)
+    for phase, users, num in product(("train", "valid"), (several, one), (1, 3)):
         sampler = whole.set_phase(phase)
         np.random.seed(3)  # RecBole draws by it
-        expected = sampler.sample_by_user_ids(users, None, 1)
+        expected = sampler.sample_by_user_ids(users, None, num)
         np.random.seed(3)
         with recbole_batches():
-            assert torch.equal(sampler.sample_by_user_ids(users, None, 1), expected)
+            assert torch.equal(sampler.sample_by_user_ids(users, None, num), expected)
 
 
 def test_other_indices_are_read_by_recbole():

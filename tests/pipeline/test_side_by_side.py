@@ -262,6 +262,9 @@ def test_a_second_process_that_is_one_too_many_is_ended(config, tmp_path, monkey
         environment = psutil.Process(worker.process.pid).environ()
         assert environment["GLIBC_TUNABLES"] == pool._HEAP["GLIBC_TUNABLES"]
         assert environment["OMP_NUM_THREADS"] == str(self._run.threads) != "7"
+        for _ in range(100 if name else 0):  # the system takes a moment
+            time.sleep(0.1 * (len(processes()) > 1))
+        assert not name or len(processes()) == 1
         give(self, worker, name, order)
 
     monkeypatch.setattr(pool.Pool, "limit", lambda self, workers: 1)

@@ -1,10 +1,11 @@
 """RAGAR as published against RAGAR repaired: true gain in utility and content kept, on simulated users nobody learned from.
 
 Every arm of a seed shares its users, features and ranking models, and the requests of users that no arm learned from or stopped
-by. *untrained* arms stop before the first step: what they gain is retrieval's. *language model zeroed* is the trained arm drawn
-again with the calibrator's inputs from P_gen and E_m set to zero.
+by. *untrained* arms stop before the first step: what they gain is retrieval's; of *swapped*, *shuffled* and *everybody*
+(`placebos`) it is not from the user's own scores. *language model zeroed* is the trained arm drawn again with the calibrator's
+inputs from P_gen and E_m set to zero.
 
-Usage: python -m experiments.ragar_repaired.measure --seeds 1 2 3 (settings were chosen on --seeds 900)
+Usage: python -m experiments.ragar_repaired.measure --seeds 1 2 3 (settings were chosen on seeds 900 and 901)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pandas as pd
 import torch
 
 from experiments import harness, iamg
+from experiments.ragar_repaired.placebos import PLACEBOS
 from generators.ragar import RAGAR, Settings
 from generators.ragar.examples import ExampleBuilder, training_examples
 from generators.ragar.train import Trainer
@@ -39,6 +41,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "both, untrained": UNTRAINED,
     "as published, untrained": {"preset": "paper", **UNTRAINED},
     "catalogue, untrained": {"retrieve_from": "catalogue", **UNTRAINED},
+    "contents too, untrained": {"net_of_content": False, "kappa": 2.0, **UNTRAINED},
+    "kappa 0, untrained": {"kappa": 0.0, **UNTRAINED},
+    **{f"both, untrained, {name}": UNTRAINED for name in PLACEBOS},
     "history, untrained": {**HISTORY, **UNTRAINED},
     "repaired": {},
     "as published": {"preset": "paper"},
@@ -63,6 +68,8 @@ def main() -> None:
         (name, "as published, untrained") for name in tables
     ]
     pairs += [("repaired", "both, untrained"), (f"repaired{ZEROED}", "repaired")]
+    pairs += [("both, untrained", "contents too, untrained")]
+    pairs += [(f"both, untrained, {name}", "both, untrained, everybody") for name in ("swapped", "shuffled")]
     result = {
         "means": {name: harness.means(rows, METRICS) for name, rows in tables.items()},
         "differences": {
@@ -90,6 +97,9 @@ def prepared(work: Path, seed: int) -> RunContext:
 def measure(run: RunContext, folder: Path, name: str, changes: dict[str, Any]) -> None:
     """Fit one arm and keep what the truth and the judge say of its images, and its curves; where it trained, zeroed too."""
     reward, judge = reward_model(run, "reward"), reward_model(run, "judge")
+    placebo = PLACEBOS.get(name.rpartition(", ")[2])
+    if placebo is not None:
+        reward = placebo(reward, run.data)
     made: RAGAR = generator(run, "ragar")
     made.config = Settings(**configured(run, changes))
     made.fit(run.data, reward, judge)

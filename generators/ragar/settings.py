@@ -40,7 +40,8 @@ class Settings(LearningConfig):
     Where the defaults depart from the paper, and why:
 
     - *Retrieval.* The paper searches the user's history by similarity to the item alone. The default asks the recommender about
-      the whole catalogue: the weights are softmax(reward / tau + kappa similarity).
+      the whole catalogue: the weights are softmax(reward / tau + kappa similarity), with of the reward what the items' texts
+      do not explain.
     - *Action.* The paper acts on all condition tokens at once and draws new decoding noise for every sample. The default acts
       on the few coefficients of the calibrator's correction, decodes the samples of a request from one noise, so that they
       differ by their action only, and tries every perturbation together with its mirror image.
@@ -78,7 +79,7 @@ class Settings(LearningConfig):
         description="reward: softmax(reward / tau + kappa similarity); similarity: eq. 5, of a history only",
     )
     net_of_content: bool = Field(
-        False,
+        True,
         description="rank by what the items' texts do not explain of the reward: no image changes a liking of contents",
     )
     k: int = Field(5, ge=0, description="items retrieved; 0 weighs the whole history alike")
@@ -88,7 +89,7 @@ class Settings(LearningConfig):
         description="temperature of the reward, in the user's standard deviations over the catalogue",
     )
     kappa: float = Field(
-        2.0, ge=0, description="weight of the captions' cosine similarity against reward / tau"
+        1.0, ge=0, description="weight of the captions' cosine similarity against reward / tau"
     )
 
     action: Literal["preference", "tokens"] = "preference"

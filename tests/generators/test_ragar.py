@@ -82,7 +82,7 @@ class TestTokensContract(TestContract):
 @pytest.mark.parametrize("source", ["history", "catalogue", "both"])
 def test_the_recommender_is_asked_where_retrieval_may_look(data, source) -> None:
     direction = np.random.default_rng(0).normal(size=16)
-    settings = Settings(retrieve_from=source, k=30, kappa=0.0)
+    settings = Settings(retrieve_from=source, k=30, kappa=0.0, net_of_content=False)
     (known, stranger) = ExampleBuilder(data, settings, Likes(direction, data)).build(
         [("u1", "i3", [0, 1, 3, 7]), ("nobody", "i3", [0, 1, 7])]
     )
@@ -414,6 +414,7 @@ def test_the_papers_form_is_one_setting_and_keys_beside_it_win() -> None:
         "history", "similarity", "tokens", "own", "single",
     )  # fmt: skip
     assert (paper.r, paper.k, paper.clamp, paper.distance, paper.learning_rate) == (5, 5, True, "sum", 1e-5)
+    assert Settings().net_of_content and not paper.net_of_content
     assert Settings(**paper.model_dump()) == paper, "what a run keeps of it is read back the same"
 
 

@@ -57,7 +57,9 @@ def _train(run: RunContext, role: str, member: int) -> list[Path]:
     trained = train_model(task.config, data)
     if task.pointwise:
         trained.record["test"] = quality.of_labels(trained.trainer, data)
-    elif role == "judge":
+    elif (
+        role == "judge" and task.parts.whole.item_num > quality.CUTOFF
+    ):  # one of which is padding; fewer cannot be ranked
         name = run.settings.ranker.judge
         config = run.recbole_config(name, ranked_exactly(run.recbole_keys(name), quality.CUTOFF))
         trained.record["test"] = quality.of_ranking(config, task.parts, trained.model)

@@ -70,7 +70,7 @@ def make_run(folder: Path, model: Any = None, **settings: Any) -> Any:
     captions = pd.DataFrame({"item_id": ["a"], "caption": ["a red ship"]})
     captions.to_parquet(folder / "features/captions.parquet")
     return SimpleNamespace(
-        folder=folder, items=items, settings=Settings(**settings), language_model=model,
+        folder=folder, items=items, settings=Settings(**settings), models=SimpleNamespace(language_model=model),
         config=SimpleNamespace(source="own.yaml"),
     )  # fmt: skip
 

@@ -274,8 +274,8 @@ def test_a_second_process_that_is_one_too_many_is_ended(config, tmp_path, monkey
     assert not processes()
 
 
-def test_libraries_are_those_of_the_tasks_that_come_next():
-    run = RunContext(load_config("demo"), Path("nowhere"))
+def test_libraries_are_those_of_the_tasks_that_come_next(tmp_path):
+    run = RunContext(load_config("demo"), tmp_path)
     work = tasks(run)
     side = SideBySide(run, work, {}, None)
 

@@ -28,9 +28,9 @@ T = TypeVar("T")
 def denoising_target(
     noise_scheduler: DDPMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor
 ) -> Tensor:
-    """Return what the UNet is asked for, ``[B, channels, h, w]``: noise, velocity or clean latents, by the prediction type.
+    """Return what the network is asked for, by the prediction type: noise, velocity or what is clean, latents or embeddings.
 
-    `clean` and `noise` are as large; `timesteps` are int64 ``[B]``.
+    `clean`, `noise` and what is returned are float ``[B, ...]``, all as large; `timesteps` are int64 ``[B]``.
     """
     kind = noise_scheduler.config.prediction_type
     if kind == "v_prediction":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from generators.common.ridge import Ridge, best_strength, centred
+from generators.common.texts import filled
 from recgen.core.seeding import numpy_rng
 
 _REGRESSED = 20_000
@@ -34,12 +35,10 @@ class NetOfContent:
         if len(fitted) > _REGRESSED:
             drawn = numpy_rng(run_seed, "ragar content").choice(fitted, size=_REGRESSED, replace=False)
             fitted = np.sort(drawn)
-        says = np.nan_to_num(texts).any(axis=1)
-        mean = texts[says].mean(axis=0) if says.any() else np.zeros(texts.shape[1], np.float32)
-        told = np.where(says[:, None], texts, mean)
         self.fitted = fitted
-        self.ridge = Ridge(told[fitted], best_strength(told[fitted], centred(scores[:, fitted])))
-        self.texts = told
+        self.texts, _ = filled(texts)
+        strength = best_strength(self.texts[fitted], centred(scores[:, fitted]))
+        self.ridge = Ridge(self.texts[fitted], strength)
 
     def of(self, scores: np.ndarray, left_out: int) -> np.ndarray:
         """Return what texts leave of one user's scores ``[N]``, float64 ``[N]``, centred.

@@ -11,6 +11,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from generators.common.denoising import denoising_target
 from generators.rebeca.prior import DISLIKE, LIKE, NO_RATING, Prior
 from generators.rebeca.settings import Settings
 from recgen.core.seeding import numpy_rng, seed_for, torch_generator
@@ -94,9 +95,7 @@ def denoising_loss(
     The target is the noise, or the velocity of the same process under ``prediction: v_prediction``. `embeddings` and `noise`
     are float ``[B, D]``, the others int64 ``[B]``.
     """
-    target = noise
-    if noise_scheduler.config.prediction_type == "v_prediction":
-        target = noise_scheduler.get_velocity(embeddings, noise, timesteps)
+    target = denoising_target(noise_scheduler, embeddings, noise, timesteps)
     return functional.mse_loss(
         prior(users, ratings, timesteps, noise_scheduler.add_noise(embeddings, noise, timesteps)), target
     )

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from generators.common.ridge import Ridge, best_strength
+from generators.common.texts import filled
 from generators.taste.catalogue import Catalogue, Group
 from generators.taste.settings import TEXT, WORDS
 
@@ -132,9 +133,7 @@ class Looks:
     @classmethod
     def of(cls, images: np.ndarray, texts: np.ndarray) -> Looks:
         """Part the images ``[N, D]`` of items with texts ``[N, E]``, both float32; a text that is zeros says nothing."""
-        mean, says = images.mean(axis=0), texts.any(axis=1)
-        text_mean = texts[says].mean(axis=0) if says.any() else np.zeros(texts.shape[1], texts.dtype)
-        told = np.where(says[:, None], texts, text_mean)
+        mean, (told, text_mean) = images.mean(axis=0), filled(texts)
         rows = np.ascontiguousarray((images - mean).T)
         ridge = Ridge(told, best_strength(told, rows))
         coefficients = ridge.coefficients(rows, np.full(len(rows), -1)).T

@@ -84,6 +84,9 @@ class Run:
         `image` reads a path.
         """
         table = read_table(self._file("creatives/manifest.parquet", "generate"))
+        if "seconds" not in table:  # where it is, an earlier version of recgen has written it
+            took = read_table(self._file("creatives/seconds.parquet", "generate"))
+            table["seconds"] = table["path"].map(took.set_index("path")["seconds"])
         return table.assign(
             path=[str((self.folder / path).resolve()) for path in table["path"]],
             recipe=[json.loads(recipe) for recipe in table["recipe"]],

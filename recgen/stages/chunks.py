@@ -26,7 +26,9 @@ from recgen.pipeline.context import RunContext
 from recgen.pipeline.controls import PREFIX, SWAPPED
 
 MANIFEST = "creatives/manifest.parquet"
-"""The run's creatives, a row each."""
+"""The run's creatives, a row each; the same bytes from every run of one configuration on one machine."""
+SECONDS = "creatives/seconds.parquet"
+"""How long each of their images took to draw, which is not the same twice: columns path and seconds."""
 INDEX = "creatives/index.parquet"
 """Where the packed ones among their images lie: columns path, shard (the archive), offset and length (in bytes)."""
 _KINDS = {

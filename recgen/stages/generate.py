@@ -37,7 +37,7 @@ from recgen.pipeline.controls import PLACEBO
 from recgen.pipeline.groups import is_shared
 from recgen.recommender.reward import LazyRanker
 from recgen.stages import groups
-from recgen.stages.chunks import INDEX, MANIFEST, Chunks
+from recgen.stages.chunks import INDEX, MANIFEST, SECONDS, Chunks
 from recgen.stages.plugin_calls import calling, checked, title
 from recgen.stages.ranker import judge_of_generators, reward_model
 
@@ -307,19 +307,22 @@ def drawn(run: RunContext, name: str) -> tuple[pd.DataFrame, np.ndarray]:
 def collect(run: RunContext) -> list[Path]:
     """Join all generators' shards to creatives/manifest.parquet and embeddings.safetensors.
 
-    Rows follow the generators as the configuration lists them, and within one the requests. Where images are packed,
-    `INDEX` says for each path the archive, and where in it the image lies.
+    Rows follow the generators as the configuration lists them, and within one the requests. How long an image took goes to
+    `SECONDS`, so that the manifest of a run that is done again has the same bytes. Where images are packed, `INDEX` says for each
+    path the archive, and where in it the image lies.
     """
     folder = run.folder / "creatives"
     tables, embeddings = zip(*(creatives(run, name) for name in run.settings.generators), strict=True)
-    outputs: list[Path] = []
+    outputs = [folder / "embeddings.safetensors", *(run.folder / each for each in (MANIFEST, SECONDS))]
     table: pd.DataFrame = pd.concat(tables, ignore_index=True)
     if "offset" in table:
         index = table.loc[table["offset"].notna(), ["path", *_PLACE]].drop_duplicates("path")
         index = index.astype(dict.fromkeys(_PLACE, np.int64))
         index.insert(1, "shard", index["path"].str.rpartition("/")[0])
         write_parquet(run.folder / INDEX, index)
-        table, outputs = table.drop(columns=_PLACE), [run.folder / INDEX]
+        table = table.drop(columns=_PLACE)
+        outputs.append(run.folder / INDEX)
     write_features(folder / "embeddings.safetensors", np.concatenate(embeddings))
-    write_parquet(run.folder / MANIFEST, table)
-    return [folder / "embeddings.safetensors", run.folder / MANIFEST, *outputs]
+    write_parquet(run.folder / SECONDS, table[["path", "seconds"]].drop_duplicates("path"))
+    write_parquet(run.folder / MANIFEST, table.drop(columns="seconds"))
+    return outputs

@@ -63,6 +63,7 @@ def test_a_drawn_request_has_the_runs_pixels(run, name):
     row = run.creatives[run.creatives["generator"] == name].iloc[1]
     creative = run.draw(row["user_id"], row["item_id"], name)
     assert isinstance(creative, recgen.Creative) and creative.recipe == row["recipe"]
+    assert creative.seconds == row["seconds"] > 0
     assert (pixels(creative.image) == pixels(Image.open(row["path"]))).all()
 
 

@@ -43,13 +43,12 @@ def whole(fitted, tmp_path_factory) -> dict[str, Any]:
 
 def drawn(folder: Path) -> dict[str, Any]:
     """Every row that a creative has but how long it took, with the digests, of generators and controls, and all embeddings."""
-    manifest = pd.read_parquet(folder / "creatives/manifest.parquet").drop(columns="seconds")
     shards = {
         str(path.relative_to(folder)): pd.read_parquet(path).drop(columns="seconds").to_csv()
         for path in sorted(folder.glob("creatives/shards/*/*.parquet"))
     }
     return {
-        "manifest": manifest.to_csv(),
+        "manifest": (folder / "creatives/manifest.parquet").read_bytes(),
         "embeddings": (folder / "creatives/embeddings.safetensors").read_bytes(),
         **shards,
     }

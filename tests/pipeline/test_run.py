@@ -34,10 +34,10 @@ def finished(tmp_path_factory, write_config) -> Path:
 
 def results(folder: Path) -> dict[str, object]:
     """What must be equal, byte for byte, however often a run was interrupted."""
-    manifest = pd.read_parquet(folder / "creatives/manifest.parquet").drop(columns="seconds")
-    images = {path: (folder / path).read_bytes() for path in manifest["path"]}
+    manifest = folder / "creatives/manifest.parquet"
+    images = {path: (folder / path).read_bytes() for path in pd.read_parquet(manifest)["path"]}
     return {
-        "manifest": manifest.to_csv(),
+        "manifest": manifest.read_bytes(),
         "images": images,
         "metrics": (folder / "metrics.json").read_bytes(),
     }

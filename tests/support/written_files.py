@@ -12,7 +12,9 @@ def written(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.suffix == ".parquet":
+        if name == "creatives/manifest.parquet":
+            found[name] = path.read_bytes()
+        elif path.suffix == ".parquet":
             table = pd.read_parquet(path)
             found[name] = table[[each for each in table if each != "seconds"]].to_csv()
         elif path.suffix in (".png", ".safetensors", ".txt") or path.name in ("metrics.json", "results.json"):

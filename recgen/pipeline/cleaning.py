@@ -51,9 +51,8 @@ def leftovers(place: str) -> list[Leftover]:
     UserError
         If there is no run.
     """
-    folder = local(place, ["config.yaml"])
-    sizes, records = _contents(place, folder)
-    tasks = work.tasks(RunContext(load_config(str(folder / "config.yaml")), folder))
+    run, sizes, records = _read(place)
+    tasks = work.tasks(run)
     names = {task.name.replace("/", ".") for task in tasks}
     owned = tuple(f"{place}/" for task in tasks for place in task.owns) + tuple(
         place for task in tasks for place in task.owns
@@ -68,6 +67,19 @@ def leftovers(place: str) -> list[Leftover]:
         name = f"stages/{stem}.json"
         found[name] = Leftover(name, sizes[name], "the record of a task that the configuration has no more")
     return [found[name] for name in sorted(found)]
+
+
+def _read(place: str) -> tuple[RunContext, dict[str, int], dict[str, Mapping[str, Any]]]:
+    """Return a run, the bytes of its files by their names, and its records by their tasks.
+
+    Raises
+    ------
+    UserError
+        If there is no run; its configuration is read, so that nothing else is taken for one.
+    """
+    folder = local(place, ["config.yaml"])
+    sizes, records = _contents(place, folder)
+    return RunContext(load_config(str(folder / "config.yaml")), folder), sizes, records
 
 
 def _folder(place: str) -> Path:
@@ -128,8 +140,7 @@ def _why(name: str, recorded: set[str], former: set[str], owned: tuple[str, ...]
 
 def everything(place: str) -> list[Leftover]:
     """Return every file of a run, as `leftovers` does."""
-    leftovers(place)  # so that nothing else is taken for a run
-    sizes, _ = _contents(place, _folder(place))
+    _, sizes, _ = _read(place)
     return [Leftover(name, sizes[name], "the whole run") for name in sorted(sizes, key=_last_config)]
 
 

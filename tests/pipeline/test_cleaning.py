@@ -95,7 +95,12 @@ def test_the_working_folder_is_cleaned_with_its_url(ran_there):
     assert not (folder / "creatives/images/other").exists() and (folder / "creatives/images/toy").is_dir()
 
 
-def test_the_whole_run_goes_at_an_url(ran_there):
+def test_the_whole_run_goes_at_an_url(ran_there, monkeypatch):
+    contents, listings = home.Home.contents, []
+    with monkeypatch.context() as patch:
+        patch.setattr(home.Home, "contents", lambda place: (listings.append(1), contents(place))[1])
+        assert files_of(ran_there) <= {leftover.path for leftover in cleaning.everything(ran_there)}
+    assert len(listings) == 1, "a folder at an URL is slow to list"
     told = CliRunner().invoke(cli.recgen, ["clean", "--run", ran_there, "--all", "--yes"])
     assert told.exit_code == 0, told.output
     assert Remote(ran_there).entries() == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -35,13 +35,22 @@ class ArtifactCache:
 
     def take(self, to: Workspace, task: str, fingerprint: str, owned: Iterable[str]) -> str | None:
         """Take a finished task over from any other run; return that run's name, or None where nobody has it."""
+        for other in self._finished(to, task, fingerprint):
+            with suppress(FileNotFoundError):  # its folder is being emptied at this moment
+                _link(other, to, task, fingerprint, list(owned))
+                return other.root.name
+        return None
+
+    def has(self, to: Workspace, task: str, fingerprint: str) -> bool:
+        """Return whether `take` would find the task at this moment; change nothing."""
+        return any(self._finished(to, task, fingerprint))
+
+    def _finished(self, to: Workspace, task: str, fingerprint: str) -> Iterator[Workspace]:
+        """Yield the other runs that have finished a task."""
         for record in sorted(self.folder.glob(f"*/stages/{to.record(task).name}"), reverse=True):
             other = Workspace(record.parent.parent)
             if other.root != to.root and other.finished(task, fingerprint):
-                with suppress(FileNotFoundError):  # its folder is being emptied at this moment
-                    _link(other, to, task, fingerprint, list(owned))
-                    return other.root.name
-        return None
+                yield other
 
 
 def _link(other: Workspace, to: Workspace, task: str, fingerprint: str, owned: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recgen.pipeline import pipeline, pool
+from recgen.pipeline.cache import ArtifactCache
 from recgen.pipeline.context import RunContext, threads_of
 from recgen.pipeline.side_by_side import waits
 from recgen.pipeline.task import Task
@@ -24,12 +25,13 @@ def plan(
     gpu: str | None = None,
     price: float | None = None,
     folder: Path | None = None,
+    cache: ArtifactCache | None = None,
 ) -> tuple[Plan, Clock]:
     """Return what `execute` would do with the same arguments and what it will take, and the clock that counts it down.
 
     Parameters
     ----------
-    run, until, force
+    run, until, force, cache
         As of `recgen.pipeline.pipeline.execute`.
     gpu
         A GPU of `recgen.planning.machines.GPUS` on which networks are to run; None for this machine's CPU.
@@ -39,7 +41,7 @@ def plan(
         Where the run will be, if not where `run` is: runs beside it tell what work takes here.
     """
     work = tasks(run)  # once: files of weights are read to identify them
-    listed = pipeline.plan(run, work, until, force)
+    listed = pipeline.plan(run, work, until, force, cache)
     left, found = any(not done for _, done in listed), sizes(run)
     card = None if gpu is None else machines.gpu(gpu)
     processes = 1 if card is not None else pool.workers(run, found)

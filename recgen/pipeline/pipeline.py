@@ -80,6 +80,8 @@ def execute(
                 elsewhere = cache and cache.take(run.workspace, task.name, fingerprint, task.owns)
                 if elsewhere:
                     logger.info("%s: taken from %s", task.name, elsewhere)
+                    if clock is not None:
+                        clock.taken(task.name)
                 else:
                     _do(run, task, fingerprint, clock)
                     done.append(task.name)
@@ -91,21 +93,27 @@ def execute(
 
 
 def plan(
-    run: RunContext, work: list[Task], until: str | None = None, force: str | None = None
+    run: RunContext,
+    work: list[Task],
+    until: str | None = None,
+    force: str | None = None,
+    cache: ArtifactCache | None = None,
 ) -> list[tuple[str, bool]]:
     """Return the names of the tasks that `execute` would look at, in order, and whether each is done already; change nothing.
 
-    `work` is all of the run's, as `recgen.pipeline.tasks.tasks` lists it.
+    `work` is all of the run's, as `recgen.pipeline.tasks.tasks` lists it. What a run of the `cache` has finished counts as done:
+    it is taken over from there.
     """
     check_stages(until, force)
     last = len(STAGES) if until is None else STAGES.index(until)
     prints = fingerprints(work, run.settings.seed)
     again = set(_with_followers(work, force))
-    return [
-        (task.name, task.name not in again and run.workspace.finished(task.name, prints[task.name]))
-        for task in work
-        if STAGES.index(task.stage) <= last
-    ]
+
+    def done(name: str) -> bool:
+        own = name not in again and run.workspace.finished(name, prints[name])
+        return own or (cache is not None and cache.has(run.workspace, name, prints[name]))
+
+    return [(task.name, done(task.name)) for task in work if STAGES.index(task.stage) <= last]
 
 
 def _do(run: RunContext, task: Task, fingerprint: str, clock: Clock | None) -> None:

@@ -72,7 +72,7 @@ def run(
         started = time.perf_counter()
         work.write_config()
         cache = ArtifactCache(folder.resolve().parent) if share else None
-        planned, clock = forecast.plan(work, until, force)
+        planned, clock = forecast.plan(work, until, force, cache=cache)
         if planned.left:
             logger.info(planned.line())
         done = pipeline.execute(work, until, force, cache=cache, clock=clock, workers=planned.workers)

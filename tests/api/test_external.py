@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -93,6 +94,9 @@ def test_its_images_are_judged(home, tables, monkeypatch, capsys):
         )
     log = (folder / "log.txt").read_text()
     assert "ranker/judge: taken from tiny" in log and "features: taken from tiny" in log
+    taken = log.count(": taken from tiny")
+    done, of = map(int, re.search(r"(\d+) of (\d+) tasks done in", log).groups())
+    assert f"Plan: {done} of {of} tasks to do" in log and done == of - taken, "time is told of the rest alone"
     words = ("--config", "tiny.yaml", "--creatives", str(made), "toy_again=again/creatives")
     assert command(monkeypatch, "evaluate", *words) == 0
     said = capsys.readouterr().out

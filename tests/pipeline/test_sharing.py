@@ -26,7 +26,9 @@ def done(tmp_path):
 def test_a_finished_task_is_taken_over_with_all_that_it_owns(done, tmp_path):
     """By hard links: no byte is on the disk twice; half-written files stay behind."""
     two = Workspace(tmp_path / "two")
-    assert ArtifactCache(tmp_path).take(two, "a/b", "f", ["images"]) == "one"
+    cache = ArtifactCache(tmp_path)
+    assert cache.has(two, "a/b", "f") and not two.finished("a/b", "f"), "to ask changes nothing"
+    assert cache.take(two, "a/b", "f", ["images"]) == "one"
     assert two.finished("a/b", "f")
     for name in ("out.json", "images/1/x.png"):
         assert (two.root / name).samefile(done.root / name)
@@ -42,7 +44,9 @@ def test_what_differs_or_has_lost_its_files_is_not_taken_over(done, tmp_path):
     assert cache.take(two, "a/b", "g", ["images"]) is None
     assert cache.take(two, "a/c", "f", ["images"]) is None
     assert cache.take(done, "a/b", "f", ["images"]) is None
+    assert not cache.has(two, "a/b", "g") and not cache.has(done, "a/b", "f")
     (done.root / "out.json").unlink()
+    assert not cache.has(two, "a/b", "f")
     assert cache.take(two, "a/b", "f", ["images"]) is None
     assert not two.finished("a/b", "f")
 

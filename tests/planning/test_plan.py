@@ -311,6 +311,12 @@ def test_the_clock_learns_from_what_was_measured():
     assert clock.record("t1")["planned"]["seconds"] == 10.0, "records compare with the estimate as it was"
 
 
+def test_what_another_run_has_done_is_not_waited_for():
+    clock = clock_of(10, 10, 10)
+    clock.taken("t0")
+    assert clock.starting("t1") == "t1: task 3 of 4, about 20 s left"
+
+
 def test_tasks_are_counted_as_they_begin():
     """Side by side they do not begin in the plan's order; one that is begun again, in another process, is the same one."""
     clock = clock_of(10, 10, 10)

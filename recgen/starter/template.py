@@ -61,6 +61,9 @@ def configuration(made: Prepared, items: int, interactions: int, title: str) -> 
     lines += _ranker(items, interactions)
     lines += [
         "  generators: [taste, ip_adapter_mean]   # recgen generators lists what there is",
+        "  # what each is measured beside; without a placebo no report can say whose image is better",
+        "  controls: [original, constant, swapped, random_item, blank, placebo]",
+        "  placebo_noises: 4             # the placebo: what choosing among so many images of an item earns by itself",
         "  # The small models that are shipped draw posters of a renderer, not photographs. For real weights:",
         "  # encoder: {model: ViT-H-14, pretrained: laion2b_s32b_b79k}",
         "  # backbone: stable-diffusion-v1-5/stable-diffusion-v1-5",

@@ -146,7 +146,9 @@ def _recognisable(run: RunFiles) -> Answer:
             " The data is simulated, so whether a creative still shows its item's content is known."
             if truth
             else ""
-        ),
+        )
+        + " Many items can look alike, so that the verdict also asks whether a search of the catalogue with the creative finds "
+        "this item among the first ten, for more than half of the creatives.",
         lines,
         _out_of_its_depth(run) if lines else "Not measured in this run.",
     )
@@ -171,12 +173,14 @@ def _recognisable_line(run: RunFiles, generator: str) -> Line | None:
     measured = run.metrics["creatives"][generator]
     kept, likeness = (measured.get(key) or {"value": None} for key in ("content_preservation", "cis"))
     sentences, verdict, label = [], None, ""
+    found = _found_again(measured, len(run.items))
     if kept["value"] is not None:
         bounds = "" if kept["low"] is None else f" ({share(kept['low'])} to {share(kept['high'])})"
-        sentences.append(f"{share(kept['value'])}{bounds} of the creatives still show what their item is.")
-        shifted = {**kept, **{end: None if kept[end] is None else kept[end] - 0.5 for end in ("low", "high")}}
-        verdict, label = _sign(shifted, "mostly", "mostly not", "about half")
-    sentences += _found_again(measured, len(run.items))
+        shows = f"{share(kept['value'])}{bounds} of the creatives still show what their item is"
+        sentences.append(f"{shows}; {found}." if found else f"{shows}.")
+        verdict, label = _sign(_beyond(kept, 0.5), "mostly", "mostly not", "about half")
+    elif found:
+        sentences.append(f"{_capital(found)}.")
     if likeness["value"] is not None:
         sentences.append(f"Likeness to its own image (CIS): {_numbers('cis', likeness)}.")
         yardstick = run.likeness_beyond_chance(generator)
@@ -196,18 +200,46 @@ def _recognisable_line(run: RunFiles, generator: str) -> Line | None:
         return None
     if verdict == "good" and out_of_domain(run):
         verdict, label = "unclear", "cannot tell: the encoder has not seen such images"
+    elif verdict == "good":
+        verdict, label = _which_item(measured, len(run.items), label, kept["value"] is not None)
     return Line(generator, verdict or "unclear", label or "see the number", sentences)
 
 
-def _found_again(measured: dict[str, Any], items: int) -> list[str]:
-    """How often a search of the catalogue with the creative finds its item."""
+def _which_item(measured: dict[str, Any], items: int, label: str, content: bool) -> tuple[Verdict, str]:
+    """Return the verdict on creatives that look like their item, and its words: another item may look so too.
+
+    It is good news only where a search of the catalogue finds the item among the first ten for more than half of them.
+    """
+    ten = measured.get("retrieved_top10") or {"value": None}
+    if ten["value"] is None:
+        return "good", label
+    verdict, _ = _sign(_beyond(ten, max(0.5, _chance(items))), "", "")
+    if verdict == "good":
+        return "good", label
+    looks = f"its content {label}" if content else f"likeness {label}"
+    itself = "seldom found again" if verdict == "bad" else "found again: cannot tell"
+    return "unclear", f"{looks}, the item itself {itself}"
+
+
+def _beyond(estimate: dict[str, Any], yardstick: float) -> dict[str, Any]:
+    """Return an estimate's interval less a yardstick."""
+    ends = {end: None if estimate[end] is None else estimate[end] - yardstick for end in ("low", "high")}
+    return {**estimate, **ends}
+
+
+def _chance(items: int) -> float:
+    return min(1.0, 10 / max(items, 1))
+
+
+def _found_again(measured: dict[str, Any], items: int) -> str:
+    """How often a search of the catalogue with the creative finds its item, as a part of a sentence; "" where it is not known."""
     first, ten = (measured.get(f"retrieved_top{k}") or {"value": None} for k in (1, 10))
     if first["value"] is None or ten["value"] is None:
-        return []
-    return [
-        f"A search of the {plain(items)} items with the creative finds its item first for {share(first['value'])} and among the "
-        f"first ten for {share(ten['value'])} (chance {share(min(1.0, 10 / max(items, 1)))})."
-    ]
+        return ""
+    return (
+        f"a search of the {plain(items)} items with the creative finds its item first for {share(first['value'])} and among the "
+        f"first ten for {share(ten['value'])} (chance {share(_chance(items))})"
+    )
 
 
 def _beyond_the_placebo(metrics: dict[str, Any], generator: str) -> tuple[Verdict, str]:

@@ -190,6 +190,34 @@ def test_recognisability_is_measured_against_the_average_item(run):
     assert f"leaves +{(own - cosines.mean(axis=1)).mean():.1f}" in answer
 
 
+@pytest.mark.parametrize(
+    ("found", "verdict", "label"),
+    [
+        (0.02, "unclear", "its content mostly, the item itself seldom found again"),
+        (0.5, "unclear", "its content mostly, the item itself found again: cannot tell"),
+        (0.9, "good", "mostly"),
+        (None, "good", "mostly"),
+    ],
+)
+def test_what_shows_the_content_is_recognisable_where_the_item_is_found_again(run, found, verdict, label):
+    """A green verdict on images of which a search finds 2% would mislead, whatever content they share with many items."""
+    stored = metrics_of(run)
+    kept = {"content_preservation": 0.98}
+    kept |= {} if found is None else {"retrieved_top1": 0.01, "retrieved_top10": found}
+    for key in ("retrieved_top1", "retrieved_top10"):
+        stored["creatives"]["rebeca"].pop(key, None)
+    for key, value in kept.items():
+        around = {"value": value, "low": value - 0.01, "high": value + 0.01, "n": USERS}
+        stored["creatives"]["rebeca"][key] = around
+    (run / "metrics.json").write_text(json.dumps(stored))
+    (line,) = answers(RunFiles.read(run))[2].lines
+    assert (line.verdict, line.label) == (verdict, label)
+    (sentence,) = [each for each in line.sentences if "still show what their item is" in each]
+    assert "98%" in sentence and ("first ten for" in sentence) == (found is not None), (
+        "one sentence says both"
+    )
+
+
 def test_one_model_as_reward_and_judge_shows_no_gap(run):
     stored = metrics_of(run)
     stored["run"]["same_judge"] = True

@@ -213,12 +213,12 @@ def _which_item(measured: dict[str, Any], items: int, label: str, content: bool)
     ten = measured.get("retrieved_top10") or {"value": None}
     if ten["value"] is None:
         return "good", label
-    verdict, _ = _sign(_beyond(ten, max(0.5, _chance(items))), "", "")
+    verdict, itself = _sign(
+        _beyond(ten, max(0.5, _chance(items))), "", "mostly not the item itself", "the item itself about half"
+    )
     if verdict == "good":
         return "good", label
-    looks = f"its content {label}" if content else f"likeness {label}"
-    itself = "seldom found again" if verdict == "bad" else "found again: cannot tell"
-    return "unclear", f"{looks}, the item itself {itself}"
+    return "unclear", f"{'its content' if content else 'likeness beyond chance'}; {itself}"
 
 
 def _beyond(estimate: dict[str, Any], yardstick: float) -> dict[str, Any]:

@@ -17,17 +17,20 @@ from recgen.report.text import shorten
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the original images are grey
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY, INK = "#8a8f98", "#1f2430"
+SOFT, RULE = "#5b616e", "#c9cdd4"
+FOLLOWS = {INK: "currentColor", SOFT: f"var(--soft, {SOFT})", RULE: f"var(--rule, {RULE})"}
+"""By colour what stands for it in the page, so that words and axes are seen on a dark ground as well as PALETTE and GREY are."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#b6bac2",
+    "axes.edgecolor": RULE,
     "axes.labelcolor": INK,
     "text.color": INK,
-    "xtick.color": "#5b616e",
-    "ytick.color": "#5b616e",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "legend.frameon": False,
@@ -78,4 +81,6 @@ def svg(figure: Figure, salt: str) -> str:
     # a width in points would overflow a narrow window; ids such as axes_1 repeat from figure to figure
     drawing = re.sub(r'<svg ([^>]*?)height="[\d.]+pt"', r"<svg \1", drawing, count=1)
     drawing = re.sub(r'width="([\d.]+)pt"', r'style="width:\1pt"', drawing, count=1)
+    for colour, page in FOLLOWS.items():
+        drawing = drawing.replace(colour, page)
     return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{salt}-", drawing)

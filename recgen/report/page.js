@@ -5,7 +5,9 @@
   const cards = document.getElementById("cards");
   if (!tools || !cards) return;
   tools.hidden = false;
-  const drawn = [...cards.children];
+  const drawn = [...cards.querySelectorAll(".card")];
+  const [seen, folded] = cards.querySelectorAll(".cards");
+  const first = seen.children.length;
   const generator = document.getElementById("show-generator");
   const order = document.getElementById("order");
   const text = document.getElementById("search");
@@ -25,7 +27,9 @@
     const sorted = [...drawn];
     if (order.value === "best") sorted.sort((a, b) => gain(b) - gain(a));
     if (order.value === "worst") sorted.sort((a, b) => gain(a) - gain(b));
-    cards.append(...sorted);
+    sorted.sort((a, b) => a.hidden - b.hidden); // what is found comes before the fold
+    seen.append(...sorted.slice(0, first));
+    if (folded) folded.append(...sorted.slice(first));
   };
   for (const tool of [generator, order]) tool.addEventListener("change", update);
   text.addEventListener("input", update);
@@ -55,4 +59,25 @@
     });
   }
   dialog.addEventListener("click", () => dialog.close());
+})();
+// What is folded opens for whoever comes by a link, in browsers that do not do so themselves, and on paper.
+(() => {
+  const reveal = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const around = target && target.closest("details:not([open])");
+    if (!around) return;
+    around.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(reveal));
+  reveal();
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open]):not(.recipe)")];
+    for (const folded of opened) folded.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const folded of opened) folded.open = false;
+  });
 })();

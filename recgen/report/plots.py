@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from recgen.report import curves, pareto
-from recgen.report.drawing import GREY, INK, PALETTE, STYLE, Plot, canvas, panels, svg
+from recgen.report.drawing import GREY, INK, PALETTE, RULE, STYLE, Plot, canvas, panels, svg
 from recgen.report.run_files import RunFiles
 from recgen.report.text import number, p_value, shorten
 
@@ -150,7 +150,7 @@ def _permutation(run: RunFiles) -> Plot | None:
         return None
 
     def draw(axes: Axes, name: str, colour: str) -> None:
-        axes.hist(stored[name]["null"], bins=30, color="#c9cdd4")
+        axes.hist(stored[name]["null"], bins=30, color=RULE)
         axes.axvline(stored[name]["observed"], color=colour, linewidth=2.2)
         axes.set_xlabel("mean verifier score")
         axes.set_ylabel("random deals")

@@ -68,6 +68,9 @@ def browser(tmp_path_factory):
 CHANGE = "for (const e of ['change', 'input']) document.getElementById('{0}').dispatchEvent(new Event(e))"
 
 
+TITLES = "[...document.querySelectorAll('.card h3')].map(e => e.textContent)"
+
+
 def choose(browser, tool, value):
     browser.run(f"document.getElementById('{tool}').value = '{value}'; {CHANGE.format(tool)}")
 
@@ -78,6 +81,7 @@ def test_the_gallery_is_sorted_filtered_and_searched(browser, tmp_path):
         "[...document.querySelectorAll('#cards .card')].map(card =>"
         " Number(card.querySelector('[data-generator=ip_adapter]').dataset.gain))"
     )
+    browser.run("document.querySelector('#cards details').open = true")
     choose(browser, "show-generator", "ip_adapter")
     seen = browser.run(
         "[...document.querySelectorAll('[data-generator]')].filter(e => e.checkVisibility()).length"
@@ -88,11 +92,13 @@ def test_the_gallery_is_sorted_filtered_and_searched(browser, tmp_path):
     assert found == sorted(found, reverse=True) and found[0] > found[-1]
     choose(browser, "order", "worst")
     assert browser.run(gains) == sorted(found)
+    browser.run("document.querySelector('#cards details').open = false")
     choose(browser, "search", "number 7,")
     titles = browser.run(
         "[...document.querySelectorAll('.card')].filter(e => e.checkVisibility()).map(e => e.querySelector('h3').innerText)"
     )
-    assert len(titles) <= 1 and all("number 7," in title for title in titles)
+    there = [title for title in browser.run(TITLES) if "number 7," in title]
+    assert titles == there and there, "what is found stands before the fold"
 
 
 def test_no_table_is_cut_at_1400_pixels(browser, tmp_path):
@@ -105,6 +111,64 @@ def test_no_table_is_cut_at_1400_pixels(browser, tmp_path):
         ".map(e => e.getAttribute('aria-label') + ' ' + e.scrollWidth + ' > ' + e.clientWidth)"
     )
     assert cut == [] and not browser.run("document.documentElement.scrollWidth > innerWidth")
+
+
+WIDE = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+CLOSED = "[...document.querySelectorAll('main > section > details > *:not(summary)')].filter(e => !e.checkVisibility()).length"
+
+
+@pytest.fixture
+def three(browser, tmp_path):
+    """A report of three generators, open in a window of 1280 pixels; afterwards the browser is as it was."""
+    browser.tell("Emulation.setDeviceMetricsOverride", **WIDE)
+    browser.page = build(make_run(tmp_path / "run", ("rebeca", "ip_adapter", "ragar")))
+    browser.open(browser.page)
+    yield browser
+    browser.tell("Emulation.setEmulatedMedia", media="", features=[])
+    browser.tell("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_what_matters_comes_in_the_first_screens_and_the_rest_is_folded(three):
+    assert three.run("document.documentElement.scrollHeight") <= 6000
+    for seen in ("#headline-answer", "#controls-table", "#cards .card", "figure.plot"):
+        assert three.run(f"document.querySelector('{seen}').checkVisibility()"), seen
+    assert three.run(CLOSED) >= 5
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_link_of_the_contents_opens_what_it_points_into(three, scripts):
+    three.tell("Emulation.setScriptExecutionDisabled", value=not scripts)
+    three.open(three.page)
+    assert three.run("document.getElementById('gallery-tools').hidden") is not scripts
+    for name in ("credibility", "numbers", "downstream", "reading", "facts"):
+        assert not three.run(f"document.getElementById('{name}').checkVisibility()")
+        three.run(f"document.querySelector('nav a[href=\\'#{name}\\']').click()")
+        three.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        assert three.run(f"document.getElementById('{name}').checkVisibility()"), name
+
+
+def test_on_paper_everything_is_open(three):
+    """By the style alone: scripts are off."""
+    three.tell("Emulation.setScriptExecutionDisabled", value=True)
+    assert three.run(CLOSED) > 0
+    three.tell("Emulation.setEmulatedMedia", media="print")
+    assert three.run(CLOSED) == 0
+
+
+def test_the_words_and_axes_of_plots_follow_the_page_into_the_dark(three):
+    three.run("document.querySelectorAll('details').forEach(e => { e.open = true })")
+    luminance = (
+        "[...document.querySelectorAll('figure.plot svg text')].map(e => getComputedStyle(e).fill.match(/[0-9.]+/g)"
+        ".slice(0, 3).reduce((sum, each) => sum + each / 3, 0))"
+    )
+    assert max(three.run(luminance)) < 120, "dark on white"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    three.tell("Emulation.setEmulatedMedia", features=dark)
+    assert min(three.run(luminance)) > 150, "light on black"
+    background = (
+        "[...document.querySelectorAll('figure.plot svg')].map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert set(three.run(background)) == {"rgba(0, 0, 0, 0)"}
 
 
 def test_no_word_of_a_plot_is_cut(browser, tmp_path):

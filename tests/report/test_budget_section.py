@@ -18,7 +18,7 @@ def budget_of(tmp_path, asked, **generators):
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["budget"] = {"asked": asked, "generators": generators}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    return read(build(folder)).all("section", aria_labelledby="budget")[0]
+    return read(build(folder)).all("section", aria_labelledby="budget-title")[0]
 
 
 def test_a_run_without_a_budget_says_nothing_of_it(tmp_path):

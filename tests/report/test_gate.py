@@ -46,7 +46,7 @@ def test_the_gate_has_a_row_a_generator(tmp_path):
         )
     assert (
         "rebeca: +1.25 (1.00 to 1.50) with the gate, +0.40 (0.20 to 0.60) without."
-        in page.all("section", aria_labelledby="gate")[0].text
+        in page.all("section", aria_labelledby="gate-title")[0].text
     )
 
 

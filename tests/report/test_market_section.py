@@ -49,7 +49,7 @@ def section(tmp_path):
         (folder / "market").mkdir()
         found = {"market": {**FACTS, **facts}, "effects": effects}
         (folder / "market/summary.json").write_text(json.dumps(found))
-        return read(build(folder)).all("section", aria_labelledby="market")[0]
+        return read(build(folder)).all("section", aria_labelledby="market-title")[0]
 
     return shown
 

@@ -255,14 +255,16 @@ def test_ids_are_unique_and_every_link_inside_the_page_leads_somewhere(three):
 
 
 def test_the_words_come_from_the_table_of_metrics(run):
-    section = next(part for part in read(build(run)).all("section") if part.has("aria-labelledby", "reading"))
+    section = next(
+        part for part in read(build(run)).all("section") if part.has("aria-labelledby", "reading-title")
+    )
     for metric in METRICS:
         assert metric.meaning in section.text and metric.title in section.text
 
 
 def test_facts_bad_images_and_times_are_there(run):
     page = read(build(run))
-    section = next(part for part in page.all("section") if part.has("aria-labelledby", "facts"))
+    section = next(part for part in page.all("section") if part.has("aria-labelledby", "facts-title"))
     for words in (
         "Data set toy",
         "Seed 5",

@@ -193,8 +193,8 @@ def test_recognisability_is_measured_against_the_average_item(run):
 @pytest.mark.parametrize(
     ("found", "verdict", "label"),
     [
-        (0.02, "unclear", "its content mostly, the item itself seldom found again"),
-        (0.5, "unclear", "its content mostly, the item itself found again: cannot tell"),
+        (0.02, "unclear", "its content; mostly not the item itself"),
+        (0.5, "unclear", "its content; the item itself about half"),
         (0.9, "good", "mostly"),
         (None, "good", "mostly"),
     ],

@@ -20,8 +20,10 @@ def filled(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Examples
     --------
-    >>> [each.tolist() for each in filled(np.array([[1, 3], [0, 0], [3, 5], [np.nan, np.nan]], np.float32))]
-    [[[1.0, 3.0], [2.0, 4.0], [3.0, 5.0], [2.0, 4.0]], [2.0, 4.0]]
+    >>> [each.tolist() for each in filled(np.array([[1, 3], [0, 0], [5, 4], [np.nan, np.nan]], np.float32))]
+    [[[1.0, 3.0], [3.0, 3.5], [5.0, 4.0], [3.0, 3.5]], [3.0, 3.5]]
+    >>> filled(np.zeros((1, 2), np.float32))[1].tolist()
+    [0.0, 0.0]
     """
     says = np.nan_to_num(texts).any(axis=1)
     mean = texts[says].mean(axis=0) if says.any() else np.zeros(texts.shape[1], texts.dtype)

@@ -2,10 +2,12 @@
 
 ``python -m experiments.instruments.order --work FOLDER`` runs order.yaml, twelve generators on the same blind requests, in a
 simulated world for each seed, up to evaluate (``--only-collect`` reads finished runs), and writes order.json: every generator's
-headline by the judge (own minus another user's creative, percentile gain, net of the placebo), the same difference by the truth
-and the mean true gain, and Kendall's tau-b of the orders. What the placebo earns is subtracted from all alike and orders nothing;
-verdicts ask for it. Intervals of the mean tau over seeds resample the generators. Beside them stand the differences that the
-papers' claims are about (experiments/reproduction.md), over the requests of all worlds.
+headline by the judge (own minus another user's creative, net of the placebo), in standard deviations of the user's scores and in
+places of the list, the same difference by the truth and the mean true gain, and Kendall's tau-b of the orders. What the placebo
+earns is subtracted from all alike and orders nothing; verdicts ask for it. Intervals of the mean tau over seeds resample the
+generators. That scores order better than places do was seen on the seeds 11 to 15; what the headline is worth is said by 16 to
+20. Beside them stand the differences that the papers' claims are about (experiments/reproduction.md), over the requests of all
+worlds.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from recgen.metrics.statistics import paired_difference
 from recgen.pipeline.controls import PLACEBO
 
 HERE = Path(__file__).parent
-SEEDS = (11, 12, 13)
-JUDGE, TRUTH = "percentile_gain_judge", "true_utility_gain"
+SEEN, FRESH = (11, 12, 13, 14, 15), (16, 17, 18, 19, 20)
+HEADLINES = {"headline": "standardised_gain_judge", "headline in places": "percentile_gain_judge"}
+TRUTH = "true_utility_gain"
 DRAWS = 2000
 PAIRS = (
     ("ragar_paper", "stable_diffusion"),
@@ -57,7 +60,7 @@ def collected(folder: Path) -> dict[str, dict[str, float]]:
 
     return {
         name: {
-            "headline": contrast(name, "net of placebo", JUDGE),
+            **{said: contrast(name, "net of placebo", metric) for said, metric in HEADLINES.items()},
             "own minus swapped, truth": contrast(name, "swapped", TRUTH),
             "true gain": means[TRUTH]["value"],
             "content kept": means["content_preservation"]["value"],
@@ -66,21 +69,21 @@ def collected(folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def tau(found: dict[str, dict[str, float]], truth: str, names: list[str]) -> float:
-    """Return Kendall's tau-b of the headline's and the truth's order of some generators, which may repeat."""
-    headline, true = ([found[name][key] for name in names] for key in ("headline", truth))
-    return float(kendalltau(headline, true).statistic)
+def tau(found: dict[str, dict[str, float]], headline: str, truth: str, names: list[str]) -> float:
+    """Return Kendall's tau-b of a headline's and a truth's order of some generators, which may repeat."""
+    said, true = ([found[name][key] for name in names] for key in (headline, truth))
+    return float(kendalltau(said, true).statistic)
 
 
-def summary(seeds: dict[int, dict[str, dict[str, float]]]) -> dict[str, Any]:
+def summary(seeds: dict[int, dict[str, dict[str, float]]], headline: str) -> dict[str, Any]:
     """Return tau by seed and truth, and the mean over seeds with its interval."""
     names = list(next(iter(seeds.values())))
     rng = np.random.default_rng(0)
     draws = [list(rng.choice(names, len(names))) for _ in range(DRAWS)]
     result: dict[str, Any] = {}
     for truth in ("own minus swapped, truth", "true gain"):
-        by_seed = {seed: tau(found, truth, names) for seed, found in seeds.items()}
-        means = [np.mean([tau(found, truth, drawn) for found in seeds.values()]) for drawn in draws]
+        by_seed = {seed: tau(found, headline, truth, names) for seed, found in seeds.items()}
+        means = [np.mean([tau(found, headline, truth, drawn) for found in seeds.values()]) for drawn in draws]
         low, high = np.nanquantile(means, [0.025, 0.975])
         result[truth] = {
             "by seed": by_seed,
@@ -122,7 +125,7 @@ def main() -> None:
     """Run, collect and write order.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[*SEEN, *FRESH])
     parser.add_argument("--only-collect", action="store_true")
     given = parser.parse_args()
     for seed in [] if given.only_collect else given.seeds:
@@ -132,7 +135,14 @@ def main() -> None:
     seeds = {seed: collected(folder) for seed, folder in folders.items()}
     result = {
         "requests": 80,
-        "kendall's tau-b": summary(seeds),
+        "kendall's tau-b": {
+            said: {
+                name: summary({seed: seeds[seed] for seed in group if seed in seeds}, said)
+                for name, group in (("seeds 11 to 15", SEEN), ("seeds 16 to 20", FRESH))
+                if set(group) & set(seeds)
+            }
+            for said in HEADLINES
+        },
         "generators": seeds,
         "differences": differences(list(folders.values()), list(seeds[given.seeds[0]])),
     }

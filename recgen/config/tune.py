@@ -58,8 +58,8 @@ class Tune(Strict):
     objectives
         Two names for two objectives; weights, ``{recall@10: 0.5, ndcg@10: 0.5}``, for their weighted sum as the only one. Beside
         the downstream stage's: `market_uplift`, the clicks per 1,000 pages that the creatives gain over the originals in the
-        simulator's market, and `judge_net_of_swapped`, how many percentiles an item rises more with the user's own creative than
-        with another user's. See `recgen.tuning.objectives`.
+        simulator's market, and `judge_net_of_swapped`, how many standard deviations of the user's scores the judge gives more for
+        an item with the user's own creative than with another user's. See `recgen.tuning.objectives`.
     measure
         `retrained`: the downstream model retrained with creatives drawn for an item's audience, less the same with creatives
         drawn for others, over all users. `reranked`: lists ranked again with users' own creatives, less the same with other

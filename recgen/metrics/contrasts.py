@@ -19,8 +19,9 @@ from recgen.core.seeding import seed_for
 from recgen.metrics.statistics import Estimate, holm, paired_difference
 
 REQUEST = ["user_id", "item_id"]
-HEADLINES = ("true_utility_gain", "percentile_gain_judge")
-"""The metric of the primary contrast: the first that a run has. A truth comes before a judge."""
+HEADLINES = ("true_utility_gain", "standardised_gain_judge", "percentile_gain_judge")
+"""The metric of the primary contrast: the first that a run has. A truth comes before a judge, and the judge's score before the
+place that it gives, which has an end where a score has none (docs/decisions.md); earlier runs have places alone."""
 PERSONAL = (
     *HEADLINES,
     "risen_judge",

@@ -103,6 +103,35 @@ def percentile_gain(rank_original: ArrayLike, rank_creative: ArrayLike, items: i
     return (before - after) / max(items - 1, 1)
 
 
+def standardised_gain(score_gain: ArrayLike, spread: ArrayLike) -> FloatArray:
+    """Change of a ranking model's score in units of how far the user's scores of the catalogue lie apart.
+
+    Like a change of place it compares across ranking models, whose scores have units of their own, and across users. Unlike one
+    it has no end: an item that is among a user's first can rise no further in the list, however much better an image is.
+
+    Parameters
+    ----------
+    score_gain
+        ``[n]`` the score with the creative less the one with the item's own image.
+    spread
+        ``[n]`` the standard deviation of the user's scores of all items with their own images; where it is 0 the model tells
+        nothing apart, and nothing is gained.
+
+    Returns
+    -------
+    float64 ``[n]``, standard deviations.
+
+    Examples
+    --------
+    >>> standardised_gain([1.0, -0.5, 3.0], [2.0, 2.0, 0.0]).tolist()
+    [0.5, -0.25, 0.0]
+    """
+    gain, unit = np.broadcast_arrays(
+        np.asarray(score_gain, dtype=np.float64), np.asarray(spread, dtype=np.float64)
+    )
+    return np.divide(gain, unit, out=np.zeros(gain.shape), where=unit > 0)
+
+
 def over_optimisation_gap(by_reward: ArrayLike, by_judge: ArrayLike) -> FloatArray:
     """How much better a creative looks to the model that trained the generator than to one that did not.
 

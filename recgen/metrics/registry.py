@@ -117,6 +117,10 @@ METRICS: tuple[Metric, ...] = (
            "How often the item stands higher in the user's list with the creative than with its own image, by a model that "
            "took no part in making the image (unless the run says same_judge).",
            "share of creatives", "higher", RECGEN, "creative", "personal", bounds=SHARE),
+    Metric("standardised_gain_judge", "standardised gain (judge)",
+           "How much more the judge gives the user for the item with the creative than with its own image, as against how far "
+           "the user's scores of the catalogue lie apart.",
+           "standard deviations of the user's scores", "higher", RECGEN, "creative", "personal"),
     Metric("percentile_gain_judge", "percentile gain (judge)",
            "How large a part of the catalogue the item passes in the user's list when it shows the creative.",
            "share of the catalogue, −1 to 1", "higher", RECGEN, "creative", "personal", 4, bounds=SIGNED),

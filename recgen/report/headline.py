@@ -29,6 +29,12 @@ _SAID = {
         2,
         "the user's own image instead of another user's adds {} log-odds of a click by the user's true taste",
     ),
+    "standardised_gain_judge": (
+        1.0,
+        2,
+        "with the user's own image instead of another user's the judge's score of the item rises by {} standard deviations of "
+        "the user's scores",
+    ),
     "percentile_gain_judge": (
         100.0,
         1,
@@ -84,7 +90,7 @@ def _figures(metrics: Mapping[str, Any], names: list[str], verdict: Verdict) -> 
     name, test = next(iter(tests.items()))
     beyond = ", and more than a placebo" if verdict == "good" else ""
     others = f"; likewise {listed(list(tests)[1:])}" if len(tests) > 1 and verdict != "unclear" else ""
-    told = [f"{name}: {difference(test)}{beyond}{others}."]
+    told = [f"{name}: {difference(test)}{_places(metrics, name, test)}{beyond}{others}."]
     needed = test.get("needed")
     if verdict == "unclear" and needed is not None and needed > test["n"]:
         size = "more than a million" if needed > MANY else f"about {plain(rounded(needed))}"
@@ -100,6 +106,14 @@ def difference(test: Mapping[str, Any]) -> str:
     low, high = (None if test[end] is None else factor * test[end] for end in ("low", "high"))
     value = number(factor * test["difference"], digits, signed=True)
     return f"{sentence.format(value)} (95% interval {interval(low, high, digits)})"
+
+
+def _places(metrics: Mapping[str, Any], generator: str, test: Mapping[str, Any]) -> str:
+    """Return what a difference in the judge's scores is in its list, which everybody can picture."""
+    moved = contrast(metrics, generator, SWAPPED, "percentile_gain_judge")
+    if test["metric"] != "standardised_gain_judge" or moved is None:
+        return ""
+    return f", {number(100 * moved['difference'], 1, signed=True)} percentiles of its list"
 
 
 def groups(lines: Iterable[Line]) -> list[Group]:

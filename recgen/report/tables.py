@@ -25,6 +25,7 @@ ARROWS = {
 }
 BESIDE_CONTROLS = (
     "true_utility_gain",
+    "standardised_gain_judge",
     "risen_judge",
     "percentile_gain_judge",
     "reciprocal_rank_gain_judge",

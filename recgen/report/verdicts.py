@@ -121,9 +121,13 @@ def personal_line(metrics: Mapping[str, Any], generator: str) -> Line | None:
         return None
     verdict, label = personal(metrics, generator)
     sentences = [f"Own minus another user's: {words(own)}."]
-    judged = contrast(metrics, generator, SWAPPED, "percentile_gain_judge")
-    if judged is not None and judged["metric"] != own["metric"]:
-        sentences.append(f"By the judge: {words(judged)}.")
+    for metric, said in (
+        ("standardised_gain_judge", "By the judge"),
+        ("percentile_gain_judge", "In places of the judge's list"),
+    ):
+        judged = contrast(metrics, generator, SWAPPED, metric)
+        if judged is not None and judged["metric"] != own["metric"]:
+            sentences.append(f"{said}: {words(judged)}.")
     net = contrast(metrics, generator, PLACEBO, own["metric"])
     if net is not None:
         sentences.append(f"Net of the placebo: {words(net)}.")

@@ -6,13 +6,14 @@ They go into evaluation/<generator>.parquet and .json, so that one more generato
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image, ImageOps
 from scipy.special import expit
 
@@ -31,6 +32,7 @@ from recgen.stages.vlm_judge import by_vlm
 
 LONGEST_EDGE = 128  # pixels at which SSIM and LPIPS compare images that are larger
 SQUARES = 2048  # items' images that are kept at that size: 100 MB
+SCORES_AT_ONCE = 2**24  # of users and items: bounds memory
 BLOCK = 64  # creatives compared with their histories at once: bounds memory
 
 Columns = dict[str, Any]
@@ -87,13 +89,14 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
     columns: Columns = {}
     for role in ("judge", "reward"):
-        before, after, gain = _asked(run, made, role)
+        before, after, gain, *standardised = _asked(run, made, role)
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
         columns[f"score_gain_{role}"] = gain
         if role == "judge":
             columns |= {
                 "rank_original_judge": before,
                 "rank_creative_judge": after,
+                "standardised_gain_judge": standardised[0],
                 "risen_judge": personalisation.risen(before, after),
                 "percentile_gain_judge": personalisation.percentile_gain(before, after, len(run.items)),
                 "reciprocal_rank_gain_judge": personalisation.reciprocal_rank_gain(before, after),
@@ -105,7 +108,10 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
 
 
 def _asked(run: RunContext, made: CreativeBatch, role: str) -> tuple[np.ndarray, ...]:
-    """Return ranks with the own images and with the creatives, and what scores gain, ``[n]`` each: of several judges the mean."""
+    """Return ranks with the own images and with the creatives, and what scores gain; of the judge also standardised.
+
+    Each is ``[n]``, and of several judges the mean.
+    """
     answers = []
     for member, seen in enumerate(made.judged if role == "judge" else [made.embeddings]):
         ranker = reward_model(run, role, member)
@@ -114,10 +120,23 @@ def _asked(run: RunContext, made: CreativeBatch, role: str) -> tuple[np.ndarray,
             ranker.rank(made.users, made.items, seen),
         )
         gain = ranker.score(made.users, made.items, seen) - ranker.score_original(made.users, made.items)
-        answers.append(tuple(each.cpu().numpy() for each in (before, after, gain)))
+        told = [each.cpu().numpy() for each in (before, after, gain)]
+        if role == "judge":
+            told.append(personalisation.standardised_gain(told[-1], _spread(run, ranker, made.users)))
+        answers.append(tuple(told))
     if len(answers) == 1:
         return answers[0]
     return tuple(np.mean(each, axis=0) for each in zip(*answers, strict=True))
+
+
+def _spread(run: RunContext, ranker: RewardModel, users: Sequence[str]) -> np.ndarray:
+    """Return the standard deviations of users' scores of all items with their own images, float64 ``[n]``."""
+    known, place = np.unique(np.asarray(users, dtype=object), return_inverse=True)
+    items = run.items["item_id"].tolist()
+    step = max(1, SCORES_AT_ONCE // len(items))
+    blocks = (known[start : start + step].tolist() for start in range(0, len(known), step))
+    found = [ranker.score_all(block, items).double().std(dim=1, correction=0) for block in blocks]
+    return np.asarray(torch.cat(found).cpu().numpy()[place])
 
 
 def by_pixels(run: RunContext, made: CreativeBatch) -> Columns:

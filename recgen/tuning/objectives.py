@@ -22,7 +22,7 @@ from recgen.pipeline.controls import SWAPPED
 UPLIFT, NET = "market_uplift", "judge_net_of_swapped"
 ONCE = (UPLIFT, NET)
 """Objectives that are measured once a trial."""
-GAIN = "percentile_gain_judge"
+GAIN = "standardised_gain_judge"
 MARKET = {"market.own_worlds": False, "market.negative_control": False, "market.controls": []}
 """What a trial's market leaves out: everything but the A/B test of the originals and the generators."""
 
@@ -76,7 +76,7 @@ def _uplift(run: RunContext, name: str) -> float:
 
 
 def _net_of_swapped(run: RunContext, name: str) -> float:
-    """Return how many percentiles an item rises more, by the judge, with the user's own creative than with another user's."""
+    """Return how much more the judge gives for the own creative than for another user's, in standard deviations of scores."""
     own, other = (
         pd.read_parquet(run.folder / f"evaluation/{source}{name}.parquet", columns=[*REQUEST, GAIN])
         for source in ("", SWAPPED)

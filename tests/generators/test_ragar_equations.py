@@ -253,7 +253,9 @@ def test_net_of_content_is_what_texts_do_not_explain() -> None:
     coefficients = np.linalg.solve(x.T @ x + penalty, x.T @ (scores[without] - scores[without].mean()))
     expected = scores[without] - x @ coefficients
     np.testing.assert_allclose(found[without], expected - expected.mean(), atol=1e-3)
-    assert NetOfContent(texts[:2], users[:, :2], 0).of(scores[:2], 0).tolist() == [0, 0], "one item is its own mean"
+    assert NetOfContent(texts[:2], users[:, :2], 0).of(scores[:2], 0).tolist() == [0, 0], (
+        "one item is its own mean"
+    )
 
 
 def test_a_text_that_says_nothing_is_as_good_as_the_mean_of_the_others() -> None:

@@ -38,6 +38,17 @@ def test_a_gain_is_told_in_units_that_need_no_table():
     )
 
 
+def test_a_difference_of_scores_is_told_with_what_it_is_in_places():
+    scores = [
+        contrast("rebeca", kind, metric="standardised_gain_judge") for kind in ("swapped", "net of placebo")
+    ]
+    told = headline(metrics_with(*scores, contrast("rebeca", low=0.01, high=0.03)))
+    assert told.sentences[1] == (
+        "rebeca: with the user's own image instead of another user's the judge's score of the item rises by +0.11 standard "
+        "deviations of the user's scores (95% interval 0.02 to 0.20), +2.0 percentiles of its list, and more than a placebo."
+    )
+
+
 def test_a_truth_is_what_is_told_where_there_is_one():
     kinds = [contrast("rebeca", kind, metric="true_utility_gain") for kind in ("swapped", "net of placebo")]
     found = metrics_with(*kinds, contrast("rebeca", low=-0.2, high=-0.1))

@@ -139,7 +139,7 @@ def test_a_truth_comes_before_the_judge(run):
     answer = answers(RunFiles.read(run))[0]
     assert answer.lines[0].label == "cannot tell" and "true taste" in answer.method
     assert answer.lines[0].sentences[0].startswith("Own minus another user's: true utility gain")
-    assert "By the judge: percentile gain" in answer.lines[0].sentences[1]
+    assert "In places of the judge's list: percentile gain" in answer.lines[0].sentences[1]
 
 
 @pytest.mark.parametrize(

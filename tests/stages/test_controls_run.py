@@ -18,6 +18,7 @@ from recgen.data.images import read_image
 from recgen.pipeline.context import RunContext
 from recgen.stages import measure
 from recgen.stages.measure import CreativeBatch, check_creatives
+from recgen.stages.ranker import reward_model
 
 BLIND = {"protocol": "blind", "items": 6, "per_item": 3}
 EVERY = ["original", "constant", "swapped", "random_item", "blank", "placebo"]
@@ -101,11 +102,30 @@ def test_swapped_is_the_same_image_for_another_user(finished):
 def test_contrasts_and_their_p_values(finished):
     tests = metrics(finished)["tests"]
     (primary,) = [each for each in tests["contrasts"] if each["primary"]]
-    assert (primary["a"], primary["b"], primary["metric"]) == ("toy", "swapped.toy", "percentile_gain_judge")
+    assert (primary["a"], primary["b"], primary["metric"]) == (
+        "toy",
+        "swapped.toy",
+        "standardised_gain_judge",
+    )
     assert primary["n"] == 18 and primary["detectable"] > 0 and primary["p_holm"] == primary["p"]
     assert {each["kind"] for each in tests["contrasts"]} == {"swapped", "control", "net of placebo"}
     assert all(each["p_holm"] >= each["p"] for each in tests["contrasts"] if each["p"] is not None)
     assert tests["permutation"]["toy"]["n"] == 18
+
+
+def test_gains_are_standardised_by_how_far_the_users_scores_lie_apart(finished, monkeypatch):
+    run = RunContext(load_config(str(finished.parent / "tiny.yaml")), finished)
+    judge, items = reward_model(run, "judge"), run.items["item_id"].tolist()
+    found = pd.read_parquet(finished / "evaluation/toy.parquet")
+    spread = [
+        float(judge.score_all([user], items)[0].double().std(correction=0)) for user in found["user_id"]
+    ]
+    expected = found["score_gain_judge"] / spread
+    np.testing.assert_allclose(found["standardised_gain_judge"], expected, rtol=1e-5)
+    assert len(set(found["user_id"])) > 3 and np.ptp(spread) > 0 and expected.abs().max() > 0
+    monkeypatch.setattr(measure, "SCORES_AT_ONCE", 2 * len(items))  # two users at once
+    again = measure.by_rankers(run, measure.load(run, "toy"))["standardised_gain_judge"]
+    np.testing.assert_allclose(again, found["standardised_gain_judge"], rtol=1e-5)
 
 
 def test_users_alone_with_an_item_have_theirs_drawn(tmp_path, write_config):

@@ -60,7 +60,7 @@ def test_the_judge_is_net_of_other_users_creatives(studied):
         )
         both = own.merge(other, on=["user_id", "item_id"])
         assert len(both) == len(own)
-        gap = both["percentile_gain_judge_x"] - both["percentile_gain_judge_y"]
+        gap = both["standardised_gain_judge_x"] - both["standardised_gain_judge_y"]
         assert trial.values[1] == pytest.approx(gap.mean())
 
 

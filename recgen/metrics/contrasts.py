@@ -83,7 +83,7 @@ def contrasts(
             for key in _shared(HEADLINES, table, shown):
                 yield _contrast(name, control, key, CONTROL, _gap(table, shown, key), run_seed)
         if placebo in controls and placebo in swapped and name in swapped:
-            for key in _shared(HEADLINES, table, controls[placebo]):
+            for key in _shared(HEADLINES, table, swapped[name], controls[placebo], swapped[placebo]):
                 own = _gap(table, swapped[name], key)
                 net = own.merge(
                     _gap(controls[placebo], swapped[placebo], key), on=REQUEST, suffixes=("", "_b")
@@ -92,8 +92,9 @@ def contrasts(
                 yield _contrast(name, placebo, key, PLACEBO, net, run_seed)
 
 
-def _shared(keys: Sequence[str], a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    return [key for key in keys if key in a and key in b]
+def _shared(keys: Sequence[str], *tables: pd.DataFrame) -> list[str]:
+    """Return the metrics that all tables have; one without rows, as of creatives that no other user has, has none."""
+    return [key for key in keys if all(key in table for table in tables)]
 
 
 def _gap(a: pd.DataFrame, b: pd.DataFrame, key: str) -> pd.DataFrame:

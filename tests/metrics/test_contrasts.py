@@ -117,6 +117,11 @@ def test_only_what_both_have_is_compared():
     assert not [
         e for e in contrasts({"g": mine}, {"p": theirs}, {"p": theirs}, "p", 1) if e["kind"] == PLACEBO
     ]
+    alone = mine[["user_id", "item_id"]].iloc[
+        :0
+    ]  # what no other user's creative was found for has no rows and no metrics
+    for swaps in ({"g": alone, "p": theirs}, {"g": theirs, "p": alone}):
+        assert not [e for e in contrasts({"g": mine}, swaps, {"p": theirs}, "p", 1) if e["kind"] == PLACEBO]
     net = list(
         contrasts(
             {"g": mine}, {"g": theirs, "p": theirs}, {"p": theirs.assign(percentile_gain_judge=0.25)}, "p", 1

@@ -1,11 +1,11 @@
 """Tuning on the demo by the judge: what a study finds on validation, and whether it holds on the test split, by the truth too.
 
-A study for each generator, whose objective is how many percentiles an item rises more, by the judge, with the user's own creative
-than with another user's (`judge_net_of_swapped`). The study's data, requests and ranking models are those of the demo's own run
+A study for each generator, whose objective is how much more the judge gives for an item with the user's own creative than with
+another user's, in standard deviations of the user's scores (`judge_net_of_swapped`). The study's data, requests and ranking models are those of the demo's own run
 seed. Winner and configuration are then compared on the test split under five other run seeds, each with requests, splits, ranking
 models and noises of its own. Results go to result.json beside this file.
 
-Usage: python -m experiments.tune.measure [--trials 15] [--workers 1] [--work FOLDER] [--seeds 1 2 3 4 5]
+Usage: python -m experiments.tune.measure [--trials 20] [--workers 1] [--work FOLDER] [--seeds 1 2 3 4 5]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "taste.decode.guidance_scale": {"low": 1.0, "high": 10.0},
     },
 }
-GAIN, TRUTH, CONTENT = "percentile_gain_judge", "true_utility_gain", "content_preservation"
+GAIN, TRUTH, CONTENT = "standardised_gain_judge", "true_utility_gain", "content_preservation"
 SHARED = ["recgen.threads=1", "recgen.workers=1", "recgen.controls=[swapped]", "recgen.downstream.items=0"]
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=15)
+    parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments/tune"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3, 4, 5])

@@ -1,9 +1,9 @@
 """Tuning on the demo by the judge: what a study finds on validation, and whether it holds on the test split, by the truth too.
 
 A study for each generator, whose objective is how much more the judge gives for an item with the user's own creative than with
-another user's, in standard deviations of the user's scores (`judge_net_of_swapped`). The study's data, requests and ranking models are those of the demo's own run
-seed. Winner and configuration are then compared on the test split under five other run seeds, each with requests, splits, ranking
-models and noises of its own. Results go to result.json beside this file.
+another user's, in standard deviations of the user's scores (`judge_net_of_swapped`). The study's data, requests and ranking
+models are those of the demo's own run seed. Winner and configuration are then compared on the test split under five other run
+seeds, each with requests, splits, ranking models and noises of its own. Results go to result.json beside this file.
 
 Usage: python -m experiments.tune.measure [--trials 20] [--workers 1] [--work FOLDER] [--seeds 1 2 3 4 5]
 """

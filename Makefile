@@ -53,7 +53,7 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(INSTALLED)
-	for each in laws api what_if micro pool convert; do OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmarks/$$each.py || exit 1; done
+	for each in demo laws api what_if micro pool convert; do OMP_NUM_THREADS=1 $(BIN)/python experiments/benchmarks/$$each.py || exit 1; done
 	$(BIN)/python experiments/benchmarks/page.py
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt

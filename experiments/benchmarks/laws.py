@@ -122,8 +122,8 @@ LAWS: dict[str, tuple[str, Callable[[int], Work], tuple[int, int, int]]] = {
     "CMMD with interval, 64 wide": ("images", cmmd, (1_000, 3_000, 10_000)),
     "graph of 10 neighbours, exhaustive, 64 wide": ("items", graph, (2_000, 6_000, 18_000)),
     "contrastive loss, all items, 64 wide": ("items", contrast, (1_000, 2_000, 4_000)),
-    "256 what-if ranks, 128 wide": ("items", what_if, (1_000, 3_000, 10_000)),
-    "REBECA's prior, 30 embeddings a user": ("users", prior, (30, 100, 300)),
+    "256 what-if ranks, 128 wide": ("items", what_if, (1_000, 10_000, 100_000)),
+    "REBECA's prior, 30 embeddings a user": ("users", prior, (100, 300, 1_000)),
     "reading interactions": ("rows", reading, (30_000, 100_000, 300_000)),
 }
 

@@ -250,7 +250,7 @@ class Judges:
     ) -> dict[str, np.ndarray]:
         """Train one judge and return its scores of every kind of images."""
         run = self.run
-        paths = self._features(encoder, redraws)
+        paths = self.features(encoder, redraws)
         extra: dict[str, Any] = {
             "seed": seed_for(run.settings.seed, "ranker judge", str(seed) if seed else "") % 2**31,
             "item_features": item_features(run, paths[0]),
@@ -266,11 +266,14 @@ class Judges:
         run.prepare_torch()
         ranker = Ranker(train(config, data).model, data.train.dataset)
         return {
-            kind: ranker.score(each.users, each.items, self._of(encoder, kind, each)).double().cpu().numpy()
+            kind: ranker.score(each.users, each.items, self.embedded(encoder, kind, each))
+            .double()
+            .cpu()
+            .numpy()
             for kind, each in shown.items()
         }
 
-    def _features(self, encoder: str, redraws: bool) -> tuple[Path, Path]:
+    def features(self, encoder: str, redraws: bool) -> tuple[Path, Path]:
         """Write and return the encoder's features of the items' images and, where they are asked for, of their redraws."""
         run = self.run
         items = run.items[run.items["image"].notna()]
@@ -287,7 +290,7 @@ class Judges:
             write_features(drawn, rows, [item for item in ids for _ in range(REDRAWS)])
         return own, drawn
 
-    def _of(self, encoder: str, kind: str, shown: Shown) -> np.ndarray:
+    def embedded(self, encoder: str, kind: str, shown: Shown) -> np.ndarray:
         """Return embeddings of images of a kind; each image is encoded once."""
         if (encoder, kind) not in self._embedded:
             keys = [hashlib.blake2b(image.tobytes()).hexdigest() for image in shown.images]

@@ -27,7 +27,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
                     "learning_rate": 5.0e-3,
                     "contrastive_items": 256,
                 },
-                "VBPR": {"epochs": 20, "train_batch_size": 4096, "learning_rate": 1.0e-2},
+                "VBPR": {"epochs": 60},
                 "Verifier": {"epochs": 20, "train_batch_size": 4096, "learning_rate": 1.0e-2},
             }
         },

@@ -8,23 +8,18 @@ from pathlib import Path
 from recgen.core.errors import UserError
 from recgen.starter.prepared import Prepared
 
-_MANY = 5_000
-"""Items from which MICRO, whose graph every batch passes through, takes tens of minutes on a CPU."""
-
-_BATCH, _LEAST_BATCH = 4096, 128
+_BATCH, _LEAST_BATCH = 1024, 128
 _BATCHES = 24
-"""Batches of an epoch, of which quick has few: of 6,186 purchases in two batches MICRO learned less than popularity knows."""
+"""Batches of an epoch, of which there are few: of 6,186 purchases in two batches a model learned less than popularity knows."""
 
 
-def configuration(made: Prepared, items: int, interactions: int, title: str) -> str:
+def configuration(made: Prepared, interactions: int, title: str) -> str:
     """Return the text of a configuration for a prepared data set.
 
     Parameters
     ----------
     made
         The data set.
-    items
-        How many items it has, which decides the ranking model.
     interactions
         How many interactions it has, which decides the size of a batch.
     title
@@ -58,12 +53,13 @@ def configuration(made: Prepared, items: int, interactions: int, title: str) -> 
     lines.append(
         f"  like_threshold: {'null' if made.threshold is None else f'{made.threshold:g}'}            # {likes}"
     )
-    lines += _ranker(items, interactions)
+    lines += _ranker(interactions)
     lines += [
         "  generators: [taste, ip_adapter_mean]   # recgen generators lists what there is",
         "  # what each is measured beside; without a placebo no report can say whose image is better",
         "  controls: [original, constant, swapped, random_item, blank, placebo]",
         "  placebo_noises: 4             # the placebo: what choosing among so many images of an item earns by itself",
+        "  downstream: {settings: {epochs: 20}}   # each retraining a glimpse; preset standard trains to the end",
         "  # The small models that are shipped draw posters of a renderer, not photographs. For real weights:",
         "  # encoder: {model: ViT-H-14, pretrained: laion2b_s32b_b79k}",
         "  # backbone: stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -76,20 +72,18 @@ def configuration(made: Prepared, items: int, interactions: int, title: str) -> 
     return "\n".join(lines)
 
 
-def _ranker(items: int, interactions: int) -> list[str]:
-    model = "MICRO" if items <= _MANY else "VBPR"
+def _ranker(interactions: int) -> list[str]:
     batch = _BATCH
     while batch > _LEAST_BATCH and interactions < _BATCHES * batch:
         batch //= 2
     few = batch < _BATCH
-    lines = [
-        f"  # MICRO would take {items / 1_500:.0f} times as long on so many items" if model == "VBPR" else "",
-        f"  # batches for as few as {interactions:,} interactions" if few else "",
-        f"  ranker: {{reward: {model}, judge: {model}"
-        + (f", settings: {{{model}: {{train_batch_size: {batch}}}}}" if few else "")
-        + "}   # judged by a model that the generators have not seen",
+    settings = f", settings: {{VBPR: {{train_batch_size: {batch}}}}}" if few else ""
+    return [
+        "  # Two models on disjoint halves of the log: what judges is none that a generator has seen. Of those that learn",
+        "  # from likes alone VBPR judges images better than MICRO (docs/guides/ranking-models.md).",
+        *([f"  # batches for as few as {interactions:,} interactions"] if few else []),
+        f"  ranker: {{reward: VBPR, judge: VBPR{settings}}}",
     ]
-    return [line for line in lines if line]
 
 
 def _columns(log: Path) -> list[str]:

@@ -39,11 +39,11 @@ def estimator(overrides=(), sizes=SIZES, machine=ONE, config="simulated"):
 def test_images_are_counted():
     found = estimator(["recgen.controls=[placebo]"])
     assert found.cost("generate", "generate/ip_adapter_mean").images == 40
-    assert found.cost("generate", "generate/control.placebo").images == 8 * 40
+    assert found.cost("generate", "generate/control.placebo").images == 4 * 40
     few = estimator(["recgen.controls=[placebo]", "recgen.placebo_noises=3"])
     assert few.cost("generate", "generate/control.placebo").images == 3 * 40
     shared = estimator(["recgen.controls=[placebo]", "recgen.requests.items=10"])
-    assert shared.cost("generate", "generate/control.placebo").images == 8 * 10, (
+    assert shared.cost("generate", "generate/control.placebo").images == 4 * 10, (
         "one set for all users of an item"
     )
     # 24 steps of 16 requests with two perturbations and their mirror images; 7 evaluations of 20 held-out users, a fifth of 100

@@ -70,7 +70,7 @@ def personal(metrics: Mapping[str, Any], generator: str) -> tuple[Verdict, str]:
     net = contrast(metrics, generator, PLACEBO, own["metric"])
     if net is None:
         return "unclear", "cannot tell without a placebo"
-    if net["low"] is None or net["low"] <= 0:
+    if net["low"] is None or net["low"] <= 0 or net["p"] is None or net["p"] > SIGNIFICANT:
         return "unclear", "cannot tell: selecting noises earns as much"
     p = claims(metrics["tests"]["contrasts"])[generator]
     if p is None or p > SIGNIFICANT:

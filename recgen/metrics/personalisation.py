@@ -123,8 +123,8 @@ def standardised_gain(score_gain: ArrayLike, spread: ArrayLike) -> FloatArray:
 
     Examples
     --------
-    >>> standardised_gain([1.0, -0.5, 3.0], [2.0, 2.0, 0.0]).tolist()
-    [0.5, -0.25, 0.0]
+    >>> standardised_gain([1.0, -0.5, 3.0], [0.5, 2.0, 0.0]).tolist()
+    [2.0, -0.25, 0.0]
     """
     gain, unit = np.broadcast_arrays(
         np.asarray(score_gain, dtype=np.float64), np.asarray(spread, dtype=np.float64)

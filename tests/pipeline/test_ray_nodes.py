@@ -28,7 +28,8 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 pytestmark = pytest.mark.slow
 
-DRAWN = {"generators": ["toy"], "controls": ["swapped"], "shard_size": 1}
+DRAWN = {"generators": ["toy"], "controls": ["swapped"], "shard_size": 1, "toy": {"pause": 0.2}}
+"""An image takes long enough for the other node to come in."""
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +17,13 @@ from recgen.data.types import Creative, Request, RunData
 
 
 class ToyConfig(GeneratorConfig):
-    """One number for drawing, and one for fitting."""
+    """One number for drawing, one for fitting, and how many seconds an image takes more."""
 
-    sampling_fields = frozenset({"strength"})
+    sampling_fields = frozenset({"strength", "pause"})
 
     strength: float = Field(0.5, ge=0, le=1)
     brightness: float = 0.0
+    pause: float = Field(0.0, ge=0)
 
 
 class Toy(Generator):
@@ -43,6 +45,7 @@ class Toy(Generator):
     ) -> Iterator[Creative]:
         """Draw."""
         for request in requests:
+            time.sleep(self.config.pause)
             path = data.images[data.item_rows[request.item_id]]
             own = self._pixels(path) if path is not None else np.zeros((32, 32, 3))
             noise = np.random.default_rng(request.seed).uniform(-40, 40, own.shape)

@@ -149,10 +149,10 @@ def test_values_of_set_are_yaml(write_config, tmp_path):
         str(write_config(tmp_path)),
         ["recgen.toy.strength=1e-1", "learning_rate=1e-3", "recgen.requests=null"],
     )
-    assert config.generators["toy"].settings == {"strength": 0.1, "brightness": 0.0}
+    assert config.generators["toy"].settings == {"strength": 0.1, "brightness": 0.0, "pause": 0.0}
     assert config.recbole["learning_rate"] == 0.001
     assert config.settings.requests is None
-    assert config.resolved()["recgen"]["toy"] == {"strength": 0.1, "brightness": 0.0}
+    assert config.resolved()["recgen"]["toy"] == {"strength": 0.1, "brightness": 0.0, "pause": 0.0}
 
 
 @pytest.mark.parametrize(

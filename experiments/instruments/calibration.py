@@ -261,10 +261,7 @@ class Judges:
         extra |= {} if pointwise else MICRO
         config = feedback_config(run, model, extra) if pointwise else run.recbole_config(model, extra)
         parts = feedback_splits(run, model) if pointwise else run.split
-        keep = half(run.settings.seed, parts, "judge", "label" if pointwise else None)
-        data = recbole.loaders(config, parts, keep)
-        run.prepare_torch()
-        ranker = Ranker(train(config, data).model, data.train.dataset)
+        ranker, _ = self.trained(config, parts, "label" if pointwise else None)
         return {
             kind: ranker.score(each.users, each.items, self.embedded(encoder, kind, each))
             .double()
@@ -272,6 +269,13 @@ class Judges:
             .numpy()
             for kind, each in shown.items()
         }
+
+    def trained(self, config: Any, parts: recbole.DatasetSplits, label: str | None) -> tuple[Ranker, float]:
+        """Train a model on the judge's half of the data, of likes and dislikes by their `label`; return it and its seconds."""
+        data = recbole.loaders(config, parts, half(self.run.settings.seed, parts, "judge", label))
+        self.run.prepare_torch()
+        found = train(config, data)
+        return Ranker(found.model, data.train.dataset), found.record["seconds"]
 
     def features(self, encoder: str, redraws: bool) -> tuple[Path, Path]:
         """Write and return the encoder's features of the items' images and, where they are asked for, of their redraws."""

@@ -17,20 +17,16 @@ import pandas as pd
 
 from experiments import harness
 from experiments.instruments.calibration import KINDS, Judges, Truths
+from experiments.instruments.order import GROUPS, SEEDS
 from recgen.config.loader import load_config
 from recgen.config.presets import BLOCKS, QUICK
 from recgen.core.seeding import seed_for
 from recgen.metrics.calibration import within_requests
 from recgen.pipeline.context import RunContext
-from recgen.recommender import recbole
 from recgen.recommender.reward import Ranker
-from recgen.recommender.splits import half
-from recgen.recommender.training import train
 from recgen.stages.ranker import item_features
 
 HERE = Path(__file__).parent
-SEEDS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
-FRESH = SEEDS[5:]
 ASKED = ("generators", "users")
 MODES = {"valid": "full", "test": "full"}
 SAMPLED = {
@@ -74,10 +70,7 @@ def trained(run: RunContext, judges: Judges) -> tuple[dict[str, Ranker], dict[st
         config = run.recbole_config(
             model, {"seed": seed, "item_features": item_features(run, image), **changes}
         )
-        data = recbole.loaders(config, run.split, half(run.settings.seed, run.split, "judge", None))
-        run.prepare_torch()
-        found = train(config, data)
-        models[name], seconds[name] = Ranker(found.model, data.train.dataset), found.record["seconds"]
+        models[name], seconds[name] = judges.trained(config, run.split, None)
     return models, seconds
 
 
@@ -85,7 +78,7 @@ def main() -> None:
     """Measure every seed's run and write likes.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     given = parser.parse_args()
     tables: dict[int, dict[str, pd.DataFrame]] = {}
     seconds: dict[int, dict[str, float]] = {}
@@ -98,7 +91,7 @@ def main() -> None:
         tables[seed] = {kind: table(run, kind, judges, models) for kind in ASKED}
         print(seed, seconds[seed], flush=True)
     result: dict[str, Any] = {}
-    for said, group in (("seeds 11 to 15", SEEDS[:5]), ("seeds 16 to 20", FRESH)):
+    for said, group in GROUPS.items():
         pooled = {kind: [tables[seed][kind] for seed in group if seed in tables] for kind in ASKED}
         if not pooled[ASKED[0]]:
             continue

@@ -29,7 +29,9 @@ from recgen.metrics.statistics import paired_difference
 from recgen.pipeline.controls import PLACEBO
 
 HERE = Path(__file__).parent
-SEEN, FRESH = (11, 12, 13, 14, 15), (16, 17, 18, 19, 20)
+GROUPS = {"seeds 11 to 15": (11, 12, 13, 14, 15), "seeds 16 to 20": (16, 17, 18, 19, 20)}
+"""Worlds in which something was seen, and fresh ones for what is reported of it."""
+SEEDS = [seed for group in GROUPS.values() for seed in group]
 HEADLINES = {"headline": "standardised_gain_judge", "headline in places": "percentile_gain_judge"}
 TRUTH = "true_utility_gain"
 DRAWS = 2000
@@ -125,7 +127,7 @@ def main() -> None:
     """Run, collect and write order.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[*SEEN, *FRESH])
+    parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     parser.add_argument("--only-collect", action="store_true")
     given = parser.parse_args()
     for seed in [] if given.only_collect else given.seeds:
@@ -138,7 +140,7 @@ def main() -> None:
         "kendall's tau-b": {
             said: {
                 name: summary({seed: seeds[seed] for seed in group if seed in seeds}, said)
-                for name, group in (("seeds 11 to 15", SEEN), ("seeds 16 to 20", FRESH))
+                for name, group in GROUPS.items()
                 if set(group) & set(seeds)
             }
             for said in HEADLINES

@@ -126,10 +126,8 @@ def standardised_gain(score_gain: ArrayLike, spread: ArrayLike) -> FloatArray:
     >>> standardised_gain([1.0, -0.5, 3.0], [0.5, 2.0, 0.0]).tolist()
     [2.0, -0.25, 0.0]
     """
-    gain, unit = np.broadcast_arrays(
-        np.asarray(score_gain, dtype=np.float64), np.asarray(spread, dtype=np.float64)
-    )
-    return np.divide(gain, unit, out=np.zeros(gain.shape), where=unit > 0)
+    gain, unit = np.asarray(score_gain, dtype=np.float64), np.asarray(spread, dtype=np.float64)
+    return np.divide(gain, unit, out=np.zeros_like(gain), where=unit > 0)
 
 
 def over_optimisation_gap(by_reward: ArrayLike, by_judge: ArrayLike) -> FloatArray:

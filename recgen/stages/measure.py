@@ -89,14 +89,15 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     """Rank changes by judge and by reward, and what lies between them (section 6: Delta R)."""
     columns: Columns = {}
     for role in ("judge", "reward"):
-        before, after, gain, *standardised = _asked(run, made, role)
+        found = _asked(run, made, role)
+        before, after = found["before"], found["after"]
         columns[f"delta_r_{role}"] = personalisation.delta_r(before, after)
-        columns[f"score_gain_{role}"] = gain
+        columns[f"score_gain_{role}"] = found["gain"]
         if role == "judge":
             columns |= {
                 "rank_original_judge": before,
                 "rank_creative_judge": after,
-                "standardised_gain_judge": standardised[0],
+                "standardised_gain_judge": found["standardised"],
                 "risen_judge": personalisation.risen(before, after),
                 "percentile_gain_judge": personalisation.percentile_gain(before, after, len(run.items)),
                 "reciprocal_rank_gain_judge": personalisation.reciprocal_rank_gain(before, after),
@@ -107,26 +108,27 @@ def by_rankers(run: RunContext, made: CreativeBatch) -> Columns:
     return {**columns, "over_optimisation_gap": gap}
 
 
-def _asked(run: RunContext, made: CreativeBatch, role: str) -> tuple[np.ndarray, ...]:
-    """Return ranks with the own images and with the creatives, and what scores gain; of the judge also standardised.
+def _asked(run: RunContext, made: CreativeBatch, role: str) -> dict[str, np.ndarray]:
+    """Return ranks ``before``, with the own images, and ``after``, with the creatives, and the scores' ``gain``.
 
-    Each is ``[n]``, and of several judges the mean.
+    Of the judge there is also the ``standardised`` gain. Each is ``[n]``, and of several judges the mean.
     """
     answers = []
     for member, seen in enumerate(made.judged if role == "judge" else [made.embeddings]):
         ranker = reward_model(run, role, member)
-        before, after = (
-            ranker.rank_original(made.users, made.items),
-            ranker.rank(made.users, made.items, seen),
-        )
         gain = ranker.score(made.users, made.items, seen) - ranker.score_original(made.users, made.items)
-        told = [each.cpu().numpy() for each in (before, after, gain)]
+        told = {
+            "before": ranker.rank_original(made.users, made.items).cpu().numpy(),
+            "after": ranker.rank(made.users, made.items, seen).cpu().numpy(),
+            "gain": gain.cpu().numpy(),
+        }
         if role == "judge":
-            told.append(personalisation.standardised_gain(told[-1], _spread(run, ranker, made.users)))
-        answers.append(tuple(told))
+            spread = _spread(run, ranker, made.users)
+            told["standardised"] = personalisation.standardised_gain(told["gain"], spread)
+        answers.append(told)
     if len(answers) == 1:
         return answers[0]
-    return tuple(np.mean(each, axis=0) for each in zip(*answers, strict=True))
+    return {key: np.mean([told[key] for told in answers], axis=0) for key in answers[0]}
 
 
 def _spread(run: RunContext, ranker: RewardModel, users: Sequence[str]) -> np.ndarray:

@@ -45,7 +45,7 @@ def init(folder: Path, out: Path, images: Path | None = None) -> str:
             todo="Move it away, or give --out.",
         )
     made = prepare(found, out / "data")
-    write_bytes(path, configuration(made, _count(made, "inter"), str(folder)).encode())
+    write_bytes(path, configuration(made, _interactions(made), str(folder)).encode())
     plan = session.plan(str(path), str(out / "runs" / path.stem))
     told = [*found.lines(), *([made.summary] if made.summary else [])]
     shown = [] if made.images == "rendered" else [_PHOTOGRAPHS]
@@ -59,13 +59,13 @@ def estimate(folder: Path) -> str:
     made = Prepared(folder, str(folder / "images"), None, [], 4.0)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "quick.yaml"
-        path.write_text(configuration(made, _count(made, "inter"), str(folder)), encoding="utf-8")
+        path.write_text(configuration(made, _interactions(made), str(folder)), encoding="utf-8")
         return f"A first run, of preset quick on the shipped models: {session.plan(str(path)).line()}"
 
 
-def _count(made: Prepared, ending: str) -> int:
-    """Return the rows of one of the data set's atomic files; 0 where there is none."""
-    path = made.folder / f"{made.folder.name}.{ending}"
+def _interactions(made: Prepared) -> int:
+    """Return the rows of the data set's atomic file of interactions; 0 where there is none."""
+    path = made.folder / f"{made.folder.name}.inter"
     if not path.is_file():
         return 0
     with path.open("rb") as file:
